@@ -1,0 +1,104 @@
+namespace Normalization.Core.Comparison;
+
+/// <summary>Which direction of a metric is the better one.</summary>
+public enum Better
+{
+    /// <summary>Neither: the number describes.</summary>
+    Neither,
+
+    /// <summary>Lower is better.</summary>
+    Lower,
+
+    /// <summary>Higher is better.</summary>
+    Higher,
+}
+
+/// <summary>What a metric is: its id in the records, its unit, the legend readers see.</summary>
+/// <param name="Id">The permanent id, snake_case.</param>
+/// <param name="Aspect">One of <see cref="Aspects"/>.</param>
+/// <param name="Title">A few words for a column head.</param>
+/// <param name="Unit">The unit; <c>1</c> for a pure number.</param>
+/// <param name="Better">The better direction.</param>
+/// <param name="Legend">A sentence that says exactly what was measured.</param>
+public sealed record Metric(string Id, string Aspect, string Title, string Unit, Better Better, string Legend);
+
+/// <summary>The table of every metric the harness records.</summary>
+public static class Metrics
+{
+    /// <summary>Every metric, in the order of report columns.</summary>
+    public static IReadOnlyList<Metric> All { get; } =
+    [
+        new("set_mean_error", Aspects.Outputs, "mean error", "1", Better.Lower,
+            "Largest |mean of the normalized values (weight 1, bias 0) over a reduction set of the strategy's own|; exactly 0 is right. Float."),
+        new("set_variance_error", Aspects.Outputs, "variance error", "1", Better.Lower,
+            "Largest |population variance of the normalized values over a reduction set - v / (v + epsilon)|, v the input's variance there in double. Float. For full whitening the exact value is the diagonal of S (S + epsilon I)^-1."),
+        new("float_error", Aspects.Outputs, "float error", "1", Better.Lower,
+            "Largest |float output - double output| over the largest |weight * normalized| + |bias| of its reduction set (of the tensor where the strategy names no sets)."),
+        new("distance", Aspects.Outputs, "distance", "1", Better.Neither,
+            "Root mean square of the difference between two strategies' normalized outputs (weight 1, bias 0) for the same input. Double. Parameter: other."),
+        new("correlation_left", Aspects.Outputs, "correlation left", "1", Better.Lower,
+            "Largest |correlation| between two different channels of the output (weight 1, bias 0). Double."),
+        new("condition_number_left", Aspects.Outputs, "condition left", "1", Better.Lower,
+            "Condition number of the C x C covariance of the output's channels (weight 1, bias 0). Double."),
+        new("whiteness_error", Aspects.Outputs, "whiteness error", "1", Better.Lower,
+            "Largest |cov(output) - S (S + epsilon I)^-1| with S the input's channel covariance. Double."),
+        new("claim", Aspects.Outputs, "claim", "1", Better.Lower,
+            "Relative deviation from a property (largest |difference| over largest |output|). Parameters: claim, declared, verdict (verified, refuted, holds undeclared, not claimed)."),
+        new("train_inference_gap", Aspects.Outputs, "train/inference gap", "1", Better.Lower,
+            "Root mean square difference between training and inference output of one batch, over the root mean square of the training output, after a stated number of training batches."),
+        new("input_recovery_error", Aspects.Outputs, "input recovery", "1", Better.Lower,
+            "Largest |output - input| over largest |input| when weight = sqrt(var_c + epsilon) and bias = mean_c of each channel of the batch: 0 where a strategy can represent the identity."),
+
+        new("gradient_error_input", Aspects.Gradients, "input gradient error", "1", Better.Lower,
+            "Largest |analytic - five-point difference| over largest |five-point difference|, input gradient, double, random upstream gradient."),
+        new("gradient_error_parameter", Aspects.Gradients, "parameter gradient error", "1", Better.Lower,
+            "As the input gradient error, for one parameter. Parameter: parameter (weight, bias)."),
+        new("gradient_sum_error", Aspects.Gradients, "gradient sum", "1", Better.Lower,
+            "Largest |sum of the input gradient over a reduction set| over the sum of its absolute values there; exactly 0 for centred strategies."),
+        new("gradient_projection_error", Aspects.Gradients, "projection identity", "1", Better.Lower,
+            "Largest deviation, over a reduction set, of sum(dx * xhat) from epsilon * r^3 * sum(dxhat * xhat), over r * sum|dxhat * xhat|; r = 1 / sqrt(v + epsilon)."),
+        new("gradient_gain", Aspects.Gradients, "gradient gain", "1", Better.Neither,
+            "|input gradient| / |output gradient| (Euclidean norms) for a random upstream gradient; weight 1, bias 0."),
+        new("bias_before_gradient", Aspects.Gradients, "bias before", "1", Better.Neither,
+            "Largest |gradient of a per-channel bias added before the strategy| over the sum of |input gradient| of its channel; 0 where the strategy annihilates the bias."),
+        new("weight_scale_output_error", Aspects.Gradients, "f(aWu) = f(Wu)", "1", Better.Lower,
+            "Largest relative change of the output when the weights of the linear layer before the strategy are scaled by a. Parameter: a."),
+        new("weight_scale_gradient_error", Aspects.Gradients, "gradient scaled 1/a", "1", Better.Lower,
+            "Relative deviation of a * (gradient for a W) from (gradient for W). Parameter: a."),
+        new("jacobian_singular_value", Aspects.Gradients, "singular value", "1", Better.Neither,
+            "Singular values of the Jacobian of a random linear layer followed by the strategy, largest first. Parameter: index (from 1)."),
+        new("jacobian_condition", Aspects.Gradients, "Jacobian spread", "1", Better.Lower,
+            "Largest over median singular value of that Jacobian."),
+
+        new("output_noise", Aspects.BatchSize, "output noise", "1", Better.Lower,
+            "Root mean square deviation of one fixed sample's output over random batches that contain it, over the root mean square of its mean output. Parameter: n."),
+        new("mean_estimate_error", Aspects.BatchSize, "mean estimate error", "1", Better.Lower,
+            "Root mean square of (batch mean - population mean) / population standard deviation over channels and batches. Parameter: n."),
+        new("variance_estimate_error", Aspects.BatchSize, "variance estimate error", "1", Better.Lower,
+            "Root mean square of (batch variance / population variance - 1) over channels and batches. Parameter: n."),
+        new("gradient_noise", Aspects.BatchSize, "gradient noise", "1", Better.Lower,
+            "Root mean square deviation of one fixed sample's input gradient over random batches, over the root mean square of its mean. Parameter: n."),
+        new("batch_train_inference_gap", Aspects.BatchSize, "train/inference gap", "1", Better.Lower,
+            "Root mean square difference between training and inference output at batch size n, over the root mean square of the training output, running statistics averaged over many batches of that size. Parameter: n."),
+
+        new("ns_per_element", Aspects.Speed, "time", "ns/element", Better.Lower,
+            "Median time of a call over the number of elements. Parameters: shape, layout, direction, threads."),
+        new("gigabytes_per_second", Aspects.Speed, "throughput", "GB/s", Better.Higher,
+            "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element) over the median time."),
+        new("fraction_of_copy", Aspects.Speed, "fraction of copy", "1", Better.Higher,
+            "Throughput over that of a memory copy of the same tensor timed in the same run; 1 is the memory limit."),
+        new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
+            "Managed bytes allocated by one warm call."),
+    ];
+
+    private static readonly Dictionary<string, Metric> ById = All.ToDictionary(metric => metric.Id, StringComparer.Ordinal);
+
+    /// <summary>The metric of an id.</summary>
+    /// <param name="id">A metric id.</param>
+    /// <exception cref="KeyNotFoundException">No such metric.</exception>
+    public static Metric Get(string id) => ById[id];
+
+    /// <summary>The metric of an id, or null where a record comes from another version.</summary>
+    /// <param name="id">A metric id.</param>
+    public static Metric? Find(string id) => ById.GetValueOrDefault(id);
+}

@@ -1,0 +1,65 @@
+using Normalization.Core.Comparison;
+
+namespace Normalization.Core.Reporting;
+
+/// <summary>A strategy as the report names it.</summary>
+/// <param name="Id">The contestant's id.</param>
+/// <param name="Axes">Which elements share statistics, in words.</param>
+/// <param name="Options">The options it ran with, in words.</param>
+public sealed record StrategyDescription(string Id, string Axes, string Options);
+
+/// <summary>A scenario as the report names it.</summary>
+/// <param name="Id">The scenario's id.</param>
+/// <param name="Title">A few words.</param>
+/// <param name="Description">Distribution, shape and what it is for, in a sentence or two.</param>
+public sealed record ScenarioDescription(string Id, string Title, string Description);
+
+/// <summary>The first line of records.jsonl: where and how a run was made.</summary>
+public sealed record RunHeader
+{
+    /// <summary>The version of the records' format.</summary>
+    public int SchemaVersion { get; init; } = 1;
+
+    /// <summary>The machine, the runtime, the command line; display names to values, in order.</summary>
+    public required RunEnvironment Environment { get; init; }
+
+    /// <summary>Everything that changes the results, by option name, in order; a resumed run must have the same.</summary>
+    public required IReadOnlyDictionary<string, string> Settings { get; init; }
+
+    /// <summary>The contestants, in the order they are reported.</summary>
+    public required IReadOnlyList<StrategyDescription> Strategies { get; init; }
+
+    /// <summary>The scenarios, in the order they are reported.</summary>
+    public required IReadOnlyList<ScenarioDescription> Scenarios { get; init; }
+
+    /// <summary>How many cases the whole run has; a file with fewer is incomplete.</summary>
+    public required int CaseCount { get; init; }
+}
+
+/// <summary>One further line of records.jsonl: a finished case and its measurements.</summary>
+public sealed record CaseRecord
+{
+    /// <summary>The permanent id, <c>aspect/scenario/strategy</c>.</summary>
+    public required string Case { get; init; }
+
+    /// <summary>Wall time the case took, in seconds.</summary>
+    public required double Seconds { get; init; }
+
+    /// <summary>What it measured; rows that could not be formed included.</summary>
+    public required IReadOnlyList<Measurement> Measurements { get; init; }
+
+    /// <summary>Null, or the check that failed, in a sentence; a run with a failure exits with 1.</summary>
+    public string? Failure { get; init; }
+}
+
+/// <summary>A run as read from, or about to become, its records; every report file is a pure function of it.</summary>
+/// <param name="Header">Where and how.</param>
+/// <param name="Cases">The finished cases in the order they finished.</param>
+public sealed record RunData(RunHeader Header, IReadOnlyList<CaseRecord> Cases)
+{
+    /// <summary>All measurements in record order.</summary>
+    public IEnumerable<Measurement> Measurements => Cases.SelectMany(record => record.Measurements);
+
+    /// <summary>Whether every case of the run is there.</summary>
+    public bool Complete => Cases.Count >= Header.CaseCount;
+}

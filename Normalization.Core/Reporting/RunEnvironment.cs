@@ -1,0 +1,38 @@
+namespace Normalization.Core.Reporting;
+
+/// <summary>The machine and the program a run was made with.</summary>
+public sealed record RunEnvironment
+{
+    /// <summary>When the run began, UTC, ISO 8601.</summary>
+    public required string Started { get; init; }
+
+    /// <summary>The processor's name.</summary>
+    public required string Cpu { get; init; }
+
+    /// <summary>The widest hardware-accelerated vector, in bits; 0 where none is.</summary>
+    public required int SimdBits { get; init; }
+
+    /// <summary>Logical processors the process may use.</summary>
+    public required int Cores { get; init; }
+
+    /// <summary>Operating system and architecture.</summary>
+    public required string Os { get; init; }
+
+    /// <summary>The .NET runtime.</summary>
+    public required string Runtime { get; init; }
+
+    /// <summary>Package name to version.</summary>
+    public required IReadOnlyDictionary<string, string> Packages { get; init; }
+
+    /// <summary>The product's version and, where known, commit.</summary>
+    public required string Commit { get; init; }
+
+    /// <summary>The command line, program name first.</summary>
+    public required string CommandLine { get; init; }
+
+    /// <summary>The seed every random stream is derived from.</summary>
+    public required long Seed { get; init; }
+
+    /// <summary>Threads the kernels use.</summary>
+    public required int Threads { get; init; }
+}
