@@ -6,11 +6,18 @@ internal static class AtomicFile
     /// <summary>Writes to a temporary name in the same folder, flushes to the disk, and renames over <paramref name="path"/>.</summary>
     /// <param name="path">The file to make or to replace; its folder must exist.</param>
     /// <param name="write">Writes the whole content. What it throws passes through, and the old file stays as it was.</param>
-    /// <exception cref="IOException">The folder is missing, not writable or full, or the path is a folder.</exception>
+    /// <exception cref="IOException">The folder is missing or full, or the path is a folder.</exception>
+    /// <exception cref="UnauthorizedAccessException">The folder is not writable.</exception>
     public static void Write(string path, Action<Stream> write)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
-        string temporary = $"{Path.GetFullPath(path)}.{Guid.NewGuid():N}.tmp";
+        string full = Path.GetFullPath(path);
+        if (!Directory.Exists(Path.GetDirectoryName(full)))
+        {
+            throw new DirectoryNotFoundException($"There is no folder '{Path.GetDirectoryName(full)}' to write '{path}' into; make it first.");
+        }
+
+        string temporary = $"{full}.{Guid.NewGuid():N}.tmp";
         try
         {
             using (var stream = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.None))
@@ -23,12 +30,7 @@ internal static class AtomicFile
         }
         catch
         {
-            // Does nothing if the file was never made; a missing folder would throw here and hide the first error.
-            if (File.Exists(temporary))
-            {
-                File.Delete(temporary);
-            }
-
+            File.Delete(temporary);
             throw;
         }
     }

@@ -28,6 +28,7 @@ public sealed class IdxFile
     /// <param name="path">The file.</param>
     /// <exception cref="InvalidDataException">The file is not IDX of unsigned bytes, cut off, too long or damaged; the message names file, offset and value.</exception>
     /// <exception cref="IOException">The file is missing or not readable.</exception>
+    /// <exception cref="UnauthorizedAccessException">The path is a folder, or reading it is not allowed.</exception>
     public static IdxFile Load(string path)
     {
         using FileStream file = File.OpenRead(path);

@@ -88,11 +88,13 @@ public sealed class StateDictionary : IReadOnlyDictionary<string, StateTensor>
     /// <param name="path">The file. It may be hostile: nothing is allocated by a number that was not held against the file's length.</param>
     /// <exception cref="InvalidDataException">The file breaks a rule of the format or has another dtype; the message names file, tensor and value.</exception>
     /// <exception cref="IOException">The file is missing or not readable.</exception>
+    /// <exception cref="UnauthorizedAccessException">The path is a folder, or reading it is not allowed.</exception>
     public static StateDictionary Load(string path) => SafeTensors.Load(path);
 
     /// <summary>Writes a safetensors file: the same bytes for the same state, under a temporary name first, then renamed.</summary>
     /// <param name="path">The file to make or replace; its folder must exist. On failure an old file stays as it was.</param>
-    /// <exception cref="IOException">The folder is missing, not writable or full.</exception>
+    /// <exception cref="IOException">The folder is missing or full, or the path is a folder.</exception>
+    /// <exception cref="UnauthorizedAccessException">The folder is not writable.</exception>
     public void Save(string path) => SafeTensors.Save(this, path);
 
     /// <inheritdoc/>
