@@ -1,0 +1,319 @@
+using System.CommandLine;
+using System.Numerics;
+using Normalization.Core;
+using Normalization.Strategies;
+
+namespace Normalization.Bench;
+
+/// <summary><c>apply</c>: one strategy on tensors from a file, so that anyone can hold it against another framework.</summary>
+internal static class ApplyCommand
+{
+    private const string InputName = "input";
+    private const string OutputGradientName = "output_gradient";
+    private const string RunningWhiteningName = "running_whitening";
+
+    private static readonly Argument<string?> Strategy = new("STRATEGY")
+    {
+        HelpName = "STRATEGY",
+        Description = $"One of {string.Join(", ", StrategyCatalog.Ids)}.",
+        Arity = ArgumentArity.ZeroOrOne,
+        CompletionSources = { StrategyCatalog.Ids.ToArray() },
+    };
+
+    private static readonly Option<string?> Input = Options.Path(
+        "--input", "F.safetensors", "The tensors to read: input (F32 or F64) and what the description names.");
+
+    private static readonly Option<string?> Output = Options.Path(
+        "--output", "G.safetensors", "The file to write, whole or not at all; may be the input file.");
+
+    private static readonly Option<Mode> ModeOption = Options.Choice<Mode>(
+        "--mode", "train: batch statistics, running ones are updated. inference: running statistics, which must be in the file. Default train.");
+
+    private static readonly Setting[] Settings =
+    [
+        Setting.Of(Options.Real("--epsilon", "e", 0, double.PositiveInfinity, "Added to the variance. Default 1e-5."),
+            (settings, value) => settings with { Epsilon = value }),
+        Setting.Of(Options.RealOrNone("--momentum", "m|none", 0, 1,
+            "Weight of the new batch in running statistics, as PyTorch counts it; none is the cumulative average. Default 0.1."),
+            (settings, value) => settings with { Momentum = double.IsNaN(value) ? null : value }),
+        Setting.Of(new Option<bool>("--no-affine") { Description = "No weight and no bias." },
+            (settings, value) => settings with { Weight = !value, Bias = !value }),
+        Setting.Of(Options.Choice<Switch>("--running-stats", "Whether running statistics are kept. Default on; instance-norm: off."),
+            (settings, value) => settings with { RunningStatistics = value == Switch.On }),
+        Setting.Of(Options.Choice<RunningVariance>("--running-variance", "The variance that is stored. Default sample, as in PyTorch."),
+            (settings, value) => settings with { RunningVariance = value }),
+        Setting.Of(Options.Whole("--groups", "G", 1, int.MaxValue, "group-norm: channel groups. Default 32."),
+            (settings, value) => settings with { Groups = (int)value }),
+        Setting.Of(Options.Whole("--normalized-dims", "K", 1, 4, "layer-norm: how many trailing axes. Default all but the first."),
+            (settings, value) => settings with { NormalizedDimensions = (int)value }),
+        Setting.Of(Options.Whole("--ghost-size", "B", 1, int.MaxValue, "ghost-batch-norm: samples in a ghost. Default 32."),
+            (settings, value) => settings with { GhostSize = (int)value }),
+        Setting.Of(Options.Choice<GhostGrouping>("--ghost-grouping", "ghost-batch-norm: neighbours, or every K-th sample. Default contiguous."),
+            (settings, value) => settings with { GhostGrouping = value }),
+        Setting.Of(Options.Choice<GhostRemainder>("--ghost-remainder", "ghost-batch-norm: what to do where B does not divide N. Default throw."),
+            (settings, value) => settings with { GhostRemainder = value }),
+        Setting.Of(Options.Choice<GhostRunning>("--ghost-running", "ghost-batch-norm: one update a batch or one a ghost. Default averaged."),
+            (settings, value) => settings with { GhostRunning = value }),
+        Setting.Of(Options.Whole("--group-size", "D", 1, int.MaxValue, "zca-whitening: channels whitened together. Default all."),
+            (settings, value) => settings with { GroupSize = (int)value }),
+        Setting.Of(Options.Real("--shrinkage", "a", 0, 1, "zca-whitening: how far the covariance is drawn to a multiple of the identity. Default 0."),
+            (settings, value) => settings with { Shrinkage = value }),
+    ];
+
+    private enum Mode
+    {
+        Train,
+        Inference,
+    }
+
+    private enum Switch
+    {
+        On,
+        Off,
+    }
+
+    public static Verb Create()
+    {
+        var command = new Command("apply", "Applies one strategy to tensors from a safetensors file.");
+        command.Add(Strategy);
+        command.Add(Input);
+        command.Add(Output);
+        command.Add(ModeOption);
+        foreach (Setting setting in Settings)
+        {
+            command.Add(setting.Option);
+        }
+
+        command.SetAction(Run);
+        return new Verb(
+            command,
+            """
+            Reads input, of shape (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), and computes in its type, F32 or F64. Reads where
+            present, in the same type: output_gradient, weight (else ones), bias (else zeros), running_mean, running_var,
+            running_covariance or running_whitening, and num_batches_tracked (I64, of shape [] or [1]). A tensor that the strategy
+            does not have is an error.
+
+            Writes output; with an output_gradient also input_gradient, and weight_gradient and bias_gradient for those of weight and
+            bias that the file has; in training also the updated running_* and num_batches_tracked.
+            """,
+            [
+                "apply batch-norm --input in.safetensors --output out.safetensors --momentum 0.1",
+                "apply layer-norm --input in.safetensors --output out.safetensors --normalized-dims 1",
+                "apply zca-whitening --input in.safetensors --output out.safetensors --mode inference --group-size 8",
+            ]);
+    }
+
+    private static int Run(ParseResult parse)
+    {
+        string id = parse.GetValue(Strategy) ?? throw new UsageException($"apply needs a strategy: {string.Join(", ", StrategyCatalog.Ids)}. See 'apply --help'.");
+        if (!StrategyCatalog.Ids.Contains(id))
+        {
+            throw new UsageException(Text.Unknown("strategy", id, StrategyCatalog.Ids));
+        }
+
+        string input = parse.GetValue(Input) ?? throw new UsageException("apply needs --input, the safetensors file to read. See 'apply --help'.");
+        string output = parse.GetValue(Output) ?? throw new UsageException("apply needs --output, the safetensors file to write. See 'apply --help'.");
+        RequireWritable(output);
+        if (!File.Exists(input))
+        {
+            throw new UsageException($"--input: there is no file '{input}'.");
+        }
+
+        StateDictionary file = StateDictionary.Load(input);
+        StrategySettings settings = Settings.Aggregate(new StrategySettings(), (chosen, setting) => setting.Apply(chosen, parse));
+        WarnOfUnused(id, settings, parse);
+        if (file.ContainsKey(RunningWhiteningName))
+        {
+            settings = settings with { WhiteningRunning = WhiteningRunning.WhiteningMatrix };
+        }
+
+        bool training = parse.GetValue(ModeOption) == Mode.Train;
+        StateDictionary result = ElementType(input, file) == StateElementType.F32
+            ? Apply<float>(id, settings, training, input, file)
+            : Apply<double>(id, settings, training, input, file);
+        result.Save(output);
+        Console.WriteLine($"{output}: {string.Join(", ", result.Select(entry => $"{entry.Key} {Text.Shape(entry.Value.Shape)}"))}");
+        return ExitCodes.Success;
+    }
+
+    private static StateDictionary Apply<T>(string id, StrategySettings settings, bool training, string path, StateDictionary file)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        try
+        {
+            StateTensor input = file[InputName];
+            var shape = new ActivationShape(input.Shape);
+            INormalizer<T> normalizer = StrategyCatalog.Create<T>(id, shape, settings);
+            normalizer.Training = training;
+            RequireKnownNames(id, shape, settings, normalizer, path, file);
+            RequireRunning(id, normalizer, training, path, file);
+            normalizer.LoadState(StateOf(normalizer, file), strict: false);
+
+            var layer = normalizer as Normalizer<T>;
+            layer?.WarningRaised = (_, text) => Console.Error.WriteLine($"warning: {Text.OneLine(text)}");
+
+            var result = new StateDictionary();
+            var values = new T[shape.Count];
+            normalizer.Forward(shape, input.AsSpan<T>(), values);
+            result.Add("output", StateTensor.Create<T>(values, input.Shape));
+            if (file.TryGetValue(OutputGradientName, out StateTensor? gradient))
+            {
+                AddGradients(normalizer, shape, input, gradient, file, path, result);
+            }
+
+            if (training)
+            {
+                StateDictionary state = normalizer.GetState();
+                foreach (StateBuffer<T> buffer in normalizer.Buffers)
+                {
+                    result.Add(buffer.Name, state[buffer.Name]);
+                }
+            }
+
+            if (layer?.SkippedUpdates > 0)
+            {
+                Console.Error.WriteLine("warning: the running statistics stay as they were, since this batch's are not finite or too large for the type.");
+            }
+
+            return result;
+        }
+        catch (Exception refusal) when (refusal is ArgumentException or InvalidOperationException or ArithmeticException or NotSupportedException)
+        {
+            throw new UsageException($"{path}: {Text.OneLine(refusal.Message)} See 'apply --help' for the options.");
+        }
+    }
+
+    private static void AddGradients<T>(
+        INormalizer<T> normalizer, ActivationShape shape, StateTensor input, StateTensor gradient, StateDictionary file, string path, StateDictionary result)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        if (!gradient.Shape.SequenceEqual(input.Shape))
+        {
+            throw new UsageException(
+                $"{path}: '{OutputGradientName}' has the shape {Text.Shape(gradient.Shape)}; it must be that of '{InputName}', {Text.Shape(input.Shape)}.");
+        }
+
+        var values = new T[shape.Count];
+        normalizer.Backward(shape, input.AsSpan<T>(), gradient.AsSpan<T>(), values);
+        result.Add("input_gradient", StateTensor.Create<T>(values, input.Shape));
+        foreach (Parameter<T> parameter in normalizer.Parameters.Where(parameter => file.ContainsKey(parameter.Name)))
+        {
+            result.Add($"{parameter.Name}_gradient", StateTensor.Create<T>(parameter.Gradient, parameter.Shape));
+        }
+    }
+
+    /// <summary>The type of the computation, which every tensor of the file but a counter must share.</summary>
+    private static StateElementType ElementType(string path, StateDictionary file)
+    {
+        if (!file.TryGetValue(InputName, out StateTensor? input))
+        {
+            throw new UsageException($"{path}: there is no tensor '{InputName}'; the file has {(file.Count == 0 ? "none" : string.Join(", ", file.Keys))}.");
+        }
+
+        if (input.ElementType == StateElementType.I64)
+        {
+            throw new UsageException($"{path}: '{InputName}' is I64; it must be F32 or F64.");
+        }
+
+        foreach ((string name, StateTensor tensor) in file)
+        {
+            if (tensor.ElementType != input.ElementType && tensor.ElementType != StateElementType.I64)
+            {
+                throw new UsageException(
+                    $"{path}: '{name}' is {tensor.ElementType} and '{InputName}' is {input.ElementType}; all must be of one type. Save '{name}' as {input.ElementType}.");
+            }
+        }
+
+        return input.ElementType;
+    }
+
+    private static void RequireKnownNames<T>(
+        string id, ActivationShape shape, StrategySettings settings, INormalizer<T> normalizer, string path, StateDictionary file)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        string[] known = [InputName, OutputGradientName, .. Names(normalizer)];
+        if (file.Keys.FirstOrDefault(name => !known.Contains(name)) is not { } surplus)
+        {
+            return;
+        }
+
+        var everything = StrategyCatalog.Create<T>(id, shape, settings with { Weight = true, Bias = true, RunningStatistics = true });
+        string wayOut = Names(everything).Contains(surplus)
+            ? $"Remove it, or {(settings.Weight ? "keep running statistics with --running-stats on" : "leave out --no-affine and --running-stats off")}."
+            : Text.Nearest(surplus, known) is { } nearest ? $"Did you mean '{nearest}'?" : "Remove it.";
+        throw new UsageException($"{path}: {id} with these options has no '{surplus}'; it reads {string.Join(", ", known)}. {wayOut}");
+    }
+
+    private static void RequireRunning<T>(string id, INormalizer<T> normalizer, bool training, string path, StateDictionary file)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        if (!training && normalizer.Buffers.FirstOrDefault(buffer => !buffer.IsCounter && !file.ContainsKey(buffer.Name)) is { } missing)
+        {
+            throw new UsageException(
+                $"{path}: inference of {id} needs '{missing.Name}' of shape {Text.Shape(missing.Shape)}, which the file does not have. " +
+                "Add it, or normalize by the batch's own statistics with --running-stats off.");
+        }
+    }
+
+    private static StateDictionary StateOf<T>(INormalizer<T> normalizer, StateDictionary file)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var state = new StateDictionary();
+        foreach (string name in Names(normalizer).Where(file.ContainsKey))
+        {
+            state.Add(name, file[name]);
+        }
+
+        return state;
+    }
+
+    private static IEnumerable<string> Names<T>(INormalizer<T> normalizer)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        normalizer.Parameters.Select(parameter => parameter.Name).Concat(normalizer.Buffers.Select(buffer => buffer.Name));
+
+    // A strategy ignores settings it does not have. Its options in words then stay the same without them.
+    private static void WarnOfUnused(string id, StrategySettings settings, ParseResult parse)
+    {
+        foreach (Setting setting in Settings.Where(setting => parse.Has(setting.Option)))
+        {
+            StrategySettings without = Settings.Where(other => other != setting).Aggregate(new StrategySettings(), (chosen, other) => other.Apply(chosen, parse));
+            bool inWords = without with { Epsilon = settings.Epsilon, Weight = settings.Weight, Bias = settings.Bias } != settings;
+            if (inWords && StrategyCatalog.Contestant(id, without).Options == StrategyCatalog.Contestant(id, settings).Options)
+            {
+                Console.Error.WriteLine($"warning: {setting.Option.Name} has no effect on {id} with these options.");
+            }
+        }
+    }
+
+    private static void RequireWritable(string path)
+    {
+        string full = Path.GetFullPath(path);
+        string folder = Path.GetDirectoryName(full) ?? full;
+        if (Directory.Exists(full))
+        {
+            throw new UsageException($"--output: '{path}' is a folder; name a file in it.");
+        }
+
+        if (!Directory.Exists(folder))
+        {
+            throw new UsageException($"--output: there is no folder '{folder}'; make it first.");
+        }
+
+        try
+        {
+            using var probe = new FileStream(
+                Path.Combine(folder, $".{Guid.NewGuid():N}.tmp"), FileMode.CreateNew, FileAccess.Write, FileShare.None, 1, FileOptions.DeleteOnClose);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new UsageException($"--output: cannot write into the folder '{folder}'; choose another one.");
+        }
+    }
+
+    /// <summary>An option and the setting it stands for; one that was not written leaves the setting's default.</summary>
+    private sealed record Setting(Option Option, Func<StrategySettings, ParseResult, StrategySettings> Apply)
+    {
+        public static Setting Of<TValue>(Option<TValue> option, Func<StrategySettings, TValue, StrategySettings> apply) =>
+            new(option, (settings, parse) => parse.Has(option) ? apply(settings, parse.GetValue(option)!) : settings);
+    }
+}

@@ -1,0 +1,112 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+
+namespace Normalization.Bench;
+
+/// <summary>Options whose errors name the value, the range and the nearest name.</summary>
+internal static class Options
+{
+    public static Option<string?> Path(string name, string value, string description) =>
+        Create<string?>(name, value, description, (text, fail) =>
+        {
+            if (text.Length == 0)
+            {
+                fail("is empty");
+            }
+
+            return text;
+        });
+
+    public static Option<long> Whole(string name, string value, long minimum, long maximum, string description) =>
+        Create(name, value, description, (text, fail) =>
+        {
+            if (!long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) || number < minimum || number > maximum)
+            {
+                fail(maximum == long.MaxValue ? $"must be a whole number of at least {minimum}" : $"must be a whole number from {minimum} to {maximum}");
+            }
+
+            return number;
+        });
+
+    public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
+        Create(name, value, description, (text, fail) => ParseReal(text, minimum, maximum, "", fail));
+
+    /// <summary>A number, or "none" for NaN: the parser cannot hand over a null that a custom parser returns.</summary>
+    public static Option<double> RealOrNone(string name, string value, double minimum, double maximum, string description) =>
+        Create(name, value, description, (text, fail) => text == "none" ? double.NaN : ParseReal(text, minimum, maximum, ", or none", fail));
+
+    /// <summary>One of an enum's values in kebab case.</summary>
+    public static Option<TEnum> Choice<TEnum>(string name, string description)
+        where TEnum : struct, Enum
+    {
+        TEnum[] values = Enum.GetValues<TEnum>();
+        string[] words = [.. values.Select(Text.Kebab)];
+        Option<TEnum> option = Create(name, string.Join('|', words), description, (text, fail) =>
+        {
+            int index = Array.IndexOf(words, text);
+            if (index < 0)
+            {
+                fail($"must be {string.Join(" or ", words)}{(Text.Nearest(text, words) is { } nearest ? $" (did you mean '{nearest}'?)" : "")}");
+            }
+
+            return index < 0 ? default : values[index];
+        });
+        option.CompletionSources.Add(words);
+        return option;
+    }
+
+    /// <summary>Names out of a list, separated by commas; the value keeps the list's order.</summary>
+    public static Option<string[]?> Names(string name, string kind, IReadOnlyList<string> known, string description)
+    {
+        Option<string[]?> option = Create<string[]?>(name, "a,b", description, (text, fail) =>
+        {
+            string[] words = text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+            if (words.FirstOrDefault(word => !known.Contains(word)) is { } unknown)
+            {
+                fail(Text.Unknown(kind, unknown, known));
+            }
+            else if (words.Length == 0)
+            {
+                fail($"must name at least one {kind}: {string.Join(", ", known)}");
+            }
+
+            return [.. known.Where(words.Contains)];
+        });
+        option.CompletionSources.Add([.. known]);
+        return option;
+    }
+
+    /// <summary>Whether the user wrote the option.</summary>
+    public static bool Has(this ParseResult parse, Option option) => parse.GetResult(option) is { Implicit: false };
+
+    private static double ParseReal(string text, double minimum, double maximum, string orElse, Action<string> fail)
+    {
+        if (!double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double number)
+            || !double.IsFinite(number) || number < minimum || number > maximum)
+        {
+            fail((double.IsInfinity(maximum)
+                ? string.Create(CultureInfo.InvariantCulture, $"must be a finite number of at least {minimum}")
+                : string.Create(CultureInfo.InvariantCulture, $"must be a number from {minimum} to {maximum}")) + orElse);
+        }
+
+        return number;
+    }
+
+    private static Option<TValue> Create<TValue>(string name, string value, string description, Func<string, Action<string>, TValue> read) =>
+        new(name)
+        {
+            Description = description,
+            HelpName = value,
+            CustomParser = result =>
+            {
+                // The parser is also called for an option that was not written.
+                if (result.Tokens is not [Token token])
+                {
+                    return default!;
+                }
+
+                return read(token.Value, problem => result.AddError($"{name} {problem}; got '{token.Value}'"));
+            },
+        };
+}
