@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
 using Normalization.Core.Reporting;
 
 namespace Normalization.Core.Comparison;
@@ -18,6 +19,7 @@ public sealed record ComparisonProgress(int Finished, int Total, string? Case);
 public sealed class Comparer
 {
     private readonly IReadOnlyList<Contestant> _contestants;
+    private readonly Lazy<IReadOnlyList<Scenario>> _scenarios;
 
     /// <summary>Names the contestants.</summary>
     /// <param name="contestants">In the order they are reported; ids must differ.</param>
@@ -36,12 +38,13 @@ public sealed class Comparer
         }
 
         _contestants = contestants;
+        _scenarios = new(() => Scenarios ?? Comparison.Scenarios.WithDigits(Seed));
     }
 
     /// <summary>Which of <see cref="Comparison.Aspects"/> to measure; they run in their fixed order. Default all.</summary>
     public IReadOnlyList<string> Aspects { get; init; } = Comparison.Aspects.All;
 
-    /// <summary>The scenarios, in the order they run and are reported; null, the default, is all of <see cref="Comparison.Scenarios"/> without data.</summary>
+    /// <summary>The scenarios, in the order they run and are reported; null, the default, is <see cref="Comparison.Scenarios.WithDigits"/> on generated digits.</summary>
     public IReadOnlyList<Scenario>? Scenarios { get; init; }
 
     /// <summary>The seed every random stream is derived from. Default 1.</summary>
@@ -83,44 +86,56 @@ public sealed class Comparer
     }
 
     /// <summary>Measures every case that is not done yet.</summary>
-    /// <param name="finished">Receives each record as its case ends, in the order of <see cref="Cases"/>.</param>
+    /// <param name="finished">
+    /// Receives each record once its case and those before it in <see cref="Cases"/> have ended; on a cancellation, those without
+    /// their predecessors too. One call at a time, on any thread.
+    /// </param>
     /// <param name="done">Ids of cases to skip, from an earlier run; null for none.</param>
-    /// <param name="progress">Told before each case and at the end; null for nobody.</param>
+    /// <param name="progress">Told when a case begins and at the end; null for nobody.</param>
     /// <param name="cancellation">Ends the run between cases and inside them.</param>
     /// <exception cref="ArgumentException">An aspect is unknown, two scenarios have the same id, or the thread count is out of range.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled; the cases handed over before are complete.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled; every case that had ended was handed over.</exception>
     public void Run(
         Action<CaseRecord> finished, IReadOnlySet<string>? done = null, IProgress<ComparisonProgress>? progress = null, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(finished);
+        if (Threads is < 1 or > 256)
+        {
+            throw new ArgumentException($"The thread count must be 1 to 256; got {Threads}.");
+        }
+
         List<PlannedCase> plan = Plan();
-        var settings = new ProbeSettings { Seed = Seed, Thorough = Thorough, Threads = Threads, Cancellation = cancellation };
+        List<PlannedCase> left = [.. plan.Where(planned => done is null || !done.Contains(planned.Id))];
+        var delivery = new Delivery(finished, progress, plan.Count - left.Count, plan.Count);
+        int untimed = left.Count(planned => planned.Aspect != Comparison.Aspects.Speed);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var settings = new ProbeSettings { Seed = Seed, Thorough = Thorough, Threads = Threads, Cancellation = stop.Token };
         int threads = KernelThreads.Count;
-        KernelThreads.Count = Threads;
         try
         {
-            ScenarioPool? pool = null;
-            string? poolScenario = null;
-            for (int index = 0; index < plan.Count; index++)
+            // Several cases at once, with a thread each; what is timed, last in the plan, has the machine to itself.
+            KernelThreads.Count = 1;
+            MeasureTogether(left[..untimed], delivery, settings, stop);
+            KernelThreads.Count = Threads;
+            if (untimed < left.Count)
             {
-                cancellation.ThrowIfCancellationRequested();
-                PlannedCase planned = plan[index];
-                if (done is not null && done.Contains(planned.Id))
-                {
-                    continue;
-                }
-
-                progress?.Report(new ComparisonProgress(index, plan.Count, planned.Id));
-                if (poolScenario != planned.Scenario.Id && planned.Aspect != Comparison.Aspects.Speed)
-                {
-                    pool = new ScenarioPool(planned.Scenario, Seed, Thorough ? 4096 : 1024);
-                    poolScenario = planned.Scenario.Id;
-                }
-
-                finished(Measure(planned, pool!, settings));
+                delivery.Begin(left[untimed].Id);
+                SpeedProbe.WarmUp([.. left[untimed..].Select(planned => NewProbe(planned, settings))]);
             }
 
-            progress?.Report(new ComparisonProgress(plan.Count, plan.Count, null));
+            for (int index = untimed; index < left.Count; index++)
+            {
+                stop.Token.ThrowIfCancellationRequested();
+                delivery.Begin(left[index].Id);
+                delivery.Finish(index, Measure(left[index], null, settings));
+            }
+
+            delivery.End();
+        }
+        catch (OperationCanceledException)
+        {
+            delivery.Flush();
+            throw;
         }
         finally
         {
@@ -128,22 +143,60 @@ public sealed class Comparer
         }
     }
 
-    private CaseRecord Measure(PlannedCase planned, ScenarioPool pool, ProbeSettings settings)
+    private void MeasureTogether(List<PlannedCase> cases, Delivery delivery, ProbeSettings settings, CancellationTokenSource stop)
+    {
+        Dictionary<string, Lazy<ScenarioPool>> pools = cases.Select(planned => planned.Scenario).DistinctBy(scenario => scenario.Id).ToDictionary(
+            scenario => scenario.Id, scenario => new Lazy<ScenarioPool>(() => new ScenarioPool(scenario, Seed, Thorough ? 2048 : 1024)), StringComparer.Ordinal);
+        int next = -1;
+
+        void Work()
+        {
+            try
+            {
+                for (int index; (index = Interlocked.Increment(ref next)) < cases.Count;)
+                {
+                    stop.Token.ThrowIfCancellationRequested();
+                    delivery.Begin(cases[index].Id);
+                    delivery.Finish(index, Measure(cases[index], pools[cases[index].Scenario.Id], settings));
+                }
+            }
+            catch
+            {
+                stop.Cancel();
+                throw;
+            }
+        }
+
+        try
+        {
+            Parallel.Invoke(new ParallelOptions { MaxDegreeOfParallelism = Threads }, [.. Enumerable.Repeat<Action>(Work, Threads)]);
+        }
+        catch (AggregateException several)
+        {
+            // Where one failed the others were stopped by it: the failure is the one to tell.
+            ExceptionDispatchInfo.Throw(several.InnerExceptions.FirstOrDefault(inner => inner is not OperationCanceledException) ?? several.InnerExceptions[0]);
+        }
+    }
+
+    private static ProbeCase NewProbe(PlannedCase planned, ProbeSettings settings) =>
+        new(planned.Aspect, planned.Contestant, planned.Scenario, settings);
+
+    private CaseRecord Measure(PlannedCase planned, Lazy<ScenarioPool>? pool, ProbeSettings settings)
     {
         long began = Stopwatch.GetTimestamp();
-        var probe = new ProbeCase(planned.Aspect, planned.Contestant, planned.Scenario, settings);
+        ProbeCase probe = NewProbe(planned, settings);
         try
         {
             switch (planned.Aspect)
             {
                 case Comparison.Aspects.Outputs:
-                    OutputProbe.Measure(probe, pool, _contestants);
+                    OutputProbe.Measure(probe, pool!.Value, _contestants);
                     break;
                 case Comparison.Aspects.Gradients:
-                    GradientProbe.Measure(probe, pool);
+                    GradientProbe.Measure(probe, pool!.Value);
                     break;
                 case Comparison.Aspects.BatchSize:
-                    BatchSizeProbe.Measure(probe, pool);
+                    BatchSizeProbe.Measure(probe, pool!.Value);
                     break;
                 default:
                     SpeedProbe.Measure(probe);
@@ -172,7 +225,7 @@ public sealed class Comparer
             throw new ArgumentException($"There is no aspect '{unknown}'. The aspects are {string.Join(", ", Comparison.Aspects.All)}.");
         }
 
-        IReadOnlyList<Scenario> scenarios = Scenarios ?? Comparison.Scenarios.Synthetic(Seed);
+        IReadOnlyList<Scenario> scenarios = _scenarios.Value;
         if (scenarios.Append(SpeedProbe.Scenario).CountBy(scenario => scenario.Id).FirstOrDefault(pair => pair.Value > 1).Key is { } twice)
         {
             throw new ArgumentException($"Scenario ids must differ, since they key the records, and '{SpeedProbe.Scenario.Id}' is taken; '{twice}' comes twice.");
@@ -191,5 +244,47 @@ public sealed class Comparer
     private sealed record PlannedCase(string Aspect, Scenario Scenario, Contestant Contestant)
     {
         public string Id => $"{Aspect}/{Scenario.Id}/{Contestant.Id}";
+    }
+
+    // Hands records over in the order of the plan whatever the order in which they end, so that two runs write the same file.
+    private sealed class Delivery(Action<CaseRecord> finished, IProgress<ComparisonProgress>? progress, int skipped, int total)
+    {
+        private readonly Lock _gate = new();
+        private readonly SortedDictionary<int, CaseRecord> _waiting = [];
+        private int _next;
+
+        public void Begin(string id)
+        {
+            lock (_gate)
+            {
+                progress?.Report(new ComparisonProgress(skipped + _next, total, id));
+            }
+        }
+
+        public void Finish(int index, CaseRecord record)
+        {
+            lock (_gate)
+            {
+                _waiting.Add(index, record);
+                while (_waiting.Remove(_next, out CaseRecord? following))
+                {
+                    _next++;
+                    finished(following);
+                }
+            }
+        }
+
+        public void Flush()
+        {
+            lock (_gate)
+            {
+                foreach (CaseRecord record in _waiting.Values)
+                {
+                    finished(record);
+                }
+            }
+        }
+
+        public void End() => progress?.Report(new ComparisonProgress(total, total, null));
     }
 }

@@ -8,6 +8,10 @@ internal static class GradientProbe
     private const int Samples = 32;
     private const int TrainingBatches = 20;
 
+    // 4 x 4 positions of 16 channels: 256 singular values, of which 32 evenly spaced ones are recorded.
+    private const int JacobianSide = 4;
+    private const int RecordedSingularValues = 32;
+
     // Differences in double come to 1e-9 or better at mean 0 and 1e-7 at mean 1e4.
     private const double Limit = 1e-6;
 
@@ -29,7 +33,7 @@ internal static class GradientProbe
         Differences(probe, shape, input, pool, training: false);
         probe.Attempt(["gradient_sum_error", "bias_before_gradient"], () => Sums(probe, shape, input, upstream));
         probe.Attempt(["gradient_projection_error", "gradient_gain"], () => Projection(probe, shape, input, upstream));
-        foreach (double factor in new[] { 0.1, 4, 100 })
+        foreach (double factor in new[] { 0.1, 3, 100 })
         {
             probe.Attempt(["weight_scale_output_error", "weight_scale_gradient_error"],
                 () => ScaledWeights(probe, shape, input, upstream, weights, factor), ProbeCase.Parameters("a", factor));
@@ -147,9 +151,16 @@ internal static class GradientProbe
         double[] right = directions.Sum(products);
         double[] scale = directions.Sum(Array.ConvertAll(products, Math.Abs));
         double worst = 0;
+        double largest = eigenvalues.Max();
         for (int i = 0; i < left.Length; i++)
         {
-            double inverse = 1 / Math.Sqrt(Math.Max(eigenvalues[i], 0) + epsilon);
+            // Along a direction without variance both sides are rounding alone.
+            if (eigenvalues[i] <= 1e-12 * largest)
+            {
+                continue;
+            }
+
+            double inverse = 1 / Math.Sqrt(eigenvalues[i] + epsilon);
             worst = Math.Max(worst, Statistics.Ratio(Math.Abs(left[i] - (epsilon * inverse * inverse * inverse * right[i])), inverse * scale[i]));
         }
 
@@ -207,7 +218,7 @@ internal static class GradientProbe
     // One sample's output by the same sample's input of the linear layer; the other samples are held fixed.
     private static void Jacobian(ProbeCase probe, ActivationShape full, double[] input, double[] weights)
     {
-        (ActivationShape shape, double[] cropped) = Crop(full, input, probe.Settings.Thorough ? 4 : 2);
+        (ActivationShape shape, double[] cropped) = Crop(full, input, JacobianSide);
         double[] before = Statistics.MixChannels(shape, weights, cropped);
         INormalizer<double> normalizer = probe.Create<double>(shape, Affine.Plain);
         ProbeCase.Forward(normalizer, shape, before);
@@ -233,9 +244,11 @@ internal static class GradientProbe
         }
 
         double[] values = [.. jacobian.Svd(computeVectors: false).S.OrderDescending()];
-        for (int i = 0; i < values.Length; i++)
+        int recorded = Math.Min(values.Length, RecordedSingularValues);
+        for (int i = 0; i < recorded; i++)
         {
-            probe.Add("jacobian_singular_value", values[i], parameters: ProbeCase.Parameters("index", i + 1L));
+            int index = recorded == 1 ? 0 : (int)((long)i * (values.Length - 1) / (recorded - 1));
+            probe.Add("jacobian_singular_value", values[index], parameters: ProbeCase.Parameters("index", index + 1L));
         }
 
         probe.Add("jacobian_condition", Statistics.Ratio(values[0], Statistics.Median(values)));

@@ -158,6 +158,24 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         }
     }
 
+    /// <summary>
+    /// Whether an output depends on its own reduction set alone, as of a standardization; whitening mixes them. Measured: one set's
+    /// input is changed, and the other sets' output must not move.
+    /// </summary>
+    public bool StandardizesWithinSets(ActivationShape shape, double[] input, ReductionSets sets)
+    {
+        var changed = (double[])input.Clone();
+        RandomStream stream = Stream("one-set");
+        for (int i = 0; i < changed.Length; i++)
+        {
+            changed[i] += sets.SetOfElement[i] == 0 ? stream.NextGaussian() : 0;
+        }
+
+        double[] before = Forward(Create<double>(shape, Affine.Plain), shape, input);
+        double[] after = Forward(Create<double>(shape, Affine.Plain), shape, changed);
+        return !sets.SetOfElement.Where((set, i) => set != 0 && before[i] != after[i]).Any();
+    }
+
     /// <summary>The normalized batch.</summary>
     public static T[] Forward<T>(INormalizer<T> normalizer, ActivationShape shape, T[] input)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace Normalization.Core.Comparison;
 
 /// <summary>A finite population of samples of a scenario: batches are drawn from it with replacement, so its moments are exactly known.</summary>
@@ -9,10 +11,10 @@ internal sealed class ScenarioPool
         Samples = samples;
         ActivationShape shape = scenario.Shape(samples);
         SampleLength = (int)(shape.Count / samples);
-        Values = scenario.Draw(samples, new RandomStream(seed, scenario.Id, "pool"));
-
-        (ChannelMeans, ChannelVariances) = ReductionSets.Channels(shape).Moments(Values);
-        Gradients = new double[Values.Length];
+        double[] values = scenario.Draw(samples, new RandomStream(seed, scenario.Id, "pool"));
+        (ChannelMeans, ChannelVariances) = ReductionSets.Channels(shape).Moments(values);
+        Values = Statistics.ToSingle(values);
+        Gradients = new float[Values.Length];
         var gradientStream = new RandomStream(seed, scenario.Id, "pool-gradients");
         for (int i = 0; i < Gradients.Length; i++)
         {
@@ -26,11 +28,11 @@ internal sealed class ScenarioPool
     /// <summary>Elements of a sample, C * S.</summary>
     public int SampleLength { get; }
 
-    /// <summary>(Samples, C, S).</summary>
-    public double[] Values { get; }
+    /// <summary>(Samples, C, S); scenarios draw values that float holds exactly.</summary>
+    public float[] Values { get; }
 
     /// <summary>An upstream gradient for each sample, standard normal: (Samples, C, S).</summary>
-    public double[] Gradients { get; }
+    public float[] Gradients { get; }
 
     /// <summary>Each channel's mean over the population.</summary>
     public double[] ChannelMeans { get; }
@@ -51,11 +53,12 @@ internal sealed class ScenarioPool
     }
 
     /// <summary>Copies the chosen samples' rows of <see cref="Values"/> or <see cref="Gradients"/>, one after the other.</summary>
-    public void Gather(double[] rows, ReadOnlySpan<int> chosen, double[] destination)
+    public void Gather(float[] rows, ReadOnlySpan<int> chosen, double[] destination)
     {
         for (int i = 0; i < chosen.Length; i++)
         {
-            Array.Copy(rows, chosen[i] * SampleLength, destination, i * SampleLength, SampleLength);
+            TensorPrimitives.ConvertTruncating<float, double>(
+                rows.AsSpan(chosen[i] * SampleLength, SampleLength), destination.AsSpan(i * SampleLength, SampleLength));
         }
     }
 

@@ -17,6 +17,15 @@ public static class Scenarios
     public static IReadOnlyList<string> Ids { get; } =
         ["gaussian", "correlated", "heavy-tails", "large-mean", "dead-channel", FeaturesId, ActivationsId];
 
+    /// <summary>All scenarios, the activations from digits.</summary>
+    /// <param name="seed">Fixes what a scenario draws once: bases and filters.</param>
+    /// <param name="digits">The images; null draws 1024 with <see cref="GeneratedDigits"/>.</param>
+    public static IReadOnlyList<Scenario> WithDigits(long seed, DigitSet? digits = null)
+    {
+        digits ??= GeneratedDigits.Generate(1024, (int)(seed & int.MaxValue));
+        return [.. Synthetic(seed), Activations(digits.Pixels.ToArray(), digits.Count, digits.Height, digits.Width, digits.Source, seed)];
+    }
+
     /// <summary>All but the activations, which need images.</summary>
     /// <param name="seed">Fixes what a scenario draws once: the correlated scenario's basis.</param>
     public static IReadOnlyList<Scenario> Synthetic(long seed) =>
@@ -70,7 +79,7 @@ public static class Scenarios
         }
 
         return new Scenario(ActivationsId, "real activations",
-            $"{source} through a fixed random 3x3 convolution (16 channels, padding 1, stride 2, bias), before any activation function, (N, 16, {outHeight}, {outWidth}).",
+            $"{source} through a fixed random 3x3 convolution (16 channels, padding 1, stride 2, bias), (N, 16, {outHeight}, {outWidth}). 16 channels of 9 taps each are linearly dependent: their covariance has rank 9.",
             new ActivationShape(1, Channels, outHeight, outWidth), Draw);
     }
 

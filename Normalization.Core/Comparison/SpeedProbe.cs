@@ -45,6 +45,54 @@ internal static class SpeedProbe
         }
     }
 
+    /// <summary>Runs everything that will be timed until the runtime has compiled it for speed.</summary>
+    public static void WarmUp(IReadOnlyList<ProbeCase> probes)
+    {
+        int threads = KernelThreads.Count;
+        try
+        {
+            // The runtime optimizes what was called often, in the background, once nothing new has been called for 100 ms; with
+            // profiling in between, twice.
+            for (int round = 0; round < 3; round++)
+            {
+                foreach (ProbeCase probe in probes)
+                {
+                    foreach (Workload workload in Workloads(probe.Settings))
+                    {
+                        probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                        KernelThreads.Count = workload.Threads;
+                        nint perSample = workload.Shape.Count / workload.Shape.Samples;
+                        WarmUp(probe, workload with { Shape = workload.Shape.WithSamples(Math.Clamp((1 << 18) / perSample, 2, workload.Shape.Samples)) });
+                    }
+                }
+
+                probes[0].Settings.Cancellation.WaitHandle.WaitOne(150);
+            }
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+        }
+    }
+
+    private static void WarmUp(ProbeCase probe, Workload workload)
+    {
+        try
+        {
+            var data = new Tensors(workload, probe.Stream("warm-up"));
+            INormalizer<float> normalizer = probe.Create<float>(workload.Shape, Affine.Random);
+            data.Run(normalizer, Forward, 2);
+            data.Run(normalizer, Backward, 2);
+            data.Copy(2);
+            normalizer.Training = false;
+            data.Run(normalizer, Inference, 2);
+        }
+        catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+        {
+            // Its own case will say so.
+        }
+    }
+
     private static List<Workload> Workloads(ProbeSettings settings)
     {
         int threads = settings.Threads;
@@ -111,8 +159,9 @@ internal static class SpeedProbe
         double[] exact = ProbeCase.Forward(reference, shape, input);
         data.Run(normalizer, Forward, 1);
         float[] measured = data.Output;
-        bool declaresSets = reference.ReductionSetOf(shape, 0, 0, 0) >= 0 && !ProbeCase.Whitens(reference.Claims);
-        double limit = declaresSets ? OutputProbe.SetLimit : OutputProbe.TensorLimit;
+        ActivationShape few = shape.WithSamples(Math.Min(8, shape.Samples));
+        bool standardizes = ReductionSets.Of(reference, few) is { } sets && probe.StandardizesWithinSets(few, input[..(int)few.Count], sets);
+        double limit = standardizes ? OutputProbe.SetLimit : OutputProbe.TensorLimit;
         if (direction == Inference)
         {
             reference.Training = normalizer.Training = false;
