@@ -8,8 +8,8 @@ namespace Normalization.Core.Reporting;
 public sealed class HtmlReport : IReportWriter
 {
     private const string PageStyle = """
-        :root{color-scheme:light dark;--ground:#fff;--ink:#1b2127;--soft:#55606b;--rule:#dde2e7;--tint:#f5f7f9;--link:#0a58a8;--good:#0b6b45;--bad:#b3261e;--warn:#fff1d6;--warn-ink:#5c3b00}
-        @media (prefers-color-scheme:dark){:root{--ground:#14181c;--ink:#e6eaee;--soft:#a5afb9;--rule:#313940;--tint:#1c2228;--link:#84bdf7;--good:#62d3a2;--bad:#ff9a90;--warn:#3c2c08;--warn-ink:#ffdf9e}}
+        :root{color-scheme:light dark;--ink:#1b2127;--soft:#55606b;--rule:#dde2e7;--tint:#f5f7f9;--link:#0a58a8;--good:#0b6b45;--bad:#b3261e;--warn:#fff1d6;--warn-ink:#5c3b00}
+        @media (prefers-color-scheme:dark){:root{--ink:#e6eaee;--soft:#a5afb9;--rule:#313940;--tint:#1c2228;--link:#84bdf7;--good:#62d3a2;--bad:#ff9a90;--warn:#3c2c08;--warn-ink:#ffdf9e}}
         *{box-sizing:border-box}
         html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
         @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
@@ -24,10 +24,11 @@ public sealed class HtmlReport : IReportWriter
         .findings{width:100%;border-collapse:collapse;font-size:.94rem;line-height:1.4}
         .findings th,.findings td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-top:1px solid var(--rule);white-space:normal;overflow-wrap:anywhere}
         .findings thead th{border-top:0;color:var(--soft);font-weight:500;font-size:.85rem}
-        .findings tbody th{font-weight:500;width:17%}.findings .choice{font-weight:650;width:23%}.findings a{font-variant-numeric:tabular-nums;text-underline-offset:.15em}
-        .scroll{overflow-x:auto;max-width:100%;margin:.9rem 0 .3rem;outline-offset:2px}
+        .findings tbody th{font-weight:500;width:17%}.findings .choice{font-weight:650;width:23%}.findings a{white-space:nowrap;font-variant-numeric:tabular-nums;text-underline-offset:.15em}.id{display:inline-block;max-width:100%}
+        .scroll{overflow-x:auto;max-width:100%;margin:1.3rem 0 .3rem;position:relative;outline-offset:2px}details .scroll{margin-top:.6rem}
         .data{border-collapse:collapse;font-size:.875rem;line-height:1.3;font-variant-numeric:tabular-nums}
         .data caption{text-align:left;font-size:.85rem;padding-bottom:.35rem;white-space:nowrap}
+        details>.scroll caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
         .data th,.data td{padding:.36rem .7rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid var(--rule)}
         .data thead th{vertical-align:bottom;font-weight:600;white-space:normal;min-width:5rem;border-bottom:2px solid var(--rule)}
         .data .w{text-align:left}.data td.w{white-space:normal;min-width:6.5rem;max-width:34rem;overflow-wrap:anywhere}
@@ -39,14 +40,14 @@ public sealed class HtmlReport : IReportWriter
         .notes{font-size:.85rem;margin:.3rem 0;padding-left:1.5rem;max-width:60rem;overflow-wrap:anywhere}
         .legend{font-size:.85rem;margin:.5rem 0 1.2rem;max-width:60rem}.legend div{margin:.15rem 0}.legend dt{display:inline;font-weight:600}.legend dt::after{content:": "}.legend dd{display:inline;margin:0}
         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.5rem 2.5rem;margin:1.2rem 0}
-        figure{margin:0;min-width:0;max-width:37rem}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
+        figure{margin:0;min-width:0;max-width:33rem}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
         details{margin:.5rem 0;min-width:0}summary{cursor:pointer;color:var(--link);padding:.25rem 0;font-size:.94rem;overflow-wrap:anywhere}details details,figure details{font-size:.95em}
         :target{background:var(--warn);outline:2px solid var(--warn-ink)}
         footer{font-size:.88rem;padding-top:2rem;padding-bottom:2.5rem}
         @media (max-width:40rem){main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.2rem}h1{font-size:1.4rem}
         .findings thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.findings,.findings tbody,.findings tr,.findings th,.findings td{display:block;width:auto!important}
         .findings tr{border-top:1px solid var(--rule);padding:.55rem 0}.findings tbody th,.findings td{border:0;padding:0}.findings tbody th{color:var(--soft);font-size:.85rem}}
-        @media print{:root{--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
+        @media print{:root{--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
         .scroll{overflow:visible}.data{font-size:7.5pt}.data th,.data td{padding:.2rem .3rem;white-space:normal;min-width:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}
 
         """;
@@ -108,7 +109,10 @@ public sealed class HtmlReport : IReportWriter
             _html.Append("<table class=\"findings\"><thead><tr><th scope=\"col\">case</th><th scope=\"col\">strategy</th><th scope=\"col\">measured</th></tr></thead>\n<tbody>\n");
             foreach (var finding in page.Findings)
             {
-                Put($"<tr><th scope=\"row\">{E(finding.Case)}</th><td class=\"choice\">{E(ReportText.Answer(finding))}</td><td>");
+                Put($"<tr><th scope=\"row\">{E(finding.Case)}</th><td class=\"choice\">");
+                string[] choice = [.. finding.Choice.DefaultIfEmpty(finding.Answer)];
+                for (int i = 0; i < choice.Length; i++) Put($"<span class=\"id\">{E(choice[i])}{(i + 1 < choice.Length ? "," : "")}</span> ");
+                _html.Append("</td><td>");
                 foreach (var part in finding.Sentence)
                 {
                     if (part.Row is { } row) Put($"<a href=\"#row-{row.Index}\">{E(part.Text)}</a>");

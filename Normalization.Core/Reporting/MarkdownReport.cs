@@ -64,7 +64,8 @@ public sealed class MarkdownReport : IReportWriter
 
     private static void Append(StringBuilder text, Table table, int level)
     {
-        text.Append('\n', text[^1] == '\n' && text[^2] == '\n' ? 0 : 1).Append('#', level).Append(CultureInfo.InvariantCulture, $" {Escape(table.Caption)}\n\n");
+        if (text[^2] != '\n') text.Append('\n');
+        text.Append('#', level).Append(CultureInfo.InvariantCulture, $" {Escape(table.Caption)}\n\n");
         var notes = new List<string>();
         text.Append("| ").AppendJoin(" | ", table.Heads.Select(head => Escape(head.Unit.Length > 0 ? $"{head.Title} ({head.Unit})" : head.Title))).Append(" |\n|");
         foreach (var head in table.Heads) text.Append(head.IsText ? "---|" : "---:|");
@@ -74,8 +75,9 @@ public sealed class MarkdownReport : IReportWriter
         text.Append('\n');
         for (int i = 0; i < notes.Count; i++) text.Append(CultureInfo.InvariantCulture, $"{i + 1}. {Escape(notes[i])}\n");
         if (notes.Count > 0) text.Append('\n');
-        foreach (var (name, legend) in ReportText.Legend(table)) text.Append(CultureInfo.InvariantCulture, $"- *{Escape(name)}*: {Escape(legend)}\n");
-        text.Append('\n');
+        var legends = ReportText.Legend(table).ToList();
+        foreach (var (name, legend) in legends) text.Append(CultureInfo.InvariantCulture, $"- *{Escape(name)}*: {Escape(legend)}\n");
+        if (legends.Count > 0) text.Append('\n');
     }
 
     private static string Content(Cell cell, List<string> notes)

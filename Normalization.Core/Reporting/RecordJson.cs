@@ -49,7 +49,7 @@ internal static class RecordJson
             JsonTokenType.True => true,
             JsonTokenType.False => false,
             // 32 is an integer and 32.0 a number.
-            JsonTokenType.Number => reader.TryGetInt64(out long integer) ? integer : reader.GetDouble(),
+            JsonTokenType.Number => reader.TryGetInt64(out long integer) ? (object)integer : reader.GetDouble(),
             _ => throw new JsonException($"A parameter is a string, an integer, a number or a bool; found {reader.TokenType}."),
         };
 

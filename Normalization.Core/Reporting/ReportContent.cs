@@ -205,20 +205,22 @@ internal sealed class ReportContent
         {
             new Paragraph("The smallest batches that at least two strategies can form, and the largest measured. In charts the band is the spread over repeats. " + BestKey),
         };
+        var shown = new HashSet<string>(StringComparer.Ordinal);
         var columns = new List<(Head, Dictionary<string, Cell>)>();
         foreach (string id in InColumnOrder(here.Select(row => row.Measurement.Metric)))
         {
             if (_rows.FirstScenario(id) is not { } scenario) continue;
+            shown.Add(scenario);
             var of = here.Where(row => row.Measurement.Metric == id && row.Scenario == scenario).ToList();
             foreach (double n in new[] { RunRows.SmallestBatch(of), of.Max(row => row.Number("n")) }.OfType<double>().Distinct())
             {
                 var cells = Cells(of.Where(row => row.Number("n") == n));
                 MarkBest(cells, Metrics.Find(id)?.Better ?? Better.Neither);
-                columns.Add((HeadOf(id, $", N = {ReportText.Number(n)}"), cells));
+                columns.Add((HeadOf(id, $", {BatchOf(n)}"), cells));
             }
         }
 
-        blocks.Add(ByStrategy("Batch size, summary", columns));
+        blocks.Add(ByStrategy($"Batch size, summary on {string.Join(", ", shown.Select(Named))}", columns));
         var charts = _rows.Scenarios.SelectMany(scenario => InColumnOrder(here.Where(row => row.Scenario == scenario).Select(row => row.Measurement.Metric))
             .Select(metric => (scenario, metric))).ToList();
         string? first = charts.Count > 0 ? charts[0].scenario : null;
@@ -239,7 +241,7 @@ internal sealed class ReportContent
             new ChartAxis("batch size N (samples)", Scale.Log2), new ChartAxis($"{name} ({Metrics.Find(metric)?.Unit ?? "1"})"), series);
         double[] sizes = [.. of.Select(row => row.Number("n")).OfType<double>().Distinct().Order()];
         var columns = sizes.Select(n => (
-            new Head($"N = {ReportText.Number(n)}", ReportText.Unit(Metrics.Find(metric)?.Unit ?? "1")), Cells(of.Where(row => row.Number("n") == n))));
+            new Head(BatchOf(n), ReportText.Unit(Metrics.Find(metric)?.Unit ?? "1")), Cells(of.Where(row => row.Number("n") == n))));
         return new Figure(title, svg, ByStrategy(title, [.. columns]) with { Legend = LegendOf(metric) + " Beneath each value its spread over repeats." });
     }
 
@@ -324,7 +326,8 @@ internal sealed class ReportContent
 
         // The verdict that is worst for the strategy stands for all scenarios.
         string[] order = ["refuted", "not claimed", "holds undeclared", "verified"];
-        var worst = valued.OrderBy(row => (uint)Array.IndexOf(order, row.Text("verdict"))).ThenByDescending(row => row.Value).First();
+        var worst = valued.OrderBy(row => (uint)Array.IndexOf(order, row.Text("verdict")))
+            .ThenByDescending(row => row.Text("claim") == RunRows.DependenceClaim ? -row.Value : row.Value).First();
         string verdict = worst.Text("verdict");
         string detail = ReportText.Number(worst.Value!.Value) + (valued.Select(row => row.Scenario).Distinct().Count() > 1 ? $", {worst.Scenario}" : "");
         return new Cell(
@@ -401,7 +404,7 @@ internal sealed class ReportContent
     {
         var measurement = row.Measurement;
         if (measurement.Value is not { } value) return new Cell("not formed", "", measurement.Note, Mark.Missing, row.Index);
-        string spread = measurement.Spread is { Count: 2 } ends ? $"{ReportText.Number(ends[0])} – {ReportText.Number(ends[1])}" : "";
+        string spread = measurement.Spread is { Count: 2 } ends && ends[0] != ends[1] ? $"{ReportText.Number(ends[0])} – {ReportText.Number(ends[1])}" : "";
         return new Cell(ReportText.Number(value), spread, measurement.Note, Mark.None, row.Index);
     }
 
@@ -416,6 +419,9 @@ internal sealed class ReportContent
             if (RunRows.Ties(value, best, better)) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
         }
     }
+
+    // Held together by no-break spaces.
+    private static string BatchOf(double n) => $"N\u00a0=\u00a0{ReportText.Number(n)}";
 
     private static Head HeadOf(string metric, string suffix) =>
         new(ReportText.Title(metric) + suffix, ReportText.Unit(Metrics.Find(metric)?.Unit ?? "1"), LegendOf(metric));

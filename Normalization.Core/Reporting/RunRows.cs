@@ -46,6 +46,9 @@ internal sealed class RunRows
     /// <summary>The contestant that does nothing: shown beside the others and never recommended.</summary>
     public const string Yardstick = "none";
 
+    /// <summary>The one claim that a large deviation proves.</summary>
+    public const string DependenceClaim = "batch-dependence";
+
     private readonly ILookup<string, ReportRow> _byMetric;
 
     public RunRows(RunData run)

@@ -39,10 +39,10 @@ internal static class SvgChart
 {
     /// <summary>The style sheet that the charts need.</summary>
     public const string Style = """
-        :root{--s0:#1a1a1a;--s1:#b87a00;--s2:#2b8cc4;--s3:#00916a;--s4:#8c8100;--s5:#0062a3;--s6:#cc5200;--s7:#b3588a;--heat:#0072b2;--grid:#d9dde1;--axis:#5b6570}
-        @media (prefers-color-scheme:dark){:root{--s0:#f2f2f2;--s1:#e69f00;--s2:#56b4e9;--s3:#1cb98b;--s4:#f0e442;--s5:#6d93f5;--s6:#f0762e;--s7:#cc79a7;--heat:#4aa8e8;--grid:#333a41;--axis:#a3adb7}}
-        svg.chart{display:block;width:100%;height:auto;font:13px system-ui,sans-serif}
-        .chart text{fill:currentColor}.chart .t{font-size:12px}.chart .v{font-size:11.5px}
+        :root{--s0:#1a1a1a;--s1:#b87a00;--s2:#2b8cc4;--s3:#00916a;--s4:#8c8100;--s5:#0062a3;--s6:#cc5200;--s7:#b3588a;--heat:#0072b2;--ground:#fff;--grid:#d9dde1;--axis:#5b6570}
+        @media (prefers-color-scheme:dark){:root{--s0:#f2f2f2;--s1:#e69f00;--s2:#56b4e9;--s3:#1cb98b;--s4:#f0e442;--s5:#6d93f5;--s6:#f0762e;--s7:#cc79a7;--heat:#4aa8e8;--ground:#14181c;--grid:#333a41;--axis:#a3adb7}}
+        svg.chart{display:block;width:100%;height:auto;font:14px system-ui,sans-serif}
+        .chart text{fill:currentColor}.chart .v,.chart .h{font-size:13px}.chart .h{stroke:var(--ground);stroke-width:3px;paint-order:stroke}
         .chart .grid{stroke:var(--grid)}.chart .axis{stroke:var(--axis)}.chart .limit{stroke:currentColor;stroke-width:1.5;stroke-dasharray:5 3}
         .chart .line{fill:none;stroke-width:2;stroke-linejoin:round}.chart .band{opacity:.13}.chart .cell{fill:var(--heat)}
         .c0{color:var(--s0)}.c1{color:var(--s1)}.c2{color:var(--s2)}.c3{color:var(--s3)}.c4{color:var(--s4)}.c5{color:var(--s5)}.c6{color:var(--s6)}.c7{color:var(--s7)}
@@ -54,7 +54,7 @@ internal static class SvgChart
 
     private const int StyleCount = 8;
     private const double Width = 480;
-    private const double LineHeight = 20;
+    private const double LineHeight = 22;
 
     // Sums and differences of what is drawn stay finite.
     private const double Largest = 1e300;
@@ -77,9 +77,9 @@ internal static class SvgChart
         var horizontal = new Ruler(x.Scale, points.Select(point => point.X), fromZero: false);
         var vertical = new Ruler(y.Scale, points.SelectMany(Extent), fromZero: true);
         const double Top = 14, Right = 14, PlotHeight = 230;
-        double left = 34 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
+        double left = 32 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
         double bottom = Top + PlotHeight;
-        double legendTop = bottom + 52;
+        double legendTop = bottom + 58;
         var legend = Legend(series.Select(line => (line.Name, line.Style)), legendTop, withLines: true, out double legendHeight);
 
         var svg = Open(title, description, Width, legendTop + legendHeight);
@@ -95,11 +95,11 @@ internal static class SvgChart
         foreach (var tick in horizontal.Ticks)
         {
             Line(svg, "axis", X(tick.Value), bottom, X(tick.Value), bottom + 4);
-            Text(svg, "t", X(tick.Value), bottom + 18, tick.Label, "middle");
+            Text(svg, "t", X(tick.Value), bottom + 20, tick.Label, "middle");
         }
 
         Line(svg, "axis", left, bottom, Width - Right, bottom);
-        Text(svg, "t", (left + Width - Right) / 2, bottom + 37, x.Title, "middle");
+        Text(svg, "t", (left + Width - Right) / 2, bottom + 41, x.Title, "middle");
         double middle = Top + PlotHeight / 2;
         svg.Append(CultureInfo.InvariantCulture, $"<text class=\"t\" x=\"12\" y=\"{N(middle)}\" text-anchor=\"middle\" transform=\"rotate(-90 12 {N(middle)})\">{Escape(y.Title)}</text>");
 
@@ -139,12 +139,12 @@ internal static class SvgChart
     /// <param name="limitLabel">What it says.</param>
     public static string Bars(string title, string description, string axis, IReadOnlyList<string> groups, IReadOnlyList<ChartBars> rows, double limit, string limitLabel)
     {
-        const double Top = 24, Bar = 13, Gap = 11, Right = 46;
+        const double Top = 26, Bar = 15, Gap = 12, Right = 52;
         double rowHeight = groups.Count * Bar + Gap;
-        double left = 12 + Math.Min(150, TextWidth(rows.Select(row => row.Label.Length).DefaultIfEmpty(0).Max()));
+        double left = 12 + Math.Min(170, TextWidth(rows.Select(row => row.Label.Length).DefaultIfEmpty(0).Max()));
         var ruler = new Ruler(Scale.Linear, rows.SelectMany(row => row.Values).OfType<double>().Where(IsBar).Append(limit), fromZero: true);
         double bottom = Top + rows.Count * rowHeight;
-        double legendTop = bottom + 52;
+        double legendTop = bottom + 58;
         // Bars take the colours after the black that a line chart begins with.
         var legend = Legend(groups.Select((group, index) => (group, index + 1)), legendTop, withLines: false, out double legendHeight);
         var svg = Open(title, description, Width, legendTop + legendHeight);
@@ -153,9 +153,10 @@ internal static class SvgChart
         foreach (var tick in ruler.Ticks)
         {
             Line(svg, "grid", X(tick.Value), Top, X(tick.Value), bottom);
-            Text(svg, "t", X(tick.Value), bottom + 17, tick.Label, "middle");
+            Text(svg, "t", X(tick.Value), bottom + 19, tick.Label, "middle");
         }
 
+        Line(svg, "limit", X(limit), Top - 6, X(limit), bottom);
         for (int r = 0; r < rows.Count; r++)
         {
             double y = Top + r * rowHeight + Gap / 2;
@@ -166,19 +167,18 @@ internal static class SvgChart
                 double barTop = y + g * Bar;
                 if (value is not { } number || !IsBar(number))
                 {
-                    Text(svg, "v", left + 4, barTop + 10, value is { } odd ? ReportText.Number(odd) : "not formed", "start");
+                    Text(svg, "h", left + 4, barTop + 12, value is { } odd ? ReportText.Number(odd) : "not formed", "start");
                     continue;
                 }
 
                 svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"{Class(g + 1)}\" fill=\"currentColor\" x=\"{N(left)}\" y=\"{N(barTop + 1)}\" width=\"{N(Math.Max(1, X(number) - left))}\" height=\"{N(Bar - 2)}\"/>");
-                Text(svg, "v", X(number) + 4, barTop + 10.5, ReportText.Number(number), "start");
+                Text(svg, "h", X(number) + 4, barTop + 12, ReportText.Number(number), "start");
             }
         }
 
         Line(svg, "axis", left, Top, left, bottom);
-        Line(svg, "limit", X(limit), Top - 6, X(limit), bottom);
         Text(svg, "t", X(limit), Top - 10, limitLabel, "middle");
-        Text(svg, "t", (left + Width - Right) / 2, bottom + 36, axis, "middle");
+        Text(svg, "t", (left + Width - Right) / 2, bottom + 40, axis, "middle");
         return Close(svg.Append(legend));
     }
 
@@ -190,12 +190,12 @@ internal static class SvgChart
     /// <param name="value">The value of a row and a column; null where there is none.</param>
     public static string HeatMap(string title, string description, string scale, IReadOnlyList<string> names, Func<int, int, double?> value)
     {
-        const double Cell = 52, CellHeight = 30, Steps = 6;
+        const double Cell = 54, CellHeight = 32, Steps = 6;
         int count = names.Count;
-        double label = Math.Min(150, TextWidth(names.Select(name => name.Length).DefaultIfEmpty(0).Max()));
+        double label = Math.Min(170, TextWidth(names.Select(name => name.Length).DefaultIfEmpty(0).Max()));
         double left = label + 10;
         double top = label * 0.6 + 22;
-        double width = left + count * Cell + label * 0.45;
+        double width = Math.Max(left + count * Cell + label * 0.45, left + 24 + Steps * 24 + 70);
         double bottom = top + count * CellHeight;
         var svg = Open(title, description, width, bottom + 62);
         double largest = 0;
@@ -331,8 +331,8 @@ internal static class SvgChart
 
     private static string Class(int style) => $"c{style % StyleCount}";
 
-    // No fonts are measured here: 0.58 em is what a letter of a common sans serif takes at most on average.
-    private static double TextWidth(int letters) => letters * 12 * 0.58;
+    // No fonts are measured here: 0.56 em is what a letter of a common sans serif takes at most on average.
+    private static double TextWidth(int letters) => letters * 14 * 0.56;
 
     private static string Shorten(string text, int letters) => text.Length <= letters ? text : text[..(letters - 1)] + "…";
 
@@ -377,7 +377,7 @@ internal static class SvgChart
             double stride = Math.Max(1, Math.Ceiling((_high - _low) / 9));
             for (double k = Math.Ceiling(_low - 1e-9); k <= _high + 1e-9; k += stride) Add(Math.Pow(scale == Scale.Log2 ? 2 : 10, k));
 
-            void Add(double value) => Ticks.Add((value, ReportText.Number(Math.Abs(value) < 1e-12 * Math.Abs(_high) ? 0 : value)));
+            void Add(double value) => Ticks.Add((value, TickLabel(Math.Abs(value) < 1e-12 * Math.Abs(_high) ? 0 : value)));
         }
 
         public List<(double Value, string Label)> Ticks { get; } = [];
@@ -394,6 +394,14 @@ internal static class SvgChart
             Scale.Log10 => Math.Log10(value),
             _ => value,
         };
+
+        // 0.5 rather than 0.500, 1e-7 rather than 1.00e-7.
+        private static string TickLabel(double value)
+        {
+            string[] parts = ReportText.Number(value).Split('e');
+            if (parts[0].Contains('.', StringComparison.Ordinal)) parts[0] = parts[0].TrimEnd('0').TrimEnd('.');
+            return string.Join('e', parts);
+        }
 
         private static double NiceStep(double rough)
         {
