@@ -34,7 +34,7 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 /// <summary>The one-screen answer: rules that draw sentences from the records.</summary>
 /// <remarks>
 /// A rule names no strategy: it picks by measured value, and stays silent where its records are missing. The identity is the yardstick
-/// and never a choice. Values within 5 % of the best share its place.
+/// and never a choice. Values within 5 % of the best, or both no more than rounding, share its place.
 /// </remarks>
 public static class Findings
 {
@@ -76,7 +76,8 @@ public static class Findings
             .. ranking.Against("most with"), ".",
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
-        if (ranking.Best[0].Value == 0 && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > 0)) is { } dependent)
+        double rounding = RunRows.Rounding("output_noise");
+        if (ranking.Best[0].Value <= rounding && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > rounding)) is { } dependent)
         {
             sentence =
             [
@@ -302,7 +303,8 @@ public static class Findings
             {
                 if (Best.Count == 1) return [Best[0]];
                 var (low, high) = (Best.MinBy(row => row.Value), Best.MaxBy(row => row.Value));
-                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within 5 %)"];
+                string within = high.Value <= RunRows.Rounding(high.Measurement.Metric) ? "rounding" : "5 %";
+                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within {within})"];
             }
         }
 
@@ -322,7 +324,7 @@ public static class Findings
         {
             var all = rows.Worst(of);
             if (all.Count < 2 || RunRows.Best(all.Select(row => row.Value!.Value), better) is not { } best) return null;
-            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better)).ToList();
+            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better, RunRows.Rounding(row.Measurement.Metric))).ToList();
             double Badness(ReportRow row) => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : better == Better.Lower ? row.Value.Value : -row.Value.Value;
             return new Ranking(all, tied, all.MaxBy(Badness));
         }

@@ -100,6 +100,15 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
+    public void Draw_BelowTheStepOfFloat_RanksNobody()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 3e-8), ("layer-norm", 6e-8), ("group-norm", 2e-7))).Single();
+        CollectionAssert.AreEqual(new[] { "batch-norm", "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "(2 tied within rounding)");
+        StringAssert.Contains(finding.Text, "most with group-norm");
+    }
+
+    [TestMethod]
     public void Draw_AllTied_NamesNoWorst()
     {
         var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 2), ("layer-norm", 2))).Single();
