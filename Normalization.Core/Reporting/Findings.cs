@@ -72,7 +72,7 @@ public static class Findings
 
         FindingPart[] sentence =
         [
-            $"At N = {ReportText.Number(n)} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
+            $"At N = {ReportText.Number(n)} on {scenario} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
             .. ranking.Against("most with"), ".",
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
@@ -97,7 +97,7 @@ public static class Findings
         return ranking.Finding(
             "Trained on small batches, then served",
             [
-                $"Trained at N = {ReportText.Number(n)}, inference departs least from training: gap ", .. ranking.BestValues,
+                $"Trained at N = {ReportText.Number(n)} on {scenario}, inference departs least from training: gap ", .. ranking.BestValues,
                 .. ranking.Against("most with"), ".",
             ]);
     }
@@ -207,7 +207,7 @@ public static class Findings
         && Ranking.Lowest(rows, rows.Of("jacobian_condition").Where(row => row.Scenario == scenario)) is { } ranking
             ? ranking.Finding(
                 "Evenly scaled gradients",
-                ["Behind a random linear layer the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
+                [$"Behind a random linear layer, on {scenario}, the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
             : null;
 
     private static Finding? Fastest(RunRows rows)
@@ -225,7 +225,7 @@ public static class Findings
 
         if (chosen.Count == 0) return null;
         sentence.Add(".");
-        return new Finding("Least time", [.. rows.Strategies.Where(chosen.Contains)], "", sentence);
+        return new Finding("Fastest against a memory copy", [.. rows.Strategies.Where(chosen.Contains)], "", sentence);
     }
 
     private static Finding? Claims(RunRows rows)
