@@ -317,7 +317,8 @@ public static class Findings
             ? []
             : [$"; {how} {Last.Strategy}: ", Last, withScenario ? $" on {Last.Scenario}" : ""];
 
-        public Finding Finding(string name, FindingPart[] sentence) => new(name, Names, "", sentence);
+        public Finding Finding(string name, FindingPart[] sentence) =>
+            Best.Count == All.Count ? new(name, [], "all alike", sentence) : new(name, Names, "", sentence);
 
         // A comparison needs two.
         private static Ranking? Of(RunRows rows, IEnumerable<ReportRow> of, Better better)

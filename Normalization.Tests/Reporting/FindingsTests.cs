@@ -109,9 +109,11 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
-    public void Draw_AllTied_NamesNoWorst()
+    public void Draw_AllTied_ChoosesNobodyAndNamesNoWorst()
     {
         var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 2), ("layer-norm", 2))).Single();
+        Assert.IsEmpty(finding.Choice);
+        Assert.AreEqual("all alike", finding.Answer);
         StringAssert.Contains(finding.Text, "2 (2 tied)");
         Assert.IsFalse(finding.Text.Contains("most with", StringComparison.Ordinal));
     }
