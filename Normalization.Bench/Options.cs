@@ -57,9 +57,9 @@ internal static class Options
     }
 
     /// <summary>Names out of a list, separated by commas; the value keeps the list's order.</summary>
-    public static Option<string[]?> Names(string name, string kind, IReadOnlyList<string> known, string description)
+    public static Option<IReadOnlyList<string>> Names(string name, string kind, IReadOnlyList<string> known, string description)
     {
-        Option<string[]?> option = Create<string[]?>(name, "a,b", description, (text, fail) =>
+        Option<IReadOnlyList<string>> option = Create<IReadOnlyList<string>>(name, "a,b", description, (text, fail) =>
         {
             string[] words = text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
             if (words.FirstOrDefault(word => !known.Contains(word)) is { } unknown)
@@ -71,7 +71,7 @@ internal static class Options
                 fail($"must name at least one {kind}: {string.Join(", ", known)}");
             }
 
-            return [.. known.Where(words.Contains)];
+            return known.Where(words.Contains).ToArray();
         });
         option.CompletionSources.Add([.. known]);
         return option;
@@ -79,6 +79,10 @@ internal static class Options
 
     /// <summary>Whether the user wrote the option.</summary>
     public static bool Has(this ParseResult parse, Option option) => parse.GetResult(option) is { Implicit: false };
+
+    /// <summary>The value the user wrote, or else the default.</summary>
+    public static TValue ValueOr<TValue>(this ParseResult parse, Option<TValue> option, TValue fallback) =>
+        parse.Has(option) ? parse.GetValue(option)! : fallback;
 
     private static double ParseReal(string text, double minimum, double maximum, string orElse, Action<string> fail)
     {

@@ -1,0 +1,55 @@
+using Normalization.Core.Reporting;
+using Spectre.Console;
+
+namespace Normalization.Bench;
+
+/// <summary>What a run comes to: sentences on stdout, failed checks on stderr, an exit code.</summary>
+internal static class Summary
+{
+    /// <summary>Prints the findings and the page's path, and says how the process is to end.</summary>
+    public static int Print(RunData run, IReadOnlyList<string> files)
+    {
+        if (!run.Measurements.Any(measurement => measurement.Value is not null))
+        {
+            string why = run.Measurements.FirstOrDefault(measurement => measurement.Note is not null)?.Note ?? "no case has ended";
+            Console.Error.WriteLine($"error: nothing was measured: {Text.OneLine(why)}");
+            return ExitCodes.NothingMeasured;
+        }
+
+        PrintFindings(Findings.Draw(run));
+        Console.WriteLine(files.Single(file => file.EndsWith(".html", StringComparison.Ordinal)));
+        CaseRecord[] failed = [.. run.Cases.Where(record => record.Failure is not null)];
+        foreach (CaseRecord record in failed)
+        {
+            Console.Error.WriteLine($"check failed: {record.Case}: {Text.OneLine(record.Failure!)}");
+        }
+
+        return failed.Length > 0 ? ExitCodes.Failed : ExitCodes.Success;
+    }
+
+    private static void PrintFindings(IReadOnlyList<Finding> findings)
+    {
+        if (Console.IsOutputRedirected)
+        {
+            // One finding a line: Spectre would cut lines to 80 columns, and write escape codes where TERM promises a terminal.
+            foreach (Finding finding in findings)
+            {
+                Console.WriteLine($"{finding.Case}: {Answer(finding)}. {finding.Text}");
+            }
+
+            return;
+        }
+
+        bool styled = Environment.GetEnvironmentVariable("NO_COLOR") is null or "" && Environment.GetEnvironmentVariable("TERM") != "dumb";
+        IAnsiConsole terminal = AnsiConsole.Create(new AnsiConsoleSettings { Ansi = styled ? AnsiSupport.Detect : AnsiSupport.No });
+        foreach (Finding finding in findings)
+        {
+            terminal.MarkupLineInterpolated($"{finding.Case}: [bold]{Answer(finding)}[/]");
+            terminal.Write(new Padder(new Spectre.Console.Text(finding.Text), new Padding(2, 0, 0, 0)));
+        }
+
+        terminal.WriteLine();
+    }
+
+    private static string Answer(Finding finding) => finding.Choice.Count > 0 ? string.Join(", ", finding.Choice) : finding.Answer;
+}
