@@ -71,13 +71,14 @@ internal static class CompareCommand
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
         long seed = parse.ValueOr(Seed, 1);
-        DigitSet digits = parse.GetValue(Data) is { } data
-            ? DigitSet.Load(data)
-            : GeneratedDigits.Generate(GeneratedImages, (int)(seed & int.MaxValue));
+        DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(data)
+            : scenarios.Contains(Scenarios.ActivationsId) ? GeneratedDigits.Generate(GeneratedImages, (int)(seed & int.MaxValue))
+            : null;
+        IReadOnlyList<Scenario> available = digits is null ? Scenarios.Synthetic(seed) : Scenarios.WithDigits(seed, digits);
         var comparer = new Comparer([.. strategies.Select(id => StrategyCatalog.Contestant(id))])
         {
             Aspects = parse.ValueOr(AspectsOption, Aspects.All),
-            Scenarios = [.. Scenarios.WithDigits(seed, digits).Where(scenario => scenarios.Contains(scenario.Id))],
+            Scenarios = [.. available.Where(scenario => scenarios.Contains(scenario.Id))],
             Seed = seed,
             Threads = (int)parse.ValueOr(Threads, Environment.ProcessorCount),
             Thorough = parse.GetValue(Thorough),
@@ -85,7 +86,8 @@ internal static class CompareCommand
         string directory = parse.GetValue(Resume) ?? parse.GetValue(Out) ?? NewFolder();
         using RunRecorder recorder = Open(directory, parse.Has(Resume), Describe(comparer, digits));
 
-        Console.Error.WriteLine($"{recorder.Header.CaseCount} cases, images {digits.Source}, report in {directory}");
+        Console.Error.WriteLine(
+            $"{recorder.Header.CaseCount - recorder.Cases.Count} of {recorder.Header.CaseCount} cases to do{(digits is null ? "" : $", images {digits.Source}")}, report in {directory}");
         int stopped = Measure(comparer, recorder);
         var run = new RunData(recorder.Header, recorder.Cases);
         if (stopped == ExitCodes.Success)
@@ -127,10 +129,15 @@ internal static class CompareCommand
     }
 
     // Names the images too: the same settings on other images are another run.
-    private static RunHeader Describe(Comparer comparer, DigitSet digits)
+    private static RunHeader Describe(Comparer comparer, DigitSet? digits)
     {
         string[] commandLine = Environment.GetCommandLineArgs();
         RunHeader header = comparer.Describe(RunEnvironment.Capture(commandLine[0], commandLine[1..], comparer.Seed, comparer.Threads));
+        if (digits is null)
+        {
+            return header;
+        }
+
         string hash = Convert.ToHexStringLower(SHA256.HashData(digits.Pixels))[..12];
         return header with
         {

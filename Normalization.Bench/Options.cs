@@ -12,7 +12,7 @@ internal static class Options
         {
             if (text.Length == 0)
             {
-                fail("is empty");
+                fail($"{name} needs a path; got an empty text");
             }
 
             return text;
@@ -23,18 +23,19 @@ internal static class Options
         {
             if (!long.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long number) || number < minimum || number > maximum)
             {
-                fail(maximum == long.MaxValue ? $"must be a whole number of at least {minimum}" : $"must be a whole number from {minimum} to {maximum}");
+                string range = maximum == long.MaxValue ? $"of at least {minimum}" : $"from {minimum} to {maximum}";
+                fail($"{name} must be a whole number {range}; got '{text}'");
             }
 
             return number;
         });
 
     public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
-        Create(name, value, description, (text, fail) => ParseReal(text, minimum, maximum, "", fail));
+        Create(name, value, description, (text, fail) => ParseReal(name, text, minimum, maximum, "", fail));
 
     /// <summary>A number, or "none" for NaN: the parser cannot hand over a null that a custom parser returns.</summary>
     public static Option<double> RealOrNone(string name, string value, double minimum, double maximum, string description) =>
-        Create(name, value, description, (text, fail) => text == "none" ? double.NaN : ParseReal(text, minimum, maximum, ", or none", fail));
+        Create(name, value, description, (text, fail) => text == "none" ? double.NaN : ParseReal(name, text, minimum, maximum, ", or none", fail));
 
     /// <summary>One of an enum's values in kebab case.</summary>
     public static Option<TEnum> Choice<TEnum>(string name, string description)
@@ -47,7 +48,8 @@ internal static class Options
             int index = Array.IndexOf(words, text);
             if (index < 0)
             {
-                fail($"must be {string.Join(" or ", words)}{(Text.Nearest(text, words) is { } nearest ? $" (did you mean '{nearest}'?)" : "")}");
+                string hint = Text.Nearest(text, words) is { } nearest ? $"; did you mean '{nearest}'?" : "";
+                fail($"{name} must be {string.Join(" or ", words)}; got '{text}'{hint}");
             }
 
             return index < 0 ? default : values[index];
@@ -64,11 +66,11 @@ internal static class Options
             string[] words = text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
             if (words.FirstOrDefault(word => !known.Contains(word)) is { } unknown)
             {
-                fail(Text.Unknown(kind, unknown, known));
+                fail($"{name}: {Text.Unknown(kind, unknown, known)}");
             }
             else if (words.Length == 0)
             {
-                fail($"must name at least one {kind}: {string.Join(", ", known)}");
+                fail($"{name} must name at least one of {string.Join(", ", known)}; got '{text}'");
             }
 
             return known.Where(words.Contains).ToArray();
@@ -84,14 +86,13 @@ internal static class Options
     public static TValue ValueOr<TValue>(this ParseResult parse, Option<TValue> option, TValue fallback) =>
         parse.Has(option) ? parse.GetValue(option)! : fallback;
 
-    private static double ParseReal(string text, double minimum, double maximum, string orElse, Action<string> fail)
+    private static double ParseReal(string name, string text, double minimum, double maximum, string orElse, Action<string> fail)
     {
         if (!double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double number)
             || !double.IsFinite(number) || number < minimum || number > maximum)
         {
-            fail((double.IsInfinity(maximum)
-                ? string.Create(CultureInfo.InvariantCulture, $"must be a finite number of at least {minimum}")
-                : string.Create(CultureInfo.InvariantCulture, $"must be a number from {minimum} to {maximum}")) + orElse);
+            string range = double.IsInfinity(maximum) ? $"finite number of at least {minimum:R}" : $"number from {minimum:R} to {maximum:R}";
+            fail($"{name} must be a {range}{orElse}; got '{text}'");
         }
 
         return number;
@@ -110,7 +111,7 @@ internal static class Options
                     return default!;
                 }
 
-                return read(token.Value, problem => result.AddError($"{name} {problem}; got '{token.Value}'"));
+                return read(token.Value, result.AddError);
             },
         };
 }
