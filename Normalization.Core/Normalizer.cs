@@ -132,6 +132,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, output.Lengths, "output");
         CheckShape(shape);
+        Save(default, default); // a Forward that throws leaves nothing for Backward
         if (shape.Count == 0)
         {
             Save(shape, MemoryOrder.ChannelsFirst);
