@@ -49,7 +49,7 @@ public sealed class HtmlReport : IReportWriter
         .findings tr{border-top:1px solid var(--rule);padding:.55rem 0}.findings tbody th,.findings td{border:0;padding:0}.findings tbody th{color:var(--soft);font-size:.85rem}}
         @media print{@page{margin:12mm}:root{--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
         main,header,footer{padding:0}.scroll{overflow:visible}.data{font-size:7pt}.data small,.data .unit,.data sup{font-size:6pt}
-        .data th,.data td,.data thead th,.data td.w,.data th:first-child{padding:.15rem .25rem;white-space:normal;min-width:0;position:static;overflow-wrap:anywhere}figure,tr{break-inside:avoid}h2{break-after:avoid}}
+        .data th,.data td,.data thead th,.data td.w,.data th:first-child{padding:.15rem .25rem;white-space:normal;min-width:0;position:static;overflow-wrap:break-word}figure,tr{break-inside:avoid}h2{break-after:avoid}}
 
         """;
 
