@@ -1,7 +1,7 @@
 namespace Normalization.Core.Reporting;
 
 /// <summary>The machine and the program a run was made with.</summary>
-public sealed record RunEnvironment
+public sealed partial record RunEnvironment
 {
     /// <summary>When the run began, UTC, ISO 8601.</summary>
     public required string Started { get; init; }

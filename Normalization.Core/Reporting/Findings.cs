@@ -1,0 +1,333 @@
+using Normalization.Core.Comparison;
+
+namespace Normalization.Core.Reporting;
+
+/// <summary>A piece of a finding's sentence: plain text, or a number with the row it was read from.</summary>
+/// <param name="Text">What is shown.</param>
+/// <param name="Row">The row; null for plain text.</param>
+public readonly record struct FindingPart(string Text, ReportRow? Row)
+{
+    /// <summary>Plain text.</summary>
+    /// <param name="text">The text.</param>
+    public static implicit operator FindingPart(string text) => new(text, null);
+
+    /// <summary>A number and its row.</summary>
+    /// <param name="row">The row.</param>
+    public static implicit operator FindingPart(ReportRow row) => new(
+        row.Value is { } value ? $"{ReportText.Number(value)}{(row.Measurement.Unit == "1" ? "" : " " + row.Measurement.Unit)}" : "not formed", row);
+}
+
+/// <summary>What the records say about one case: whom to choose, and the numbers that say so.</summary>
+/// <param name="Case">The case in a few words.</param>
+/// <param name="Choice">The strategies that the numbers favour, in report order; empty where there is nothing to choose.</param>
+/// <param name="Answer">What stands in place of a choice where there is none.</param>
+/// <param name="Sentence">Why, every number with its row.</param>
+public sealed record Finding(string Case, IReadOnlyList<string> Choice, string Answer, IReadOnlyList<FindingPart> Sentence)
+{
+    /// <summary>The rows the sentence rests on.</summary>
+    public IEnumerable<ReportRow> Rows => Sentence.Where(part => part.Row is not null).Select(part => part.Row!.Value);
+
+    /// <summary>The sentence without its links.</summary>
+    public string Text => string.Concat(Sentence.Select(part => part.Text));
+}
+
+/// <summary>The one-screen answer: rules that draw sentences from the records.</summary>
+/// <remarks>
+/// A rule names no strategy: it picks by measured value, and stays silent where its records are missing. The identity is the yardstick
+/// and never a choice. Values within 5 % of the best, or both no more than rounding, share its place.
+/// </remarks>
+public static class Findings
+{
+    private delegate Finding? Rule(RunRows rows);
+
+    private static readonly Rule[] Rules =
+    [
+        SmallestBatch,
+        SmallBatchInference,
+        SingleSample,
+        Decorrelation,
+        FeatureVectors,
+        LargeMean,
+        HostileInput,
+        JacobianSpread,
+        Fastest,
+        Claims,
+        GradientsAgree,
+    ];
+
+    /// <summary>What the rules find, in the order of the page.</summary>
+    /// <param name="run">The records.</param>
+    public static IReadOnlyList<Finding> Draw(RunData run)
+    {
+        ArgumentNullException.ThrowIfNull(run);
+        var rows = new RunRows(run);
+        return [.. Rules.Select(rule => rule(rows)).OfType<Finding>()];
+    }
+
+    private static Finding? SmallestBatch(RunRows rows)
+    {
+        if (rows.FirstScenario("output_noise") is not { } scenario) return null;
+        var all = rows.Of("output_noise").Where(row => row.Scenario == scenario).ToList();
+        if (RunRows.SmallestBatch(all) is not { } n || Ranking.Lowest(rows, all.Where(row => row.Number("n") == n)) is not { } ranking) return null;
+
+        FindingPart[] sentence =
+        [
+            $"At N = {ReportText.Number(n)} on {scenario} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
+            .. ranking.Against("most with"), ".",
+        ];
+        // Who wants batch statistics all the same is told the least noisy of those.
+        double rounding = RunRows.Rounding("output_noise");
+        if (ranking.Best[0].Value <= rounding && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > rounding)) is { } dependent)
+        {
+            sentence =
+            [
+                .. sentence, $" Of those that share statistics across samples, {ReportText.List(dependent.Names)} {(dependent.Names.Count == 1 ? "is" : "are")} the least noisy: ",
+                .. dependent.BestValues, ".",
+            ];
+        }
+
+        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. NotFormed(rows, all.Where(row => row.Number("n") == n))]);
+    }
+
+    private static Finding? SmallBatchInference(RunRows rows)
+    {
+        if (rows.FirstScenario("batch_train_inference_gap") is not { } scenario) return null;
+        var all = rows.Of("batch_train_inference_gap").Where(row => row.Scenario == scenario).ToList();
+        if (RunRows.SmallestBatch(all) is not { } n || Ranking.Lowest(rows, all.Where(row => row.Number("n") == n)) is not { } ranking) return null;
+        return ranking.Finding(
+            "Trained on small batches, then served",
+            [
+                $"Trained at N = {ReportText.Number(n)} on {scenario}, inference departs least from training: gap ", .. ranking.BestValues,
+                .. ranking.Against("most with"), ".",
+            ]);
+    }
+
+    private static Finding? SingleSample(RunRows rows)
+    {
+        // Rounding apart, the same output.
+        const double Same = 1e-6;
+        var gaps = rows.Worst(rows.Of("train_inference_gap"));
+        var independence = rows.Of("claim").Where(row => row.Text("claim") == "sample-independence").ToLookup(row => row.Strategy, StringComparer.Ordinal);
+        var judged = gaps.Where(gap => independence.Contains(gap.Strategy)).ToList();
+        if (judged.Count < 2) return null;
+
+        bool Suits(ReportRow gap) => gap.Value <= Same && independence[gap.Strategy].All(row => row.Text("verdict") is "verified");
+        var suited = judged.Where(Suits).ToList();
+        var rest = judged.Where(gap => !Suits(gap)).ToList();
+        var largest = rest.Where(gap => gap.Value > Same).OrderByDescending(gap => gap.Value).Cast<ReportRow?>().FirstOrDefault();
+        FindingPart[] others = largest is { } gap
+            ? [$" The largest gap is that of {gap.Strategy} ({gap.Scenario}): ", gap, "."]
+            : [];
+        if (suited.Count == 0)
+            return new Finding("Serving single samples", [], "no strategy here", ["None has both no gap between training and inference and verified independence from the other samples.", .. others]);
+
+        var sentence = new List<FindingPart> { "Same output in training and inference (largest gap " };
+        sentence.Add(suited.MaxBy(gap => gap.Value));
+        sentence.Add("), and independence from the other samples verified (deviation ");
+        sentence.Add(suited.SelectMany(gap => independence[gap.Strategy]).MaxBy(row => row.Value));
+        sentence.Add(").");
+        return new Finding("Serving single samples", [.. suited.Select(gap => gap.Strategy)], "", [.. sentence, .. others]);
+    }
+
+    private static Finding? Decorrelation(RunRows rows)
+    {
+        const string Scenario = "correlated";
+        var all = rows.Of("condition_number_left").Where(row => row.Scenario == Scenario).ToList();
+        if (Ranking.Lowest(rows, all) is not { } ranking) return null;
+        string chosen = ranking.Best[0].Strategy;
+        var sentence = new List<FindingPart> { "On correlated channels the condition number left is " };
+        sentence.AddRange(ranking.BestValues);
+        foreach (var row in rows.Of("correlation_left").Where(row => row.Scenario == Scenario && row.Strategy == chosen && row.Value is not null).Take(1))
+            sentence.AddRange([" and the largest correlation ", row]);
+        foreach (var row in all.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null).Take(1))
+            sentence.AddRange([", from ", row, " unnormalized"]);
+        sentence.AddRange(ranking.Against("highest with"));
+        sentence.Add(".");
+
+        var speeds = SpeedRows(rows, "ns_per_element", "forward");
+        var price = speeds.Where(row => row.Strategy == chosen).Cast<ReportRow?>().FirstOrDefault();
+        if (price is { Value: { } cost } paid && speeds.Count > 1)
+        {
+            var cheapest = speeds.Where(row => row.Strategy != chosen).MinBy(row => row.Value);
+            sentence.AddRange(
+            [
+                " Price, forward: ", paid, " against ", cheapest,
+                $" of {cheapest.Strategy}{(cheapest.Value > 0 ? $" ({ReportText.Number(cost / cheapest.Value.Value)} times)" : "")}.",
+            ]);
+        }
+
+        return ranking.Finding("Channels to decorrelate", [.. sentence]);
+    }
+
+    private static Finding? FeatureVectors(RunRows rows)
+    {
+        var here = rows.All.Where(row => row.Scenario == "features" && row.Measurement.Aspect == Aspects.Outputs && row.Strategy != RunRows.Yardstick).ToList();
+        var carrying = rows.Strategies.Where(strategy => here.Any(row => row.Strategy == strategy && row.Value is not null)).ToList();
+        var refused = rows.Strategies.Where(strategy => here.Any(row => row.Strategy == strategy) && !carrying.Contains(strategy)).ToList();
+        if (carrying.Count + refused.Count < 2) return null;
+
+        var sentence = new List<FindingPart>();
+        foreach (string strategy in refused)
+        {
+            var row = here.First(row => row.Strategy == strategy);
+            sentence.AddRange([$"{strategy} cannot carry (N, C) features: ", row, $"{(row.Measurement.Note is { } note ? $" ({note.TrimEnd('.')})" : "")}. "]);
+        }
+
+        var worst = rows.Worst(here.Where(row => row.Measurement.Metric == "float_error"));
+        if (worst.Count > 0)
+        {
+            var row = worst.MaxBy(row => row.Value);
+            sentence.AddRange([refused.Count == 0 ? "All carry (N, C) features" : "The others carry them", ", with a float error of at most ", row, $" ({row.Strategy})."]);
+        }
+
+        return sentence.Count == 0 ? null : new Finding("Feature vectors (N, C)", carrying, "no strategy here", sentence);
+    }
+
+    private static Finding? LargeMean(RunRows rows) =>
+        Ranking.Lowest(rows, rows.Of("float_error").Where(row => row.Scenario == "large-mean")) is { } ranking
+            ? ranking.Finding(
+                "Mean far above the spread",
+                ["Under mean 1e4 with unit variance float departs least from double: error ", .. ranking.BestValues, .. ranking.Against("most with"), "."])
+            : null;
+
+    private static Finding? HostileInput(RunRows rows)
+    {
+        var hostile = rows.Of("gradient_gain").Where(row => row.Scenario is "heavy-tails" or "dead-channel").ToList();
+        if (Ranking.Lowest(rows, rows.Worst(hostile)) is not { } ranking) return null;
+        return ranking.Finding(
+            "Heavy tails or dead channels",
+            [
+                $"The largest gradient gain over {ReportText.List([.. hostile.Select(row => row.Scenario).Distinct()])} is lowest: ", .. ranking.BestValues,
+                $" on {ranking.Best[0].Scenario}", .. ranking.Against("highest with", withScenario: true), ".",
+            ]);
+    }
+
+    private static Finding? JacobianSpread(RunRows rows) =>
+        rows.FirstScenario("jacobian_condition") is { } scenario
+        && Ranking.Lowest(rows, rows.Of("jacobian_condition").Where(row => row.Scenario == scenario)) is { } ranking
+            ? ranking.Finding(
+                "Evenly scaled gradients",
+                [$"Behind a random linear layer, on {scenario}, the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
+            : null;
+
+    private static Finding? Fastest(RunRows rows)
+    {
+        var sentence = new List<FindingPart>();
+        var chosen = new List<string>();
+        foreach (string direction in rows.Directions)
+        {
+            var speeds = SpeedRows(rows, "fraction_of_copy", direction);
+            if (Ranking.Highest(rows, speeds) is not { } ranking) continue;
+            chosen.AddRange(ranking.Names);
+            sentence.AddRange([sentence.Count == 0 ? $"On {rows.SpeedSettings[0]}, as a fraction of a memory copy: {direction} " : $"; {direction} "]);
+            sentence.AddRange([.. ranking.BestValues, $" ({ReportText.List(ranking.Names)})"]);
+        }
+
+        if (chosen.Count == 0) return null;
+        sentence.Add(".");
+        return new Finding("Fastest against a memory copy", [.. rows.Strategies.Where(chosen.Contains)], "", sentence);
+    }
+
+    private static Finding? Claims(RunRows rows)
+    {
+        var declared = rows.Of("claim").Where(row => row.Flag("declared") && row.Value is not null).ToList();
+        if (declared.Count == 0) return null;
+        var refuted = declared.Where(row => row.Text("verdict") == "refuted").ToList();
+        if (refuted.Count == 0)
+        {
+            // Of dependence a large deviation is the proof.
+            var invariances = declared.Where(row => row.Text("claim") != RunRows.DependenceClaim).ToList();
+            FindingPart[] largest = invariances.Count == 0 ? [] : ["; the largest deviation from an invariance is ", invariances.MaxBy(row => row.Value)];
+            return new Finding("Declared properties", [], "none refuted", [$"All {declared.Count} checks of declared properties hold", .. largest, "."]);
+        }
+
+        var claims = refuted.GroupBy(row => (row.Strategy, Claim: row.Text("claim"))).ToList();
+        var sentence = new List<FindingPart>();
+        foreach (var claim in claims)
+        {
+            var worst = claim.MaxBy(row => row.Value);
+            int scenarios = claim.Select(row => row.Scenario).Distinct().Count();
+            string where = scenarios == 1 ? $"on {worst.Scenario}" : $"on {scenarios} scenarios, worst on {worst.Scenario}";
+            sentence.AddRange([sentence.Count == 0 ? "" : "; ", $"{claim.Key.Claim} of {claim.Key.Strategy} {where}: deviation ", worst]);
+        }
+
+        return new Finding("Declared properties", [], $"✗ {claims.Count} refuted", [.. sentence, "."]);
+    }
+
+    private static Finding? GradientsAgree(RunRows rows)
+    {
+        // What five-point differences in double can resolve, with room for a badly scaled input.
+        const double Resolved = 1e-6;
+        var worst = rows.Worst(rows.Of("gradient_error_input").Concat(rows.Of("gradient_error_parameter")));
+        if (worst.Count == 0) return null;
+        var row = worst.MaxBy(row => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : row.Value);
+        return new Finding(
+            "Analytic gradients", [], row.Value <= Resolved ? "agree with differences" : "✗ differ from differences",
+            ["The largest departure from five-point differences, over inputs, parameters and scenarios, is ", row, $" ({row.Strategy}, {row.Scenario})."]);
+    }
+
+    private static List<FindingPart> NotFormed(RunRows rows, IEnumerable<ReportRow> here)
+    {
+        var missing = here.Where(row => row.Value is null && row.Strategy != RunRows.Yardstick).ToList();
+        var parts = new List<FindingPart>();
+        foreach (string strategy in rows.Strategies.Where(strategy => missing.Any(row => row.Strategy == strategy)))
+            parts.AddRange([$" {strategy}: ", missing.First(row => row.Strategy == strategy), "."]);
+        return parts;
+    }
+
+    // On the largest tensor that was timed.
+    private static List<ReportRow> SpeedRows(RunRows rows, string metric, string direction) => rows.SpeedSettings.Count == 0 ? [] :
+    [
+        .. rows.Of(metric).Where(row => row.Value is { } value && !double.IsNaN(value) && row.Strategy != RunRows.Yardstick
+            && row.Text("direction") == direction && SpeedSetting.Of(row) == rows.SpeedSettings[0]),
+    ];
+
+    /// <summary>Strategies in the order of a measured value, one row each.</summary>
+    private sealed class Ranking
+    {
+        private Ranking(List<ReportRow> all, List<ReportRow> best, ReportRow last) => (All, Best, Last) = (all, best, last);
+
+        public List<ReportRow> All { get; }
+
+        /// <summary>The best and those within 5 % of it, in report order.</summary>
+        public List<ReportRow> Best { get; }
+
+        private ReportRow Last { get; }
+
+        public List<string> Names => [.. Best.Select(row => row.Strategy)];
+
+        /// <summary>The best value, and how it is shared.</summary>
+        public FindingPart[] BestValues
+        {
+            get
+            {
+                if (Best.Count == 1) return [Best[0]];
+                var (low, high) = (Best.MinBy(row => row.Value), Best.MaxBy(row => row.Value));
+                string within = high.Value <= RunRows.Rounding(high.Measurement.Metric) ? "rounding" : "5 %";
+                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within {within})"];
+            }
+        }
+
+        public static Ranking? Lowest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Lower);
+
+        public static Ranking? Highest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Higher);
+
+        /// <summary>The other end, where not all are tied.</summary>
+        public FindingPart[] Against(string how, bool withScenario = false) => Best.Any(row => row.Index == Last.Index)
+            ? []
+            : [$"; {how} {Last.Strategy}: ", Last, withScenario ? $" on {Last.Scenario}" : ""];
+
+        public Finding Finding(string name, FindingPart[] sentence) =>
+            Best.Count == All.Count ? new(name, [], "all alike", sentence) : new(name, Names, "", sentence);
+
+        // A comparison needs two.
+        private static Ranking? Of(RunRows rows, IEnumerable<ReportRow> of, Better better)
+        {
+            var all = rows.Worst(of);
+            if (all.Count < 2 || RunRows.Best(all.Select(row => row.Value!.Value), better) is not { } best) return null;
+            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better, RunRows.Rounding(row.Measurement.Metric))).ToList();
+            double Badness(ReportRow row) => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : better == Better.Lower ? row.Value.Value : -row.Value.Value;
+            return new Ranking(all, tied, all.MaxBy(Badness));
+        }
+    }
+}

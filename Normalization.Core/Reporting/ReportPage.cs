@@ -1,0 +1,66 @@
+namespace Normalization.Core.Reporting;
+
+/// <summary>What a cell or its whole row says beyond its text; each mark has a sign of its own, so that colour is never needed.</summary>
+internal enum Mark
+{
+    /// <summary>Nothing.</summary>
+    None,
+
+    /// <summary>The best of its column, or within 5 % of it.</summary>
+    Best,
+
+    /// <summary>A declared claim that the measurement refutes.</summary>
+    Refuted,
+
+    /// <summary>A value that could not be formed.</summary>
+    Missing,
+}
+
+/// <summary>A table's cell.</summary>
+/// <param name="Text">The value.</param>
+/// <param name="Detail">What stands small beneath it: the scenario it comes from, its spread.</param>
+/// <param name="Note">A footnote.</param>
+/// <param name="Mark">The mark.</param>
+/// <param name="Row">The row of results.json it shows.</param>
+internal sealed record Cell(string Text, string Detail = "", string? Note = null, Mark Mark = Mark.None, int? Row = null);
+
+/// <summary>A column's head.</summary>
+/// <param name="Title">A few words.</param>
+/// <param name="Unit">The unit, empty for pure numbers and words.</param>
+/// <param name="Legend">What the column holds, in a sentence; null where the title says it.</param>
+/// <param name="IsText">Whether the column holds words rather than numbers.</param>
+internal sealed record Head(string Title, string Unit = "", string? Legend = null, bool IsText = false);
+
+/// <summary>Something on the page.</summary>
+internal abstract record Block;
+
+/// <summary>A paragraph.</summary>
+internal sealed record Paragraph(string Text) : Block;
+
+/// <summary>A table; the first cell of a row is its name.</summary>
+/// <param name="Caption">What it holds.</param>
+/// <param name="Heads">The columns.</param>
+/// <param name="Rows">The rows.</param>
+/// <param name="Legend">What all the values are, where the columns differ in something else.</param>
+internal sealed record Table(string Caption, IReadOnlyList<Head> Heads, IReadOnlyList<IReadOnlyList<Cell>> Rows, string? Legend = null) : Block;
+
+/// <summary>A chart with its data.</summary>
+internal sealed record Figure(string Caption, string Svg, Table Data) : Block;
+
+/// <summary>Blocks behind a line that opens them.</summary>
+internal sealed record Folded(string Summary, IReadOnlyList<Block> Blocks) : Block;
+
+/// <summary>A part of the report.</summary>
+/// <param name="Id">Its anchor.</param>
+/// <param name="Title">Its heading.</param>
+/// <param name="Blocks">What it holds.</param>
+internal sealed record Section(string Id, string Title, IReadOnlyList<Block> Blocks);
+
+/// <summary>The report before it is written as HTML or Markdown: both say the same.</summary>
+/// <param name="Title">The heading.</param>
+/// <param name="Origin">Machine, date, seed and data in a line.</param>
+/// <param name="Warnings">What a reader must know first: missing cases, failures.</param>
+/// <param name="Findings">Which strategy for which case.</param>
+/// <param name="Sections">The rest, in order.</param>
+internal sealed record ReportPage(
+    string Title, string Origin, IReadOnlyList<string> Warnings, IReadOnlyList<Finding> Findings, IReadOnlyList<Section> Sections);

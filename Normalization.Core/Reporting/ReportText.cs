@@ -1,0 +1,86 @@
+using System.Globalization;
+using Normalization.Core.Comparison;
+
+namespace Normalization.Core.Reporting;
+
+/// <summary>How numbers and parameters read in the reports.</summary>
+internal static class ReportText
+{
+    /// <summary>Three significant digits; whole numbers below a million as they are; powers of ten from 1e5 and below 1e-3.</summary>
+    public static string Number(double value)
+    {
+        if (double.IsNaN(value)) return "NaN";
+        if (double.IsInfinity(value)) return value > 0 ? "∞" : "-∞";
+        if (value == 0) return "0";
+        if (Math.Abs(value) < 1e6 && value == Math.Round(value)) return value.ToString("0", CultureInfo.InvariantCulture);
+
+        string[] parts = value.ToString("E2", CultureInfo.InvariantCulture).Split('E');
+        int exponent = int.Parse(parts[1], CultureInfo.InvariantCulture);
+        if (exponent is < -3 or > 4) return string.Create(CultureInfo.InvariantCulture, $"{parts[0]}e{exponent}");
+        double rounded = double.Parse($"{parts[0]}E{parts[1]}", CultureInfo.InvariantCulture);
+        return rounded.ToString($"F{Math.Max(0, 2 - exponent)}", CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>A parameter's value, exactly.</summary>
+    public static string Parameter(object value) => value switch
+    {
+        bool flag => flag ? "true" : "false",
+        IFormattable number => number.ToString(null, CultureInfo.InvariantCulture),
+        _ => value.ToString() ?? "",
+    };
+
+    /// <summary>Parameters as a reader sees them, such as <c>n 32, a 4</c>; empty where there are none.</summary>
+    public static string Parameters(IReadOnlyDictionary<string, object>? parameters) =>
+        parameters is null ? "" : string.Join(", ", parameters.Select(pair => $"{pair.Key} {Parameter(pair.Value)}"));
+
+    /// <summary>A head's unit, empty for pure numbers.</summary>
+    public static string Unit(string unit) => unit == "1" ? "" : unit;
+
+    /// <summary>A metric's title, or its id where a record comes from another version.</summary>
+    public static string Title(string metric) => Metrics.Find(metric)?.Title ?? metric;
+
+    /// <summary>Items in a sentence: a, b and c.</summary>
+    public static string List(IReadOnlyList<string> items) => items.Count switch
+    {
+        0 => "none",
+        1 => items[0],
+        _ => string.Join(", ", items.SkipLast(1)) + " and " + items[^1],
+    };
+
+    /// <summary>Whom a finding chooses, or what it says instead.</summary>
+    public static string Answer(Finding finding) => finding.Choice.Count > 0 ? string.Join(", ", finding.Choice) : finding.Answer;
+
+    /// <summary>The rows that findings rest on, each once, in the order of results.json.</summary>
+    public static IEnumerable<ReportRow> Evidence(IEnumerable<Finding> findings) =>
+        findings.SelectMany(finding => finding.Rows).DistinctBy(row => row.Index).OrderBy(row => row.Index);
+
+    /// <summary>A row's identity and its exact value, as columns.</summary>
+    public static string[] Trace(ReportRow row)
+    {
+        var measurement = row.Measurement;
+        string value = measurement.Value is { } number
+            ? number.ToString("R", CultureInfo.InvariantCulture) + (measurement.Unit == "1" ? "" : " " + measurement.Unit) : "not formed";
+        return
+        [
+            string.Create(CultureInfo.InvariantCulture, $"measurements[{row.Index}]"), measurement.Aspect, measurement.Strategy, measurement.Scenario,
+            measurement.Metric, Parameters(measurement.Parameters), value,
+        ];
+    }
+
+    /// <summary>The legends of a table, each sentence once with the first column that has it.</summary>
+    public static IEnumerable<(string Name, string Legend)> Legend(Table table)
+    {
+        if (table.Legend is not null) yield return ("values", table.Legend);
+        foreach (var head in table.Heads.Where(head => head.Legend is not null).DistinctBy(head => head.Legend))
+            yield return (head.Title.Split(',')[0], head.Legend!);
+    }
+
+    /// <summary>The number of a footnote, counted from 1; the same words share one.</summary>
+    public static int NoteNumber(List<string> notes, string note)
+    {
+        int index = notes.IndexOf(note);
+        if (index >= 0) return index + 1;
+        notes.Add(note);
+        return notes.Count;
+    }
+}

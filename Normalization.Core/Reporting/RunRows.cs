@@ -1,0 +1,132 @@
+using System.Globalization;
+using Normalization.Core.Comparison;
+
+namespace Normalization.Core.Reporting;
+
+/// <summary>A measurement and its place in results.json's <c>measurements</c>, counted from 0.</summary>
+/// <param name="Index">The place.</param>
+/// <param name="Measurement">The row.</param>
+public readonly record struct ReportRow(int Index, Measurement Measurement)
+{
+    internal string Strategy => Measurement.Strategy;
+
+    internal string Scenario => Measurement.Scenario;
+
+    internal double? Value => Measurement.Value;
+
+    internal string Text(string parameter) => Measurement.Parameters?.GetValueOrDefault(parameter) is { } value ? ReportText.Parameter(value) : "";
+
+    internal double? Number(string parameter) => Measurement.Parameters?.GetValueOrDefault(parameter) switch
+    {
+        long value => value,
+        int value => value,
+        double value => value,
+        _ => null,
+    };
+
+    internal bool Flag(string parameter) => Measurement.Parameters?.GetValueOrDefault(parameter) is true;
+}
+
+/// <summary>Where a speed was measured: one shape, one layout, one number of threads.</summary>
+internal sealed record SpeedSetting(string Scenario, string Shape, string Layout, string Threads)
+{
+    public static SpeedSetting Of(ReportRow row) => new(row.Scenario, row.Text("shape"), row.Text("layout"), row.Text("threads"));
+
+    /// <summary>The product of the numbers in the shape.</summary>
+    public double Elements => Shape.Split(['(', ')', ',', ' ', 'x'], StringSplitOptions.RemoveEmptyEntries)
+        .Aggregate(1.0, (product, size) => product * (double.TryParse(size, NumberStyles.Integer, CultureInfo.InvariantCulture, out double number) ? number : 1));
+
+    public override string ToString() =>
+        $"{Shape}{(Layout.Length > 0 ? ", " + Layout : "")}{(Threads.Length > 0 ? $", {Threads} thread{(Threads == "1" ? "" : "s")}" : "")}";
+}
+
+/// <summary>The rows of a run, indexed: what tables, charts and findings read.</summary>
+internal sealed class RunRows
+{
+    /// <summary>The contestant that does nothing: shown beside the others and never recommended.</summary>
+    public const string Yardstick = "none";
+
+    /// <summary>The one claim that a large deviation proves.</summary>
+    public const string DependenceClaim = "batch-dependence";
+
+    private readonly ILookup<string, ReportRow> _byMetric;
+
+    public RunRows(RunData run)
+    {
+        All = [.. run.Measurements.Select((measurement, index) => new ReportRow(index, measurement))];
+        _byMetric = All.ToLookup(row => row.Measurement.Metric, StringComparer.Ordinal);
+        Strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id).Union(All.Select(row => row.Strategy), StringComparer.Ordinal)];
+        Scenarios = [.. run.Header.Scenarios.Select(scenario => scenario.Id).Union(All.Select(row => row.Scenario), StringComparer.Ordinal)];
+        SpeedSettings =
+        [
+            .. All.Where(row => row.Measurement.Aspect == Aspects.Speed).Select(SpeedSetting.Of).Distinct()
+                .OrderByDescending(setting => setting.Elements),
+        ];
+        Directions = [.. All.Where(row => row.Measurement.Aspect == Aspects.Speed).Select(row => row.Text("direction")).Distinct()];
+    }
+
+    public IReadOnlyList<ReportRow> All { get; }
+
+    /// <summary>Ids in report order, those of the header first.</summary>
+    public IReadOnlyList<string> Strategies { get; }
+
+    /// <summary>Ids in report order, those of the header first.</summary>
+    public IReadOnlyList<string> Scenarios { get; }
+
+    /// <summary>The largest tensor first; where sizes are equal, in record order.</summary>
+    public IReadOnlyList<SpeedSetting> SpeedSettings { get; }
+
+    public IReadOnlyList<string> Directions { get; }
+
+    public IEnumerable<ReportRow> Of(string metric) => _byMetric[metric];
+
+    /// <summary>The scenario a metric is shown on where one must do: the first in report order that has it.</summary>
+    public string? FirstScenario(string metric)
+    {
+        var having = Of(metric).Where(row => row.Value is not null).Select(row => row.Scenario).ToHashSet(StringComparer.Ordinal);
+        return Scenarios.FirstOrDefault(having.Contains);
+    }
+
+    /// <summary>For each strategy the row with the largest value, NaN above all, in report order; the yardstick and rows without a value left out.</summary>
+    public List<ReportRow> Worst(IEnumerable<ReportRow> rows)
+    {
+        var worst = new Dictionary<string, ReportRow>(StringComparer.Ordinal);
+        foreach (var row in rows)
+        {
+            if (row.Value is not { } value || row.Strategy == Yardstick) continue;
+            if (!worst.TryGetValue(row.Strategy, out var held) || double.IsNaN(value) || value > held.Value) worst[row.Strategy] = row;
+        }
+
+        return [.. Strategies.Where(worst.ContainsKey).Select(strategy => worst[strategy])];
+    }
+
+    /// <summary>The smallest batch size at which at least two strategies formed a value of a metric on a scenario.</summary>
+    public static double? SmallestBatch(IEnumerable<ReportRow> rows) => rows
+        .Where(row => row.Value is not null && row.Strategy != Yardstick)
+        .GroupBy(row => row.Number("n"))
+        .Where(group => group.Key is not null && group.Select(row => row.Strategy).Distinct().Count() > 1)
+        .Min(group => group.Key);
+
+    /// <summary>Below this a metric where lower is better is rounding and ranks nobody: 2^-23, the step of float, or 1e-9 for what double measures.</summary>
+    public static double Rounding(string metric) => metric is "set_mean_error" or "set_variance_error" or "float_error" ? 1.1920929e-7 : 1e-9;
+
+    /// <summary>Whether a value counts as the best: no worse than 5 % beyond it, or rounding like it. NaN never does.</summary>
+    public static bool Ties(double value, double best, Better better, double rounding) => better switch
+    {
+        Better.Lower => value <= Math.Max(best * 1.05, rounding),
+        Better.Higher => value >= best / 1.05,
+        _ => false,
+    };
+
+    /// <summary>The best of some values, or null where the metric only describes or no value is a number.</summary>
+    public static double? Best(IEnumerable<double> values, Better better)
+    {
+        var numbers = values.Where(value => !double.IsNaN(value)).ToList();
+        return numbers.Count == 0 ? null : better switch
+        {
+            Better.Lower => numbers.Min(),
+            Better.Higher => numbers.Max(),
+            _ => null,
+        };
+    }
+}

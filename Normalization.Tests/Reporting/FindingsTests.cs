@@ -1,0 +1,198 @@
+using System.Text.Json;
+using Normalization.Core.Comparison;
+using Normalization.Core.Reporting;
+
+namespace Normalization.Tests.Reporting;
+
+[TestClass]
+public sealed class FindingsTests
+{
+    private static readonly RunData Run = SampleRun.Build();
+    private static readonly IReadOnlyList<Finding> Sample = Findings.Draw(Run);
+
+    // Case, the metrics it needs, a strategy it chooses, one it does not.
+    public static IEnumerable<object[]> Cases =>
+    [
+        ["Smallest batches (N = 2)", new[] { "output_noise" }, "layer-norm", "batch-norm"],
+        ["Trained on small batches, then served", new[] { "batch_train_inference_gap" }, "layer-norm", "batch-norm"],
+        ["Serving single samples", new[] { "train_inference_gap", "claim" }, "layer-norm", "batch-norm"],
+        ["Channels to decorrelate", new[] { "condition_number_left" }, "zca-whitening", "batch-norm"],
+        ["Mean far above the spread", new[] { "float_error" }, "group-norm", "batch-norm"],
+        ["Heavy tails or dead channels", new[] { "gradient_gain" }, "layer-norm", "batch-norm"],
+        ["Evenly scaled gradients", new[] { "jacobian_condition" }, "zca-whitening", "group-norm"],
+        ["Fastest against a memory copy", new[] { "fraction_of_copy" }, "batch-norm", "zca-whitening"],
+    ];
+
+    [TestMethod]
+    [DynamicData(nameof(Cases))]
+    public void Draw_SwappedRecords_SwapsTheChoice(string name, string[] metrics, string chosen, string other)
+    {
+        var before = Of(Sample, name)!;
+        CollectionAssert.Contains(before.Choice.ToList(), chosen);
+        CollectionAssert.DoesNotContain(before.Choice.ToList(), other);
+
+        var swapped = SampleRun.Swap(Run, chosen, other);
+        var after = Of(Findings.Draw(swapped), name)!;
+        CollectionAssert.Contains(after.Choice.ToList(), other);
+        CollectionAssert.DoesNotContain(after.Choice.ToList(), chosen);
+        // The numbers are those of the same records under the other name.
+        var rows = swapped.Measurements.ToList();
+        Assert.IsTrue(after.Rows.All(row => ReferenceEquals(rows[row.Index], row.Measurement)));
+        Assert.IsNotEmpty(metrics);
+    }
+
+    [TestMethod]
+    [DynamicData(nameof(Cases))]
+    public void Draw_WithoutTheRecords_DoesNotSpeak(string name, string[] metrics, string chosen, string other)
+    {
+        foreach (string metric in metrics)
+            Assert.IsNull(Of(Findings.Draw(SampleRun.Map(Run, row => row.Metric == metric ? null : row)), name), $"{metric} ({chosen}, {other})");
+        Assert.IsNotNull(Of(Findings.Draw(SampleRun.Map(Run, row => row.Metric == "whiteness_error" ? null : row)), name));
+    }
+
+    [TestMethod]
+    public void Draw_NoRecords_SaysNothing() => Assert.IsEmpty(Findings.Draw(Run with { Cases = [] }));
+
+    [TestMethod]
+    public void Draw_OneStrategy_ComparesNothing()
+    {
+        string[] names = [.. Findings.Draw(SampleRun.Map(Run, row => row.Strategy is "none" or "batch-norm" ? row : null)).Select(finding => finding.Case)];
+        CollectionAssert.AreEqual(new[] { "Declared properties", "Analytic gradients" }, names);
+    }
+
+    [TestMethod]
+    public void Draw_TheYardstickBest_NeverChoosesIt()
+    {
+        Assert.IsTrue(Run.Measurements.Any(row => row is { Strategy: "none", Metric: "fraction_of_copy", Value: > 0.8 }), "the sample must tempt");
+        foreach (var finding in Sample) CollectionAssert.DoesNotContain(finding.Choice.ToList(), "none", finding.Case);
+
+        var tempting = SampleRun.Map(Run, row => row.Strategy == "none" && Metrics.Get(row.Metric).Better == Better.Lower ? row with { Value = 0 } : row);
+        foreach (var finding in Findings.Draw(tempting)) CollectionAssert.DoesNotContain(finding.Choice.ToList(), "none", finding.Case);
+    }
+
+    [TestMethod]
+    public void Draw_EveryNumber_IsThatOfItsRowInResultsJson()
+    {
+        using var document = JsonDocument.Parse(new JsonReport().Write(Run));
+        var written = document.RootElement.GetProperty("measurements");
+        foreach (var finding in Sample)
+        {
+            Assert.IsTrue(finding.Rows.Any(), finding.Case);
+            foreach (var part in finding.Sentence.Where(part => part.Row is not null))
+            {
+                var row = written[part.Row!.Value.Index];
+                Assert.AreEqual(part.Row.Value.Measurement.Metric, row.GetProperty("metric").GetString());
+                Assert.AreEqual(part.Row.Value.Strategy, row.GetProperty("strategy").GetString());
+                string shown = row.GetProperty("value").ValueKind == JsonValueKind.Null ? "not formed" : ReportText.Number(row.GetProperty("value").GetDouble());
+                StringAssert.StartsWith(part.Text, shown);
+            }
+        }
+    }
+
+    [TestMethod]
+    public void Draw_WithinFivePercent_SaysTied()
+    {
+        var near = Only("large-mean", "float_error", ("batch-norm", 1.00), ("layer-norm", 1.04), ("group-norm", 1.06));
+        var finding = Findings.Draw(near).Single();
+        CollectionAssert.AreEqual(new[] { "batch-norm", "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "1 to 1.04 (2 tied within 5 %)");
+        StringAssert.Contains(finding.Text, "most with group-norm: 1.06");
+    }
+
+    [TestMethod]
+    public void Draw_BelowTheStepOfFloat_RanksNobody()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 3e-8), ("layer-norm", 6e-8), ("group-norm", 2e-7))).Single();
+        CollectionAssert.AreEqual(new[] { "batch-norm", "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "(2 tied within rounding)");
+        StringAssert.Contains(finding.Text, "most with group-norm");
+    }
+
+    [TestMethod]
+    public void Draw_AllTied_ChoosesNobodyAndNamesNoWorst()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 2), ("layer-norm", 2))).Single();
+        Assert.IsEmpty(finding.Choice);
+        Assert.AreEqual("all alike", finding.Answer);
+        StringAssert.Contains(finding.Text, "2 (2 tied)");
+        Assert.IsFalse(finding.Text.Contains("most with", StringComparison.Ordinal));
+    }
+
+    [TestMethod]
+    public void Draw_NaN_IsTheWorst()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", double.NaN), ("layer-norm", 1e9))).Single();
+        CollectionAssert.AreEqual(new[] { "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "most with batch-norm: NaN");
+    }
+
+    [TestMethod]
+    public void Draw_OnlyNaN_DoesNotSpeak() =>
+        Assert.IsEmpty(Findings.Draw(Only("large-mean", "float_error", ("batch-norm", double.NaN), ("layer-norm", double.NaN))));
+
+    [TestMethod]
+    public void Draw_StatedRow_IsNamedWithItsReason()
+    {
+        var features = Of(Sample, "Feature vectors (N, C)")!;
+        CollectionAssert.DoesNotContain(features.Choice.ToList(), "instance-norm");
+        CollectionAssert.Contains(features.Choice.ToList(), "zca-whitening");
+        StringAssert.Contains(features.Text, "instance-norm cannot carry (N, C) features: not formed (Instance norm needs at least two values");
+        StringAssert.Contains(Of(Sample, "Smallest batches (N = 2)")!.Text, "zca-whitening: not formed");
+    }
+
+    [TestMethod]
+    public void Draw_DecorrelatorsPrice_IsSetAgainstTheCheapest()
+    {
+        var prices = Of(Sample, "Channels to decorrelate")!.Rows.Where(row => row.Measurement.Metric == "ns_per_element").ToList();
+        CollectionAssert.AreEqual(new[] { "zca-whitening", "batch-norm" }, prices.Select(row => row.Measurement.Strategy).ToArray());
+        foreach (var row in prices) Assert.AreEqual("(32, 64, 56, 56)", row.Measurement.Parameters!["shape"]);
+    }
+
+    [TestMethod]
+    public void Draw_RefutedClaim_IsNamedAndGoesAwayWithItsRecords()
+    {
+        var refuted = Of(Sample, "Declared properties")!;
+        StringAssert.Contains(refuted.Answer, "1 refuted");
+        StringAssert.Contains(refuted.Text, "batch-permutation of ghost-batch-norm on 7 scenarios");
+
+        var clean = Of(Findings.Draw(SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "ghost-batch-norm" } ? null : row)), "Declared properties")!;
+        Assert.AreEqual("none refuted", clean.Answer);
+        Assert.IsFalse(clean.Text.Contains("ghost-batch-norm", StringComparison.Ordinal));
+    }
+
+    [TestMethod]
+    public void Draw_RefutedIndependence_IsNotRecommendedForServing()
+    {
+        var doubted = SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "layer-norm", Scenario: "activations" } && row.Parameters!["claim"] is "sample-independence"
+            ? row with { Value = 0.1, Parameters = new Dictionary<string, object>(row.Parameters) { ["verdict"] = "refuted" } } : row);
+        CollectionAssert.AreEqual(new[] { "instance-norm", "group-norm" }, Of(Findings.Draw(doubted), "Serving single samples")!.Choice.ToArray());
+    }
+
+    [TestMethod]
+    public void Draw_WrongGradient_SaysThatItDiffers()
+    {
+        var wrong = SampleRun.Map(Run, row => row is { Metric: "gradient_error_parameter", Strategy: "group-norm", Scenario: "features" } ? row with { Value = 0.5 } : row);
+        var finding = Of(Findings.Draw(wrong), "Analytic gradients")!;
+        StringAssert.StartsWith(finding.Answer, "✗");
+        StringAssert.Contains(finding.Text, "0.500 (group-norm, features)");
+        Assert.AreEqual("agree with differences", Of(Sample, "Analytic gradients")!.Answer);
+    }
+
+    private static Finding? Of(IReadOnlyList<Finding> findings, string name) => findings.SingleOrDefault(finding => finding.Case == name);
+
+    private static RunData Only(string scenario, string metric, params (string Strategy, double Value)[] values) => Run with
+    {
+        Cases =
+        [
+            new CaseRecord
+            {
+                Case = "only",
+                Seconds = 1,
+                Measurements = [.. values.Select(pair => new Measurement
+                {
+                    Aspect = Metrics.Get(metric).Aspect, Strategy = pair.Strategy, Scenario = scenario, Metric = metric, Value = pair.Value, Unit = "1",
+                })],
+            },
+        ],
+    };
+}
