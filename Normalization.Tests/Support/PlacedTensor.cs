@@ -1,0 +1,118 @@
+using System.Numerics;
+using System.Numerics.Tensors;
+using Normalization.Core;
+
+namespace Normalization.Tests.Support;
+
+/// <summary>Where the elements of a tensor lie in memory.</summary>
+public enum Layout
+{
+    /// <summary>Dense, the last axis fastest.</summary>
+    ChannelsFirst,
+
+    /// <summary>Dense, the channel axis fastest.</summary>
+    ChannelsLast,
+
+    /// <summary>Dense, all axes reversed: the sample axis fastest.</summary>
+    Reversed,
+
+    /// <summary>Some of the channels of a wider channels-first tensor: a gap between samples.</summary>
+    ChannelSlice,
+
+    /// <summary>Some of the channels of a wider channels-last tensor: a gap between positions.</summary>
+    ChannelSliceLast,
+
+    /// <summary>Every second element of the last axis, an offset, and gaps after every axis.</summary>
+    Gapped,
+}
+
+/// <summary>A tensor in an array of its own, somewhere inside, with canaries in every element that is not its own.</summary>
+internal sealed class PlacedTensor<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private const int Canary = 12345;
+    private readonly nint[] _lengths;
+    private readonly nint[] _strides;
+    private readonly int _start;
+    private readonly T[] _memory;
+
+    public PlacedTensor(ActivationShape shape, Layout layout)
+    {
+        _lengths = shape.ToArray();
+        int rank = _lengths.Length;
+        _strides = new nint[rank];
+        int[] order = [.. Enumerable.Range(0, rank)];
+        if (layout is Layout.ChannelsLast or Layout.ChannelSliceLast)
+        {
+            order = [0, .. Enumerable.Range(2, rank - 2), 1];
+        }
+        else if (layout == Layout.Reversed)
+        {
+            Array.Reverse(order);
+        }
+
+        nint stride = layout == Layout.Gapped ? 2 : 1;
+        for (int i = rank - 1; i >= 0; i--)
+        {
+            int axis = order[i];
+            _strides[axis] = stride;
+            bool widened = layout == Layout.Gapped || (axis == 1 && layout is Layout.ChannelSlice or Layout.ChannelSliceLast);
+            stride *= Math.Max(_lengths[axis], 1) + (widened ? 3 : 0);
+        }
+
+        _start = layout is Layout.ChannelsFirst or Layout.ChannelsLast or Layout.Reversed ? 0 : layout == Layout.Gapped ? 5 : (int)_strides[1];
+        _memory = new T[_start + stride];
+        Array.Fill(_memory, T.CreateChecked(Canary));
+    }
+
+    /// <summary>A tensor of given values, row-major, rounded to T.</summary>
+    public PlacedTensor(ActivationShape shape, Layout layout, ReadOnlySpan<double> values)
+        : this(shape, layout)
+    {
+        for (int i = 0; i < values.Length; i++)
+        {
+            _memory[Place(i)] = T.CreateChecked(values[i]);
+        }
+    }
+
+    public ReadOnlyTensorSpan<T> ReadOnly => new(_memory, _start, _lengths, _strides);
+
+    public TensorSpan<T> Span => new(_memory, _start, _lengths, _strides);
+
+    /// <summary>The elements row-major; fails where an element outside the tensor was written.</summary>
+    public T[] Read()
+    {
+        long count = 1;
+        foreach (nint length in _lengths)
+        {
+            count *= length;
+        }
+
+        var values = new T[count];
+        var own = new bool[_memory.Length];
+        for (int i = 0; i < count; i++)
+        {
+            values[i] = _memory[Place(i)];
+            own[Place(i)] = true;
+        }
+
+        for (int i = 0; i < _memory.Length; i++)
+        {
+            Assert.IsTrue(own[i] || _memory[i] == T.CreateChecked(Canary), $"An element outside the tensor was written: [{i}] = {_memory[i]}.");
+        }
+
+        return values;
+    }
+
+    private int Place(long index)
+    {
+        nint place = _start;
+        for (int axis = _lengths.Length - 1; axis >= 0; axis--)
+        {
+            place += (nint)(index % _lengths[axis]) * _strides[axis];
+            index /= _lengths[axis];
+        }
+
+        return (int)place;
+    }
+}
