@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Normalization.Core;
 
 /// <summary>Which divisor a stored running variance has; the batch itself is always normalized by its population variance.</summary>
@@ -98,4 +100,14 @@ public record RunningStatisticsOptions : NormalizerOptions
 
     /// <summary>The divisor of the stored variance. Default <see cref="RunningVariance.Sample"/>, as PyTorch.</summary>
     public RunningVariance RunningVariance { get; init; } = RunningVariance.Sample;
+
+    internal static void Validate(RunningStatisticsOptions options)
+    {
+        if (options.Momentum is { } momentum && !(momentum is >= 0 and <= 1))
+        {
+            throw new ArgumentException(
+                $"Momentum is the weight of the new batch and must be in [0, 1], or null for the cumulative average; got {momentum.ToString(CultureInfo.InvariantCulture)}. " +
+                "A Keras or ONNX momentum of 0.9 is 0.1 here.", nameof(options));
+        }
+    }
 }

@@ -7,9 +7,23 @@ namespace Normalization.Strategies;
 /// <summary>The list of strategies; tests, comparisons, the command line and reports iterate it.</summary>
 public static class StrategyCatalog
 {
+    private static readonly Entry[] Entries =
+    [
+        Entry.Of<IdentityStrategy>(),
+        Entry.Of<BatchNormStrategy>(),
+        Entry.Of<LayerNormStrategy>(),
+        Entry.Of<InstanceNormStrategy>(),
+        Entry.Of<GroupNormStrategy>(),
+        Entry.Of<GhostBatchNormStrategy>(),
+        Entry.Of<ZcaWhiteningStrategy>(),
+    ];
+
     /// <summary>The ids in the order they are reported.</summary>
-    public static IReadOnlyList<string> Ids { get; } =
-        ["none", "batch-norm", "layer-norm", "instance-norm", "group-norm", "ghost-batch-norm", "zca-whitening"];
+    public static IReadOnlyList<string> Ids { get; } = Array.ConvertAll(Entries, entry => entry.Id);
+
+    /// <summary>What <c>compare</c> runs with: 4 groups, ghosts of 8 balanced, full whitening, epsilon 1e-5, weight and bias.</summary>
+    public static StrategySettings ComparisonSettings { get; } =
+        new() { Groups = 4, GhostSize = 8, GhostRemainder = GhostRemainder.Balanced };
 
     /// <summary>A fresh instance of a strategy, in training mode.</summary>
     /// <typeparam name="T">float or double.</typeparam>
@@ -18,9 +32,52 @@ public static class StrategyCatalog
     /// <param name="settings">Options; those the strategy does not have are ignored.</param>
     /// <exception cref="ArgumentException">The id is unknown, an option is out of range or the strategy cannot carry the shape.</exception>
     public static INormalizer<T> Create<T>(string id, ActivationShape shape, StrategySettings settings)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T> => throw new NotImplementedException();
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        Entry entry = Find(id);
+        object normalizer = typeof(T) == typeof(float) ? entry.CreateSingle(shape, settings)
+            : typeof(T) == typeof(double) ? entry.CreateDouble(shape, settings)
+            : throw new NotSupportedException($"Strategies come in float and double; got {typeof(T).Name}.");
+        return (INormalizer<T>)normalizer;
+    }
 
-    /// <summary>The strategies as contestants of a comparison.</summary>
-    /// <param name="settings">Options for all of them; null is what <c>compare</c> uses: 4 groups, ghost size 8 balanced, full whitening.</param>
-    public static IReadOnlyList<Contestant> Contestants(StrategySettings? settings = null) => throw new NotImplementedException();
+    /// <summary>One strategy as a contestant of a comparison.</summary>
+    /// <param name="id">One of <see cref="Ids"/>.</param>
+    /// <param name="settings">Options; null is <see cref="ComparisonSettings"/>.</param>
+    /// <exception cref="ArgumentException">The id is unknown.</exception>
+    public static Contestant Contestant(string id, StrategySettings? settings = null)
+    {
+        Entry entry = Find(id);
+        StrategySettings chosen = settings ?? ComparisonSettings;
+        return new Contestant(
+            entry.Id,
+            (shape, epsilon) => entry.CreateSingle(shape, chosen with { Epsilon = epsilon }),
+            (shape, epsilon) => entry.CreateDouble(shape, chosen with { Epsilon = epsilon }))
+        {
+            Axes = entry.Axes,
+            Options = entry.Options(chosen),
+        };
+    }
+
+    /// <summary>All strategies as contestants of a comparison.</summary>
+    /// <param name="settings">Options for all of them; null is <see cref="ComparisonSettings"/>.</param>
+    public static IReadOnlyList<Contestant> Contestants(StrategySettings? settings = null) =>
+        [.. Ids.Select(id => Contestant(id, settings))];
+
+    private static Entry Find(string id) =>
+        Array.Find(Entries, entry => entry.Id == id)
+        ?? throw new ArgumentException($"There is no strategy '{id}'. There are: {string.Join(", ", Ids)}.", nameof(id));
+
+    private sealed record Entry(
+        string Id,
+        string Axes,
+        Func<StrategySettings, string> Options,
+        Func<ActivationShape, StrategySettings, INormalizer<float>> CreateSingle,
+        Func<ActivationShape, StrategySettings, INormalizer<double>> CreateDouble)
+    {
+        public static Entry Of<TStrategy>()
+            where TStrategy : IStrategy =>
+            new(TStrategy.Id, TStrategy.Axes, TStrategy.Options, TStrategy.Create<float>, TStrategy.Create<double>);
+    }
 }

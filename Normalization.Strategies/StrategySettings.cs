@@ -1,3 +1,4 @@
+using System.Globalization;
 using Normalization.Core;
 
 namespace Normalization.Strategies;
@@ -99,4 +100,24 @@ public sealed record StrategySettings
 
     /// <summary>See <see cref="NormalizerOptions.NonFinite"/>.</summary>
     public NonFinitePolicy NonFinite { get; init; }
+
+    internal NormalizerOptions ToOptions() =>
+        new() { Epsilon = Epsilon, Weight = Weight, Bias = Bias, SingleValue = SingleValue, NonFinite = NonFinite };
+
+    internal RunningStatisticsOptions ToRunningOptions(bool trackByDefault) => new()
+    {
+        Epsilon = Epsilon,
+        Weight = Weight,
+        Bias = Bias,
+        SingleValue = SingleValue,
+        NonFinite = NonFinite,
+        Momentum = Momentum,
+        TrackRunningStatistics = RunningStatistics ?? trackByDefault,
+        RunningVariance = RunningVariance,
+    };
+
+    internal string Running(bool trackByDefault = true) =>
+        !(RunningStatistics ?? trackByDefault) ? "no running statistics"
+        : Momentum is { } momentum ? string.Create(CultureInfo.InvariantCulture, $"momentum {momentum}, {Words.Of(RunningVariance)} variance stored")
+        : $"cumulative average, {Words.Of(RunningVariance)} variance stored";
 }

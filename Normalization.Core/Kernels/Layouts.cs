@@ -1,0 +1,145 @@
+namespace Normalization.Core.Kernels;
+
+/// <summary>The layouts that strategies choose from, in either dense memory order.</summary>
+/// <remarks>
+/// Without spatial axes both orders are one, and the columns form is the one that vectorizes; hence <see cref="ByColumns"/>.
+/// </remarks>
+internal static class Layouts
+{
+    /// <summary>Whether a channel is a column of memory: channels-last, or (N, C).</summary>
+    public static bool ByColumns(ActivationShape shape, MemoryOrder order) =>
+        order == MemoryOrder.ChannelsLast || shape.SpatialSize == 1;
+
+    /// <summary>One set for each channel over all samples: batch normalization.</summary>
+    public static ReductionLayout PerChannel(ActivationShape shape, MemoryOrder order) =>
+        PerChannelOf(shape, order, firstSample: 0, groups: 1, groupStride: 0, samples: shape.Samples, sampleStride: 1);
+
+    /// <summary>One set for each group of samples and channel: batch normalization within ghosts.</summary>
+    /// <remarks>Group k holds the samples firstSample + k * groupStride + i * sampleStride, i from 0 to samples - 1.</remarks>
+    public static ReductionLayout PerChannelOf(
+        ActivationShape shape, MemoryOrder order, nint firstSample, nint groups, nint groupStride, nint samples, nint sampleStride)
+    {
+        nint c = shape.Channels;
+        nint s = shape.SpatialSize;
+        nint sample = c * s;
+        bool consecutive = sampleStride == 1;
+        var layout = new ReductionLayout
+        {
+            Offset = firstSample * sample,
+            Outer = checked((int)groups),
+            OuterStride = groupStride * sample,
+            ColumnsPerSet = 1,
+        };
+        return ByColumns(shape, order)
+            ? layout with
+            {
+                Inner = 1,
+                Blocks = consecutive ? 1 : checked((int)samples),
+                BlockStride = sampleStride * sample,
+                BlockLength = consecutive ? samples * sample : sample,
+                Columns = (int)c,
+            }
+            : layout with
+            {
+                Inner = (int)c,
+                InnerStride = s,
+                Blocks = checked((int)samples),
+                BlockStride = sampleStride * sample,
+                BlockLength = s,
+                Columns = 1,
+                RunLength = s,
+                AffinePerInner = 1,
+            };
+    }
+
+    /// <summary>One set for each sample and group of neighbouring channels: group normalization; instance with one channel a group.</summary>
+    public static ReductionLayout PerSampleAndGroup(ActivationShape shape, MemoryOrder order, int groups)
+    {
+        nint c = shape.Channels;
+        nint s = shape.SpatialSize;
+        int width = (int)c / groups;
+        var layout = new ReductionLayout { Outer = checked((int)shape.Samples), OuterStride = c * s, Blocks = 1 };
+        return ByColumns(shape, order)
+            ? layout with { Inner = 1, BlockLength = c * s, Columns = (int)c, ColumnsPerSet = width }
+            : layout with
+            {
+                Inner = groups,
+                InnerStride = width * s,
+                BlockLength = width * s,
+                Columns = 1,
+                ColumnsPerSet = 1,
+                RunLength = s,
+                AffinePerInner = width,
+            };
+    }
+
+    /// <summary>One set for each index of the leading axes, weights by element of the trailing ones: layer normalization.</summary>
+    /// <param name="shape">The activations.</param>
+    /// <param name="order">How they lie.</param>
+    /// <param name="dimensions">How many trailing axes are normalized together, 1 to rank - 1.</param>
+    public static ReductionLayout Trailing(ActivationShape shape, MemoryOrder order, int dimensions)
+    {
+        nint length = 1;
+        for (int axis = shape.Rank - dimensions; axis < shape.Rank; axis++)
+        {
+            length *= shape[axis];
+        }
+
+        int sets = checked((int)(shape.Count / length));
+        if (order == MemoryOrder.ChannelsFirst || dimensions == shape.Rank - 1)
+        {
+            return new ReductionLayout
+            {
+                Outer = sets,
+                Inner = 1,
+                OuterStride = length,
+                Blocks = 1,
+                BlockLength = length,
+                Columns = 1,
+                ColumnsPerSet = 1,
+            };
+        }
+
+        // Channels-last, spatial axes only: each channel is a column, each position's weight a row's.
+        return new ReductionLayout
+        {
+            Outer = sets / shape.Channels,
+            Inner = 1,
+            OuterStride = length * shape.Channels,
+            Blocks = 1,
+            BlockLength = length * shape.Channels,
+            Columns = shape.Channels,
+            ColumnsPerSet = 1,
+            RunLength = shape.Channels,
+        };
+    }
+
+    /// <summary>One set for each sample and position, over the channels alone.</summary>
+    public static ReductionLayout PerPosition(ActivationShape shape, MemoryOrder order)
+    {
+        nint c = shape.Channels;
+        nint s = shape.SpatialSize;
+        return ByColumns(shape, order)
+            ? new ReductionLayout
+            {
+                Outer = checked((int)(shape.Samples * s)),
+                Inner = 1,
+                OuterStride = c,
+                Blocks = 1,
+                BlockLength = c,
+                Columns = 1,
+                ColumnsPerSet = 1,
+            }
+            : new ReductionLayout
+            {
+                Outer = checked((int)shape.Samples),
+                Inner = 1,
+                OuterStride = c * s,
+                Blocks = 1,
+                BlockLength = c * s,
+                Columns = checked((int)s),
+                ColumnsPerSet = 1,
+                RunLength = s,
+            };
+    }
+}

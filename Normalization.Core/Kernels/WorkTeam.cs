@@ -1,0 +1,183 @@
+namespace Normalization.Core.Kernels;
+
+/// <summary>Work cut into numbered pieces that may run in any order on any thread.</summary>
+internal interface IPieceJob
+{
+    void Run(int piece);
+}
+
+/// <summary>A process-wide team of threads that runs pieces without allocating.</summary>
+/// <remarks>
+/// Parallel.For allocates on every call, which a warm normalizer must not. The caller takes part; when the team is busy with
+/// another caller's job, the caller does all pieces itself, so concurrent inference never waits.
+/// </remarks>
+internal static unsafe class WorkTeam
+{
+    // The state word: joined workers in the low 16 bits, then the open flag, then the generation. A worker joins by
+    // compare-and-swap only while the job is open, so a late worker never touches a job whose caller has returned.
+    private const long JoinedMask = 0xFFFF;
+    private const long Open = 1L << 16;
+    private const long Generation = 1L << 17;
+    private const int SpinsBeforeSleep = 2000;
+
+    private static readonly Lock StartGate = new();
+    private static readonly object SleepGate = new();
+    private static long s_state;
+    private static int s_busy;
+    private static int s_sleepers;
+    private static int s_workers;
+    private static int s_limit;
+    private static int s_pieces;
+    private static int s_next;
+    private static void* s_job;
+    private static delegate*<void*, int, void> s_run;
+
+    // Below this many elements waking a thread costs more than it saves.
+    private const nint SmallestSharedWork = 1 << 15;
+
+    /// <summary>Runs pieces 0 to count - 1 of a job that reads the given number of elements; returns when all are done.</summary>
+    public static void Run<TJob>(ref TJob job, int count, nint elements)
+        where TJob : unmanaged, IPieceJob
+    {
+        int threads = elements < SmallestSharedWork ? 1 : Math.Min(KernelThreads.Count, count);
+        if (threads <= 1 || Interlocked.CompareExchange(ref s_busy, 1, 0) != 0)
+        {
+            for (int piece = 0; piece < count; piece++)
+            {
+                job.Run(piece);
+            }
+
+            return;
+        }
+
+        EnsureWorkers(threads - 1);
+        fixed (TJob* pointer = &job)
+        {
+            s_job = pointer;
+            s_run = &Invoke<TJob>;
+            s_pieces = count;
+            s_limit = threads - 1;
+            Volatile.Write(ref s_next, 0);
+            long opened = ((Volatile.Read(ref s_state) & ~(Generation - 1)) + Generation) | Open;
+            Interlocked.Exchange(ref s_state, opened);
+            if (Volatile.Read(ref s_sleepers) > 0)
+            {
+                lock (SleepGate)
+                {
+                    Monitor.PulseAll(SleepGate);
+                }
+            }
+
+            Drain();
+            Interlocked.And(ref s_state, ~Open);
+            var spinner = default(SpinWait);
+            while ((Volatile.Read(ref s_state) & JoinedMask) != 0)
+            {
+                spinner.SpinOnce(sleep1Threshold: -1);
+            }
+        }
+
+        Volatile.Write(ref s_busy, 0);
+    }
+
+    private static void Invoke<TJob>(void* job, int piece)
+        where TJob : unmanaged, IPieceJob => ((TJob*)job)->Run(piece);
+
+    private static void Drain()
+    {
+        int pieces = s_pieces;
+        void* job = s_job;
+        delegate*<void*, int, void> run = s_run;
+        for (int piece = Interlocked.Increment(ref s_next) - 1; piece < pieces; piece = Interlocked.Increment(ref s_next) - 1)
+        {
+            run(job, piece);
+        }
+    }
+
+    private static void EnsureWorkers(int count)
+    {
+        if (Volatile.Read(ref s_workers) >= count)
+        {
+            return;
+        }
+
+        lock (StartGate)
+        {
+            while (s_workers < count)
+            {
+                int index = s_workers;
+                var thread = new Thread(() => Work(index)) { IsBackground = true, Name = $"Normalization kernel {index + 1}" };
+                thread.Start();
+                Volatile.Write(ref s_workers, index + 1);
+            }
+        }
+    }
+
+    private static void Work(int index)
+    {
+        long seen = 0;
+        while (true)
+        {
+            long state = WaitForJob(seen);
+            seen = state & ~(Generation - 1);
+            if (!TryJoin(seen))
+            {
+                continue;
+            }
+
+            if (index < s_limit)
+            {
+                Drain();
+            }
+
+            Interlocked.Decrement(ref s_state);
+        }
+    }
+
+    private static long WaitForJob(long seen)
+    {
+        for (int spin = 0; spin < SpinsBeforeSleep; spin++)
+        {
+            long state = Volatile.Read(ref s_state);
+            if (IsNew(state, seen))
+            {
+                return state;
+            }
+
+            Thread.SpinWait(8);
+        }
+
+        lock (SleepGate)
+        {
+            Interlocked.Increment(ref s_sleepers);
+            long state = Interlocked.Read(ref s_state);
+            while (!IsNew(state, seen))
+            {
+                Monitor.Wait(SleepGate);
+                state = Interlocked.Read(ref s_state);
+            }
+
+            Interlocked.Decrement(ref s_sleepers);
+            return state;
+        }
+    }
+
+    private static bool IsNew(long state, long seen) => (state & Open) != 0 && (state & ~(Generation - 1)) != seen;
+
+    private static bool TryJoin(long generation)
+    {
+        long state = Volatile.Read(ref s_state);
+        while ((state & Open) != 0 && (state & ~(Generation - 1)) == generation)
+        {
+            long before = Interlocked.CompareExchange(ref s_state, state + 1, state);
+            if (before == state)
+            {
+                return true;
+            }
+
+            state = before;
+        }
+
+        return false;
+    }
+}

@@ -1,0 +1,318 @@
+using System.Globalization;
+using System.Numerics;
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using Normalization.Core.Kernels;
+
+namespace Normalization.Core;
+
+/// <summary>What the built-in strategies share: the door (shapes, memory, switches), affine parameters and warnings.</summary>
+/// <typeparam name="T">The storage type, float or double.</typeparam>
+/// <remarks>
+/// <para>Three switches, each its own: <see cref="StatisticsSource"/> says which statistics normalize,
+/// <see cref="UpdateRunningStatistics"/> whether running ones are updated in training, <see cref="LearnParameters"/> whether
+/// weight and bias receive gradients. <see cref="Freeze"/> overrides the first two until <see cref="Unfreeze"/>.</para>
+/// <para>Strategies of one's own implement <see cref="INormalizer{T}"/>; this class is not meant to be derived from outside.</para>
+/// </remarks>
+public abstract class Normalizer<T> : INormalizer<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private readonly List<Parameter<T>> _parameters = [];
+    private readonly List<StateBuffer<T>> _buffers = [];
+    private bool _training = true;
+    private ActivationShape _savedShape;
+    private MemoryOrder _savedOrder;
+
+    private protected Normalizer(NormalizerOptions options)
+    {
+        if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
+        {
+            throw new NotSupportedException($"Normalizers store float or double; got {typeof(T).Name}.");
+        }
+
+        ArgumentNullException.ThrowIfNull(options);
+        if (!(options.Epsilon >= 0) || !double.IsFinite(options.Epsilon))
+        {
+            throw new ArgumentException(
+                $"Epsilon is added to a variance and must be finite and at least 0; got {options.Epsilon.ToString(CultureInfo.InvariantCulture)}.", nameof(options));
+        }
+
+        Epsilon = options.Epsilon;
+        SingleValue = options.SingleValue;
+        NonFinite = options.NonFinite;
+    }
+
+    /// <summary>Added to the population variance under the root.</summary>
+    public double Epsilon { get; }
+
+    /// <summary>What a reduction set of one value does.</summary>
+    public SingleValuePolicy SingleValue { get; }
+
+    /// <summary>What non-finite batch statistics do in training.</summary>
+    public NonFinitePolicy NonFinite { get; }
+
+    /// <inheritdoc/>
+    public abstract NormalizerClaims Claims { get; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<Parameter<T>> Parameters => _parameters;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<StateBuffer<T>> Buffers => _buffers;
+
+    /// <summary>The learnable scale (gamma), or null where it is off.</summary>
+    public Parameter<T>? Weight { get; private set; }
+
+    /// <summary>The learnable shift (beta), or null where it is off.</summary>
+    public Parameter<T>? Bias { get; private set; }
+
+    /// <inheritdoc/>
+    public bool Training
+    {
+        get => _training;
+        set
+        {
+            _training = value;
+            OnStateChanged();
+        }
+    }
+
+    /// <summary>Which statistics normalize. Default <see cref="StatisticsSource.FollowTraining"/>.</summary>
+    /// <remarks>A strategy without running statistics uses the batch's whatever this says.</remarks>
+    public StatisticsSource StatisticsSource { get; set; }
+
+    /// <summary>Whether a training Forward updates running statistics. Default true.</summary>
+    public bool UpdateRunningStatistics { get; set; } = true;
+
+    /// <summary>Whether Backward adds to the gradients of weight and bias. Default true.</summary>
+    public bool LearnParameters { get; set; } = true;
+
+    /// <inheritdoc/>
+    public bool Frozen { get; private set; }
+
+    /// <summary>Running updates that were skipped because a batch's statistics were not finite or did not fit <typeparamref name="T"/>.</summary>
+    public long SkippedUpdates { get; private protected set; }
+
+    /// <summary>Everything <see cref="WarningRaised"/> has said so far.</summary>
+    public NormalizerWarnings Warnings { get; private set; }
+
+    /// <summary>Called with a sentence the first time each kind of warning occurs in training; null, the default, listens to none.</summary>
+    public Action<NormalizerWarnings, string>? WarningRaised { get; set; }
+
+    /// <inheritdoc/>
+    public void Freeze()
+    {
+        Frozen = true;
+        OnStateChanged();
+    }
+
+    /// <inheritdoc/>
+    public void Unfreeze() => Frozen = false;
+
+    /// <inheritdoc/>
+    public void ZeroGradients()
+    {
+        foreach (Parameter<T> parameter in _parameters)
+        {
+            Array.Clear(parameter.Gradient);
+        }
+    }
+
+    /// <inheritdoc/>
+    public virtual void OnStateChanged()
+    {
+    }
+
+    /// <inheritdoc/>
+    public abstract long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position);
+
+    /// <inheritdoc/>
+    public unsafe void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
+    {
+        var shape = new ActivationShape(input.Lengths);
+        RequireSameShape(shape, output.Lengths, "output");
+        CheckShape(shape);
+        if (shape.Count == 0)
+        {
+            Save(shape, MemoryOrder.ChannelsFirst);
+            return;
+        }
+
+        fixed (T* x = &TensorMarshal.GetReference(input))
+        fixed (T* y = &TensorMarshal.GetReference(output))
+        {
+            if (Training && Overlap(shape, x, input.Strides, y, output.Strides))
+            {
+                throw new ArgumentException(
+                    "Output must not overlap input in training, since Backward reads the input again. Give Forward another array, or switch to inference (Training = false).",
+                    nameof(output));
+            }
+
+            MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
+            MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
+            MemoryOrder order = inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            var source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
+            var destination = DenseOperand<T>.Write(shape, y, output.Strides, outputOrder, order);
+            try
+            {
+                ForwardDense(shape, order, source.Pointer, destination.Pointer);
+                destination.CopyOut();
+            }
+            finally
+            {
+                destination.Dispose();
+                source.Dispose();
+            }
+
+            Save(shape, order);
+        }
+    }
+
+    /// <inheritdoc/>
+    /// <remarks>The input gradient may be the output gradient's own memory, but must not overlap the input.</remarks>
+    public unsafe void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
+    {
+        var shape = new ActivationShape(input.Lengths);
+        RequireSameShape(shape, outputGradient.Lengths, "outputGradient");
+        RequireSameShape(shape, inputGradient.Lengths, "inputGradient");
+        CheckShape(shape);
+        if (Training)
+        {
+            RequireSaved(shape);
+        }
+
+        if (shape.Count == 0)
+        {
+            return;
+        }
+
+        fixed (T* x = &TensorMarshal.GetReference(input))
+        fixed (T* g = &TensorMarshal.GetReference(outputGradient))
+        fixed (T* dx = &TensorMarshal.GetReference(inputGradient))
+        {
+            bool inPlace = g == dx && outputGradient.Strides.SequenceEqual(inputGradient.Strides);
+            if (Overlap(shape, x, input.Strides, dx, inputGradient.Strides)
+                || (!inPlace && Overlap(shape, g, outputGradient.Strides, dx, inputGradient.Strides)))
+            {
+                throw new ArgumentException(
+                    "The input gradient must not overlap the input, nor the output gradient unless it is exactly that tensor. Give Backward another array.",
+                    nameof(inputGradient));
+            }
+
+            MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
+            MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
+            MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
+            MemoryOrder order = Training ? _savedOrder : inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            var source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
+            var gradient = DenseOperand<T>.Read(shape, g, outputGradient.Strides, gradientOrder, order);
+            var result = DenseOperand<T>.Write(shape, dx, inputGradient.Strides, resultOrder, order);
+            try
+            {
+                BackwardDense(shape, order, source.Pointer, gradient.Pointer, result.Pointer);
+                result.CopyOut();
+            }
+            finally
+            {
+                result.Dispose();
+                gradient.Dispose();
+                source.Dispose();
+            }
+        }
+    }
+
+    /// <summary>The strategy's name in messages.</summary>
+    private protected string Name => GetType().Name.Split('`')[0];
+
+    /// <summary>Whether this Forward or Backward normalizes by running statistics, for a strategy that has them.</summary>
+    private protected bool UsesRunning => Frozen || StatisticsSource switch
+    {
+        StatisticsSource.Batch => false,
+        StatisticsSource.Running => true,
+        _ => !Training,
+    };
+
+    /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
+    private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen;
+
+    internal abstract void CheckShape(ActivationShape shape);
+
+    internal abstract unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y);
+
+    internal abstract unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx);
+
+    private protected void AddAffine(NormalizerOptions options, params ReadOnlySpan<nint> shape)
+    {
+        if (options.Weight)
+        {
+            _parameters.Add(Weight = new Parameter<T>("weight", shape, T.One));
+        }
+
+        if (options.Bias)
+        {
+            _parameters.Add(Bias = new Parameter<T>("bias", shape, T.Zero));
+        }
+    }
+
+    private protected void AddBuffer(StateBuffer<T> buffer) => _buffers.Add(buffer);
+
+    private protected void Warn(NormalizerWarnings warning, string message)
+    {
+        if (!Training || (Warnings & warning) != 0)
+        {
+            return;
+        }
+
+        Warnings |= warning;
+        WarningRaised?.Invoke(warning, message);
+    }
+
+    private protected void RequireChannels(ActivationShape shape, int channels)
+    {
+        if (shape.Channels != channels)
+        {
+            throw new ArgumentException(
+                $"{Name} was made for {channels} channels; got input {shape} with {shape.Channels}. Channels are the second axis, in channels-last memory too.");
+        }
+    }
+
+    private static void RequireSameShape(ActivationShape shape, ReadOnlySpan<nint> lengths, string name)
+    {
+        bool same = lengths.Length == shape.Rank;
+        for (int axis = 0; same && axis < lengths.Length; axis++)
+        {
+            same = lengths[axis] == shape[axis];
+        }
+
+        if (!same)
+        {
+            throw new ArgumentException($"'{name}' must have the input's shape {shape}; got {ActivationShape.Format(lengths)}.", name);
+        }
+    }
+
+    private static unsafe bool Overlap(ActivationShape shape, T* a, ReadOnlySpan<nint> aStrides, T* b, ReadOnlySpan<nint> bStrides) =>
+        a < b + DenseTensor.Extent(shape, bStrides) && b < a + DenseTensor.Extent(shape, aStrides);
+
+    // Inference writes no field, so that one instance can serve many threads.
+    private void Save(ActivationShape shape, MemoryOrder order)
+    {
+        if (Training)
+        {
+            _savedShape = shape;
+            _savedOrder = order;
+        }
+    }
+
+    private void RequireSaved(ActivationShape shape)
+    {
+        if (_savedShape.Rank == 0)
+        {
+            throw new InvalidOperationException($"{Name}.Backward in training needs a Forward in training before it: its statistics are used.");
+        }
+
+        if (_savedShape != shape)
+        {
+            throw new InvalidOperationException(
+                $"{Name}.Backward got input {shape}, but the last Forward in training saw {_savedShape}. Call Backward with the tensors of that Forward.");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+using System.Globalization;
+using System.Numerics;
+using Normalization.Core.Kernels;
+
+namespace Normalization.Core;
+
+/// <summary>The running mean and variance of each channel, as buffers named by PyTorch.</summary>
+/// <remarks>
+/// running = (1 - momentum) * running + momentum * batch; a null momentum is the cumulative average over batches, whose first
+/// batch replaces the initial values. Mean starts at 0, variance at 1 (Ioffe and Szegedy 2015, Algorithm 2).
+/// </remarks>
+internal sealed class RunningStatistics<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private readonly RunningStatisticsOptions _options;
+    private readonly double[] _mean;
+    private readonly double[] _variance;
+    private readonly double[] _batchMean;
+    private readonly double[] _batchVariance;
+
+    public RunningStatistics(int channels, RunningStatisticsOptions options)
+    {
+        RunningStatisticsOptions.Validate(options);
+        _options = options;
+        Mean = new StateBuffer<T>("running_mean", [channels], T.Zero);
+        Variance = new StateBuffer<T>("running_var", [channels], T.One);
+        Tracked = new StateBuffer<T>("num_batches_tracked");
+        _mean = new double[channels];
+        _variance = new double[channels];
+        _batchMean = new double[channels];
+        _batchVariance = new double[channels];
+    }
+
+    public StateBuffer<T> Mean { get; }
+
+    public StateBuffer<T> Variance { get; }
+
+    public StateBuffer<T> Tracked { get; }
+
+    /// <summary>The statistics as the kernels want them: mean and 1 / sqrt(running_var + epsilon) by channel.</summary>
+    public void CopyTo(Span<double> mean, Span<double> variance, Span<double> inverseStd, double epsilon)
+    {
+        for (int c = 0; c < Mean.Values.Length; c++)
+        {
+            mean[c] = double.CreateTruncating(Mean.Values[c]);
+            variance[c] = double.CreateTruncating(Variance.Values[c]);
+            inverseStd[c] = 1 / Math.Sqrt(variance[c] + epsilon);
+        }
+    }
+
+    /// <summary>Takes a batch in: one step with the groups averaged by size, or one step for each group.</summary>
+    /// <remarks>
+    /// Mean and population variance are numbered group * C + channel; a layout's groups have equal set sizes. Returns null when the
+    /// buffers were updated, else what could not be stored; then nothing has changed, the counter included.
+    /// </remarks>
+    public string? Update(
+        ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts, bool sequential)
+    {
+        int channels = _mean.Length;
+        for (int c = 0; c < channels; c++)
+        {
+            _mean[c] = double.CreateTruncating(Mean.Values[c]);
+            _variance[c] = double.CreateTruncating(Variance.Values[c]);
+        }
+
+        double total = 0;
+        foreach (ReductionLayout layout in layouts)
+        {
+            total += (double)(layout.Slots / channels) * layout.SetSize;
+        }
+
+        long tracked = Tracked.Count;
+        Array.Clear(_batchMean);
+        Array.Clear(_batchVariance);
+        int slot = 0;
+        foreach (ReductionLayout layout in layouts)
+        {
+            double size = layout.SetSize;
+            double correction = _options.RunningVariance == RunningVariance.Sample ? size / (size - 1) : 1;
+            double share = sequential ? 1 : size / total;
+            for (nint group = 0; group < layout.Slots / channels; group++)
+            {
+                for (int c = 0; c < channels; c++, slot++)
+                {
+                    double variance = populationVariance[slot] * correction;
+                    if (!Simd.Fits<T>(mean[slot]) || !Simd.Fits<T>(variance))
+                    {
+                        return Describe(c, mean[slot], variance);
+                    }
+
+                    _batchMean[c] = sequential ? mean[slot] : _batchMean[c] + (share * mean[slot]);
+                    _batchVariance[c] = sequential ? variance : _batchVariance[c] + (share * variance);
+                }
+
+                if (sequential)
+                {
+                    Step(++tracked);
+                }
+            }
+        }
+
+        if (!sequential)
+        {
+            Step(++tracked);
+        }
+
+        for (int c = 0; c < channels; c++)
+        {
+            if (!Simd.Fits<T>(_mean[c]) || !Simd.Fits<T>(_variance[c]))
+            {
+                return Describe(c, _mean[c], _variance[c]);
+            }
+        }
+
+        for (int c = 0; c < channels; c++)
+        {
+            Mean.Values[c] = T.CreateTruncating(_mean[c]);
+            Variance.Values[c] = T.CreateTruncating(_variance[c]);
+        }
+
+        Tracked.Count = tracked;
+        return null;
+    }
+
+    private void Step(long tracked)
+    {
+        double rate = _options.Momentum ?? 1.0 / tracked;
+        for (int c = 0; c < _mean.Length; c++)
+        {
+            _mean[c] = ((1 - rate) * _mean[c]) + (rate * _batchMean[c]);
+            _variance[c] = ((1 - rate) * _variance[c]) + (rate * _batchVariance[c]);
+        }
+    }
+
+    // Built only when asked for: the warm path skips without a string.
+    private string Describe(int channel, double mean, double variance) =>
+        _options.NonFinite == NonFinitePolicy.SkipUpdate
+            ? "skipped"
+            : string.Create(CultureInfo.InvariantCulture,
+                $"channel {channel} has mean {mean} and variance {variance}, which {typeof(T).Name} cannot hold as finite numbers");
+}

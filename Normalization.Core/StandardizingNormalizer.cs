@@ -1,0 +1,393 @@
+using System.Buffers;
+using System.Numerics;
+using Normalization.Core.Kernels;
+
+namespace Normalization.Core;
+
+/// <summary>A strategy that subtracts a mean, divides by a standard deviation and applies weight and bias: it only chooses the sets.</summary>
+/// <typeparam name="T">The storage type, float or double.</typeparam>
+/// <remarks>
+/// y = weight * (x - mean) / sqrt(populationVariance + epsilon) + bias over each reduction set;
+/// dx = r * (weight * dy - mean(weight * dy) - xhat * mean(weight * dy * xhat)) with r = 1 / sqrt(populationVariance + epsilon).
+/// With running statistics: dx = weight * r * dy. Exact for every epsilon.
+/// </remarks>
+public abstract class StandardizingNormalizer<T> : Normalizer<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private readonly RunningStatistics<T>? _running;
+    private double[] _mean = [];
+    private double[] _variance = [];
+    private double[] _inverseStd = [];
+    private double[] _weightGradient = [];
+    private double[] _biasGradient = [];
+    private bool _savedRunning;
+
+    private protected StandardizingNormalizer(NormalizerOptions options, int channels, params ReadOnlySpan<nint> affineShape)
+        : base(options)
+    {
+        AddAffine(options, affineShape);
+        if (options is RunningStatisticsOptions { TrackRunningStatistics: true } running)
+        {
+            _running = new RunningStatistics<T>(channels, running);
+            AddBuffer(_running.Mean);
+            AddBuffer(_running.Variance);
+            AddBuffer(_running.Tracked);
+        }
+        else if (options.SingleValue == SingleValuePolicy.UseRunning)
+        {
+            throw new ArgumentException(
+                $"{Name} keeps no running statistics, so SingleValuePolicy.UseRunning has nothing to use. Choose Throw or BiasOnly, or track running statistics.",
+                nameof(options));
+        }
+    }
+
+    /// <summary>Which elements share a mean, in words for messages: "channel", "sample".</summary>
+    private protected abstract string SetName { get; }
+
+    /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
+    private protected virtual bool SequentialRunning => false;
+
+    /// <summary>Writes the layouts that make up the batch's reduction sets (at most two) and returns how many.</summary>
+    internal abstract int WriteLayouts(ActivationShape shape, MemoryOrder order, Span<ReductionLayout> layouts);
+
+    /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
+    internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
+
+    internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
+    {
+        Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
+        layouts = layouts[..WriteLayouts(shape, order, layouts)];
+        nint smallest = nint.MaxValue;
+        nint slots = 0;
+        foreach (ReductionLayout layout in layouts)
+        {
+            smallest = nint.Min(smallest, layout.SetSize);
+            slots += layout.Slots;
+        }
+
+        bool singleValue = smallest == 1;
+        bool usesRunning = _running is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
+        bool updates = _running is not null && UpdatesRunning && !singleValue;
+        if (!usesRunning)
+        {
+            CheckSetSize(shape, smallest);
+        }
+
+        if (!Training)
+        {
+            double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * Math.Max(slots, shape.Channels))));
+            try
+            {
+                fixed (double* statistics = rented)
+                {
+                    Normalize(shape, order, x, y, layouts, Carve(statistics, Math.Max(slots, shape.Channels)), usesRunning);
+                }
+            }
+            finally
+            {
+                ArrayPool<double>.Shared.Return(rented);
+            }
+
+            return;
+        }
+
+        Reserve(Math.Max(slots, shape.Channels));
+        fixed (double* mean = _mean, variance = _variance, inverse = _inverseStd)
+        {
+            var statistics = new Statistics { Mean = mean, PopulationVariance = variance, InverseStd = inverse };
+            Normalize(shape, order, x, y, layouts, statistics, usesRunning);
+            _savedRunning = usesRunning;
+            if (!usesRunning)
+            {
+                RequireFinite(slots);
+            }
+        }
+
+        if (updates && usesRunning)
+        {
+            TakeBatch(x, layouts, slots);
+        }
+        else if (updates)
+        {
+            Take(_mean, _variance, layouts);
+        }
+    }
+
+    internal override unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx)
+    {
+        Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
+        layouts = layouts[..WriteLayouts(shape, order, layouts)];
+        if (Training)
+        {
+            fixed (double* mean = _mean, variance = _variance, inverse = _inverseStd)
+            {
+                var saved = new Statistics { Mean = mean, PopulationVariance = variance, InverseStd = inverse };
+                Differentiate(shape, order, x, g, dx, layouts, saved, _savedRunning);
+            }
+
+            return;
+        }
+
+        nint slots = shape.Channels;
+        foreach (ReductionLayout layout in layouts)
+        {
+            slots += layout.Slots;
+        }
+
+        double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * slots)));
+        try
+        {
+            fixed (double* pointer = rented)
+            {
+                Statistics statistics = Carve(pointer, slots);
+                bool usesRunning = _running is not null && UsesRunning;
+                if (usesRunning)
+                {
+                    LoadRunning(statistics);
+                }
+                else
+                {
+                    TakeMoments(x, layouts, statistics);
+                }
+
+                Differentiate(shape, order, x, g, dx, layouts, statistics, usesRunning);
+            }
+        }
+        finally
+        {
+            ArrayPool<double>.Shared.Return(rented);
+        }
+    }
+
+    private static unsafe Statistics Carve(double* memory, nint slots) =>
+        new() { Mean = memory, PopulationVariance = memory + slots, InverseStd = memory + (2 * slots) };
+
+    private unsafe void Normalize(
+        ActivationShape shape, MemoryOrder order, T* x, T* y, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics, bool usesRunning)
+    {
+        bool transposed = NeedsTransposedAffine(shape, order);
+        T[]? weightCopy = transposed ? RentTransposed(shape, Weight?.Values) : null;
+        T[]? biasCopy = transposed ? RentTransposed(shape, Bias?.Values) : null;
+        fixed (T* weight = weightCopy ?? Weight?.Values)
+        fixed (T* bias = biasCopy ?? Bias?.Values)
+        {
+            if (usesRunning)
+            {
+                LoadRunning(statistics);
+                Standardizer.Apply(Layouts.PerChannel(shape, order), x, y, weight, bias, statistics);
+            }
+            else
+            {
+                foreach (ReductionLayout layout in layouts)
+                {
+                    Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+                    RequirePositiveVariance(layout, statistics);
+                    Advance(ref statistics, layout.Slots);
+                }
+            }
+        }
+
+        Return(weightCopy);
+        Return(biasCopy);
+    }
+
+    private unsafe void Differentiate(
+        ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics, bool usesRunning)
+    {
+        bool wantsWeight = LearnParameters && Weight is not null;
+        bool wantsBias = LearnParameters && Bias is not null;
+        int count = Weight?.Values.Length ?? Bias?.Values.Length ?? 0;
+        double[] gradients = ArrayPool<double>.Shared.Rent(Math.Max(1, 2 * count));
+        Array.Clear(gradients, 0, 2 * count);
+        bool transposed = NeedsTransposedAffine(shape, order);
+        T[]? weightCopy = transposed ? RentTransposed(shape, Weight?.Values) : null;
+        fixed (T* weight = weightCopy ?? Weight?.Values)
+        fixed (double* sums = gradients)
+        {
+            double* weightGradient = wantsWeight ? sums : null;
+            double* biasGradient = wantsBias ? sums + count : null;
+            if (usesRunning)
+            {
+                Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: true);
+            }
+            else
+            {
+                foreach (ReductionLayout layout in layouts)
+                {
+                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
+                    Advance(ref statistics, layout.Slots);
+                }
+            }
+        }
+
+        if (wantsWeight)
+        {
+            AddGradient(Weight!.Gradient, gradients.AsSpan(0, count), shape, transposed);
+        }
+
+        if (wantsBias)
+        {
+            AddGradient(Bias!.Gradient, gradients.AsSpan(count, count), shape, transposed);
+        }
+
+        ArrayPool<double>.Shared.Return(gradients);
+        Return(weightCopy);
+    }
+
+    private static void AddGradient(T[] gradient, ReadOnlySpan<double> sums, ActivationShape shape, bool transposed)
+    {
+        int channels = shape.Channels;
+        int positions = transposed ? (int)shape.SpatialSize : 1;
+        for (int i = 0; i < gradient.Length; i++)
+        {
+            // Memory is position * C + channel, the parameter channel * S + position.
+            double sum = sums[transposed ? (i % positions * channels) + (i / positions) : i];
+            gradient[i] = T.CreateTruncating(double.CreateTruncating(gradient[i]) + sum);
+        }
+    }
+
+    private static T[]? RentTransposed(ActivationShape shape, T[]? values)
+    {
+        if (values is null)
+        {
+            return null;
+        }
+
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        T[] rented = ArrayPool<T>.Shared.Rent(values.Length);
+        for (int c = 0; c < channels; c++)
+        {
+            for (int s = 0; s < positions; s++)
+            {
+                rented[(s * channels) + c] = values[(c * positions) + s];
+            }
+        }
+
+        return rented;
+    }
+
+    private static void Return(T[]? rented)
+    {
+        if (rented is not null)
+        {
+            ArrayPool<T>.Shared.Return(rented);
+        }
+    }
+
+    private static unsafe void Advance(ref Statistics statistics, nint slots)
+    {
+        statistics.Mean += slots;
+        statistics.PopulationVariance += slots;
+        statistics.InverseStd += slots;
+    }
+
+    private unsafe void LoadRunning(Statistics statistics)
+    {
+        int channels = _running!.Mean.Values.Length;
+        _running.CopyTo(
+            new Span<double>(statistics.Mean, channels), new Span<double>(statistics.PopulationVariance, channels),
+            new Span<double>(statistics.InverseStd, channels), Epsilon);
+    }
+
+    private unsafe void TakeMoments(T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
+    {
+        foreach (ReductionLayout layout in layouts)
+        {
+            Standardizer.Moments(layout, x, statistics, Epsilon);
+            Advance(ref statistics, layout.Slots);
+        }
+    }
+
+    // Running statistics normalized this batch; its own moments are only taken in, after that.
+    private unsafe void TakeBatch(T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
+    {
+        double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * slots)));
+        fixed (double* pointer = rented)
+        {
+            TakeMoments(x, layouts, Carve(pointer, slots));
+        }
+
+        Take(rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
+        ArrayPool<double>.Shared.Return(rented);
+    }
+
+    private void Take(ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
+    {
+        string? refused = _running!.Update(mean, variance, layouts, SequentialRunning);
+        if (refused is null)
+        {
+            return;
+        }
+
+        if (NonFinite == NonFinitePolicy.Throw)
+        {
+            throw new InvalidOperationException(
+                $"{Name}: {refused}. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate.");
+        }
+
+        SkippedUpdates++;
+    }
+
+    private void Reserve(nint slots)
+    {
+        if (_mean.Length < slots)
+        {
+            _mean = new double[slots];
+            _variance = new double[slots];
+            _inverseStd = new double[slots];
+        }
+    }
+
+    private void CheckSetSize(ActivationShape shape, nint smallest)
+    {
+        if (smallest == 1 && SingleValue != SingleValuePolicy.BiasOnly)
+        {
+            string remedy = _running is null
+                ? "Give it more values to share statistics, or choose SingleValuePolicy.BiasOnly."
+                : "Use a larger batch, switch to inference (Training = false), or choose SingleValuePolicy.UseRunning or BiasOnly.";
+            throw new InvalidOperationException(
+                $"{Name} needs more than 1 value per {SetName} to take statistics, got input {shape} (batch size {shape.Samples}) with 1. {remedy}");
+        }
+
+        if (smallest == 2)
+        {
+            Warn(NormalizerWarnings.NoInputGradient,
+                $"{Name} has 2 values per {SetName} in input {shape}: they become +1 and -1 whatever they are, and no gradient reaches the input.");
+        }
+    }
+
+    private unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
+    {
+        if (Epsilon > 0)
+        {
+            return;
+        }
+
+        for (nint slot = 0; slot < layout.Slots; slot++)
+        {
+            if (statistics.PopulationVariance[slot] == 0)
+            {
+                throw new DivideByZeroException(
+                    $"{Name}: with epsilon 0 every {SetName} must vary, but one (number {slot}) is constant: its variance 0 would be divided by. Use an epsilon above 0.");
+            }
+        }
+    }
+
+    private void RequireFinite(nint slots)
+    {
+        if (NonFinite != NonFinitePolicy.Throw)
+        {
+            return;
+        }
+
+        for (nint slot = 0; slot < slots; slot++)
+        {
+            if (!Simd.Fits<T>(_mean[slot]) || !Simd.Fits<T>(_variance[slot]))
+            {
+                throw new InvalidOperationException(string.Create(System.Globalization.CultureInfo.InvariantCulture,
+                    $"{Name}: a {SetName} (number {slot}) has mean {_mean[slot]} and variance {_variance[slot]}, which {typeof(T).Name} cannot hold as finite numbers. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
+            }
+        }
+    }
+}
