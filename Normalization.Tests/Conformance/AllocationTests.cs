@@ -16,7 +16,7 @@ public sealed class AllocationTests
     private int _before;
 
     public static IEnumerable<object[]> Cases =>
-        from id in Data.Ids
+        from id in TestData.Ids
         from layout in new[] { Layout.ChannelsFirst, Layout.ChannelsLast }
         from threads in new[] { 1, 2 }
         select new object[] { id, layout, threads };
@@ -34,7 +34,7 @@ public sealed class AllocationTests
         KernelThreads.Count = threads;
         foreach (ActivationShape shape in Shapes)
         {
-            if (id == Data.InstanceNorm && shape.Rank == 2)
+            if (id == TestData.InstanceNorm && shape.Rank == 2)
             {
                 continue;
             }
@@ -57,8 +57,8 @@ public sealed class AllocationTests
     {
         StrategySettings settings = new() { Groups = 3, GhostSize = 6, RunningStatistics = true };
         INormalizer<T> normalizer = Runs.Create<T>(id, shape, settings, 1);
-        var input = new PlacedTensor<T>(shape, layout, Data.Activations(2, shape));
-        var outputGradient = new PlacedTensor<T>(shape, layout, Data.Normal(3, shape.Count));
+        var input = new PlacedTensor<T>(shape, layout, TestData.Activations(2, shape));
+        var outputGradient = new PlacedTensor<T>(shape, layout, TestData.Normal(3, shape.Count));
         var output = new PlacedTensor<T>(shape, layout);
         var inputGradient = new PlacedTensor<T>(shape, layout);
         string what = $"{id} {typeof(T).Name} {shape} {layout} on {threads} threads";

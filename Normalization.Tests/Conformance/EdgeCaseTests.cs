@@ -11,25 +11,25 @@ public sealed class EdgeCaseTests
 {
     private static readonly StrategySettings Plain = new() { Groups = 2, GhostSize = 3 };
 
-    public static IEnumerable<object[]> AllIds => Data.Ids.Select(id => new object[] { id });
+    public static IEnumerable<object[]> AllIds => TestData.Ids.Select(id => new object[] { id });
 
     /// <summary>A strategy, a shape with one value per statistic, and the settings for it.</summary>
     public static IEnumerable<object[]> SingleValueCases =>
     [
-        [Data.BatchNorm, new nint[] { 1, 5 }, Plain],
-        [Data.BatchNorm, new nint[] { 1, 5, 1, 1 }, Plain],
-        [Data.BatchNorm, new nint[] { 1, 5 }, Plain with { RunningStatistics = false }],
-        [Data.LayerNorm, new nint[] { 3, 1 }, Plain],
-        [Data.LayerNorm, new nint[] { 3, 4, 1 }, Plain with { NormalizedDimensions = 1 }],
-        [Data.InstanceNorm, new nint[] { 1, 5, 1 }, Plain],
-        [Data.InstanceNorm, new nint[] { 3, 5, 1 }, Plain],
-        [Data.InstanceNorm, new nint[] { 3, 5, 1, 1 }, Plain with { RunningStatistics = true }],
-        [Data.GroupNorm, new nint[] { 3, 4 }, Plain with { Groups = 4 }],
-        [Data.GroupNorm, new nint[] { 3, 4, 1 }, Plain with { Groups = 4 }],
-        [Data.GhostBatchNorm, new nint[] { 5, 3 }, Plain with { GhostSize = 2, GhostRemainder = GhostRemainder.SmallerLast }],
-        [Data.GhostBatchNorm, new nint[] { 4, 3 }, Plain with { GhostSize = 1 }],
-        [Data.ZcaWhitening, new nint[] { 1, 4 }, Plain],
-        [Data.ZcaWhitening, new nint[] { 1, 4, 1 }, Plain with { GroupSize = 2 }],
+        [TestData.BatchNorm, new nint[] { 1, 5 }, Plain],
+        [TestData.BatchNorm, new nint[] { 1, 5, 1, 1 }, Plain],
+        [TestData.BatchNorm, new nint[] { 1, 5 }, Plain with { RunningStatistics = false }],
+        [TestData.LayerNorm, new nint[] { 3, 1 }, Plain],
+        [TestData.LayerNorm, new nint[] { 3, 4, 1 }, Plain with { NormalizedDimensions = 1 }],
+        [TestData.InstanceNorm, new nint[] { 1, 5, 1 }, Plain],
+        [TestData.InstanceNorm, new nint[] { 3, 5, 1 }, Plain],
+        [TestData.InstanceNorm, new nint[] { 3, 5, 1, 1 }, Plain with { RunningStatistics = true }],
+        [TestData.GroupNorm, new nint[] { 3, 4 }, Plain with { Groups = 4 }],
+        [TestData.GroupNorm, new nint[] { 3, 4, 1 }, Plain with { Groups = 4 }],
+        [TestData.GhostBatchNorm, new nint[] { 5, 3 }, Plain with { GhostSize = 2, GhostRemainder = GhostRemainder.SmallerLast }],
+        [TestData.GhostBatchNorm, new nint[] { 4, 3 }, Plain with { GhostSize = 1 }],
+        [TestData.ZcaWhitening, new nint[] { 1, 4 }, Plain],
+        [TestData.ZcaWhitening, new nint[] { 1, 4, 1 }, Plain with { GroupSize = 2 }],
     ];
 
     // ---------------------------------------------------------------- one and two values
@@ -53,11 +53,11 @@ public sealed class EdgeCaseTests
         var shape = new ActivationShape(lengths);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings with { SingleValue = SingleValuePolicy.BiasOnly }, 1);
         var before = Runs.State(normalizer);
-        double[] dy = Data.Normal(3, shape.Count);
-        Pass<double> pass = Runs.Once(normalizer, shape, Data.Normal(2, shape.Count), dy);
+        double[] dy = TestData.Normal(3, shape.Count);
+        Pass<double> pass = Runs.Once(normalizer, shape, TestData.Normal(2, shape.Count), dy);
         double[] bias = normalizer.Parameters.Single(p => p.Name == "bias").Values;
         int[] parameter = [.. Enumerable.Range(0, dy.Length).Select(
-            i => id == Data.LayerNorm ? i % bias.Length : i / (int)shape.SpatialSize % shape.Channels)];
+            i => id == TestData.LayerNorm ? i % bias.Length : i / (int)shape.SpatialSize % shape.Channels)];
         var biasGradient = new double[bias.Length];
         for (int i = 0; i < dy.Length; i++)
         {
@@ -67,8 +67,8 @@ public sealed class EdgeCaseTests
         NumericAssert.NearLargest<double>(biasGradient, pass.BiasGradient, 1e-12, "bias gradient");
         Runs.AssertState(before, normalizer, id);
         // Of unequal ghosts only the last holds one value; what the others do is theirs.
-        int first = id == Data.GhostBatchNorm && settings.GhostSize == 2 ? 12 : 0;
-        NumericAssert.SameBits<double>(Array.ConvertAll(parameter, p => bias[p])[first..], pass.Output.AsSpan(first), "output");
+        int first = id == TestData.GhostBatchNorm && settings.GhostSize == 2 ? 12 : 0;
+        NumericAssert.SameBits<double>(Array.ConvertAll(parameter, p => bias[p]).AsSpan(first), pass.Output.AsSpan(first), "output");
         NumericAssert.Near<double>(new double[dy.Length - first], pass.InputGradient.AsSpan(first), new double[dy.Length - first], 1, "input gradient");
         if (first == 0)
         {
@@ -77,20 +77,20 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.InstanceNorm)]
-    [DataRow(Data.ZcaWhitening)]
-    [DataRow(Data.GhostBatchNorm)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.ZcaWhitening)]
+    [DataRow(TestData.GhostBatchNorm)]
     public void Forward_OneValueAndUseRunning_IsInferenceForThisBatch(string id)
     {
         var shape = new ActivationShape(1, 4, 1);
         var ample = new ActivationShape(6, 4, 5);
         StrategySettings settings = Plain with { SingleValue = SingleValuePolicy.UseRunning, RunningStatistics = true, GhostSize = 1 };
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings, 1);
-        Runs.Forward(normalizer, ample, Data.Activations(2, ample));
+        Runs.Forward(normalizer, ample, TestData.Activations(2, ample));
         var before = Runs.State(normalizer);
-        double[] x = Data.Normal(3, 4);
-        double[] dy = Data.Normal(4, 4);
+        double[] x = TestData.Normal(3, 4);
+        double[] dy = TestData.Normal(4, 4);
         Pass<double> training = Runs.Once(normalizer, shape, x, dy);
         Runs.AssertState(before, normalizer, id);
         normalizer.Training = false;
@@ -98,8 +98,8 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.LayerNorm)]
-    [DataRow(Data.GroupNorm)]
+    [DataRow(TestData.LayerNorm)]
+    [DataRow(TestData.GroupNorm)]
     public void Forward_OneValueAndUseRunningWithoutRunningStatistics_Throws(string id)
     {
         var shape = new ActivationShape(3, 4, 1);
@@ -110,9 +110,9 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Forward_OneValueInInference_IsLegal(string id)
     {
         var shape = new ActivationShape(1, 4);
@@ -123,14 +123,14 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm, new nint[] { 2, 4 })]
-    [DataRow(Data.LayerNorm, new nint[] { 5, 2 })]
-    [DataRow(Data.InstanceNorm, new nint[] { 5, 4, 2 })]
-    [DataRow(Data.GroupNorm, new nint[] { 5, 4 })]
-    [DataRow(Data.GhostBatchNorm, new nint[] { 6, 4 })]
-    public void Forward_TwoValuesPerStatistic_WarnsOnce(string id, nint[] lengths)
+    [DataRow(TestData.BatchNorm, new int[] { 2, 4 })]
+    [DataRow(TestData.LayerNorm, new int[] { 5, 2 })]
+    [DataRow(TestData.InstanceNorm, new int[] { 5, 4, 2 })]
+    [DataRow(TestData.GroupNorm, new int[] { 5, 4 })]
+    [DataRow(TestData.GhostBatchNorm, new int[] { 6, 4 })]
+    public void Forward_TwoValuesPerStatistic_WarnsOnce(string id, int[] lengths)
     {
-        var shape = new ActivationShape(lengths);
+        var shape = new ActivationShape(Array.ConvertAll(lengths, length => (nint)length));
         Normalizer<double> normalizer = Runs.CreateBase<double>(id, shape, Plain with { GhostSize = 2 });
         int raised = 0;
         normalizer.WarningRaised = (warning, message) =>
@@ -140,7 +140,7 @@ public sealed class EdgeCaseTests
             Assert.Contains("gradient", message);
         };
         Assert.AreEqual(NormalizerWarnings.None, normalizer.Warnings);
-        double[] x = Data.Normal(1, shape.Count);
+        double[] x = TestData.Normal(1, shape.Count);
         Runs.Forward(normalizer, shape, x);
         Runs.Forward(normalizer, shape, x);
         Assert.AreEqual(NormalizerWarnings.NoInputGradient, normalizer.Warnings);
@@ -153,11 +153,11 @@ public sealed class EdgeCaseTests
     public void Forward_WhiteningWithoutMoreValuesThanChannels_FlagsRankDeficient(int samples)
     {
         var shape = new ActivationShape(samples, 5);
-        Normalizer<double> normalizer = Runs.CreateBase<double>(Data.ZcaWhitening, shape, Plain);
-        NumericAssert.Finite<double>(Runs.Forward(normalizer, shape, Data.Normal(1, shape.Count)), "output");
+        Normalizer<double> normalizer = Runs.CreateBase<double>(TestData.ZcaWhitening, shape, Plain);
+        NumericAssert.Finite<double>(Runs.Forward(normalizer, shape, TestData.Normal(1, shape.Count)), "output");
         Assert.IsTrue(normalizer.Warnings.HasFlag(NormalizerWarnings.RankDeficient));
-        Normalizer<double> ample = Runs.CreateBase<double>(Data.ZcaWhitening, shape, Plain);
-        Runs.Forward(ample, shape.WithSamples(6), Data.Normal(1, 30));
+        Normalizer<double> ample = Runs.CreateBase<double>(TestData.ZcaWhitening, shape, Plain);
+        Runs.Forward(ample, shape.WithSamples(6), TestData.Normal(1, 30));
         Assert.AreEqual(NormalizerWarnings.None, ample.Warnings);
     }
 
@@ -182,19 +182,19 @@ public sealed class EdgeCaseTests
     public void Forward_WhiteningOfASingularCovarianceWithoutEpsilon_ThrowsNamingTheCondition()
     {
         var shape = new ActivationShape(9, 3);
-        double[] x = Data.Normal(1, 27);
+        double[] x = TestData.Normal(1, 27);
         for (int n = 0; n < 9; n++)
         {
             x[n * 3 + 2] = x[n * 3] - x[n * 3 + 1];
         }
 
-        INormalizer<double> normalizer = Runs.Create<double>(Data.ZcaWhitening, shape, Plain with { Epsilon = 0 });
+        INormalizer<double> normalizer = Runs.Create<double>(TestData.ZcaWhitening, shape, Plain with { Epsilon = 0 });
         Exception? exception = Record(() => Runs.Forward(normalizer, shape, x));
         Assert.IsTrue(exception is ArithmeticException or InvalidOperationException, exception?.GetType().Name ?? "nothing thrown");
         Says(exception!, "epsilon", "condition");
         Assert.AreEqual(0, normalizer.Buffers.Single(b => b.IsCounter).Count);
         var few = new ActivationShape(3, 3);
-        Assert.IsNotNull(Record(() => Runs.Forward(normalizer, few, Data.Normal(2, 9))));
+        Assert.IsNotNull(Record(() => Runs.Forward(normalizer, few, TestData.Normal(2, 9))));
     }
 
     [TestMethod]
@@ -205,9 +205,9 @@ public sealed class EdgeCaseTests
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, Plain, 1);
         var x = new double[120];
         Array.Fill(x, -2.5);
-        Pass<double> pass = Runs.Once(normalizer, shape, x, Data.Normal(2, 120));
+        Pass<double> pass = Runs.Once(normalizer, shape, x, TestData.Normal(2, 120));
         double[] bias = normalizer.Parameters.Single(p => p.Name == "bias").Values;
-        double[] expected = [.. Enumerable.Range(0, 120).Select(i => bias[id == Data.LayerNorm ? i % 20 : i / 5 % 4])];
+        double[] expected = [.. Enumerable.Range(0, 120).Select(i => bias[id == TestData.LayerNorm ? i % 20 : i / 5 % 4])];
         NumericAssert.SameBits<double>(expected, pass.Output, "output");
         NumericAssert.Finite<double>(pass.InputGradient, "input gradient");
         Assert.IsGreaterThan(100, pass.InputGradient.Max(Math.Abs));
@@ -217,21 +217,21 @@ public sealed class EdgeCaseTests
     // ---------------------------------------------------------------- arguments
 
     [TestMethod]
-    [DataRow(Data.GroupNorm, "groups", "0")]
-    [DataRow(Data.GroupNorm, "groups", "-2")]
-    [DataRow(Data.GroupNorm, "groups", "4")]
-    [DataRow(Data.GroupNorm, "groups", "32")]
-    [DataRow(Data.GhostBatchNorm, "ghost", "0")]
-    [DataRow(Data.GhostBatchNorm, "ghost", "-5")]
-    [DataRow(Data.ZcaWhitening, "group", "0")]
-    [DataRow(Data.ZcaWhitening, "group", "4")]
-    [DataRow(Data.ZcaWhitening, "group", "7")]
-    [DataRow(Data.ZcaWhitening, "shrinkage", "-0.1")]
-    [DataRow(Data.ZcaWhitening, "shrinkage", "1.5")]
-    [DataRow(Data.ZcaWhitening, "shrinkage", "NaN")]
-    [DataRow(Data.LayerNorm, "dimensions", "0")]
-    [DataRow(Data.LayerNorm, "dimensions", "3")]
-    [DataRow(Data.LayerNorm, "dimensions", "-1")]
+    [DataRow(TestData.GroupNorm, "groups", "0")]
+    [DataRow(TestData.GroupNorm, "groups", "-2")]
+    [DataRow(TestData.GroupNorm, "groups", "4")]
+    [DataRow(TestData.GroupNorm, "groups", "32")]
+    [DataRow(TestData.GhostBatchNorm, "ghost", "0")]
+    [DataRow(TestData.GhostBatchNorm, "ghost", "-5")]
+    [DataRow(TestData.ZcaWhitening, "group", "0")]
+    [DataRow(TestData.ZcaWhitening, "group", "4")]
+    [DataRow(TestData.ZcaWhitening, "group", "7")]
+    [DataRow(TestData.ZcaWhitening, "shrinkage", "-0.1")]
+    [DataRow(TestData.ZcaWhitening, "shrinkage", "1.5")]
+    [DataRow(TestData.ZcaWhitening, "shrinkage", "NaN")]
+    [DataRow(TestData.LayerNorm, "dimensions", "0")]
+    [DataRow(TestData.LayerNorm, "dimensions", "3")]
+    [DataRow(TestData.LayerNorm, "dimensions", "-1")]
     public void Create_OptionOutOfRange_ThrowsNamingTheValue(string id, string option, string value)
     {
         double number = double.Parse(value, System.Globalization.CultureInfo.InvariantCulture);
@@ -245,7 +245,7 @@ public sealed class EdgeCaseTests
         };
         Exception? exception = Record(() => StrategyCatalog.Create<float>(id, new ActivationShape(5, 6, 7), settings));
         Assert.IsInstanceOfType<ArgumentException>(exception, $"{id} {option} = {value}");
-        Says(exception, option == "dimensions" ? "dim" : option, value);
+        Says(exception, option == "dimensions" ? "axes" : option, value);
     }
 
     [TestMethod]
@@ -261,10 +261,10 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.InstanceNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Create_MomentumOutsideZeroToOne_ThrowsNamingTheValue(string id)
     {
         foreach ((double momentum, string text) in new[] { (-0.1, "-0.1"), (1.5, "1.5"), (double.NaN, "NaN") })
@@ -290,7 +290,7 @@ public sealed class EdgeCaseTests
     [TestMethod]
     public void Create_InstanceNormOfFeatures_ThrowsNamingTheShape()
     {
-        Exception? exception = Record(() => StrategyCatalog.Create<float>(Data.InstanceNorm, new ActivationShape(6, 4), Plain));
+        Exception? exception = Record(() => StrategyCatalog.Create<float>(TestData.InstanceNorm, new ActivationShape(6, 4), Plain));
         Assert.IsInstanceOfType<ArgumentException>(exception);
         Says(exception, "(6, 4)");
     }
@@ -312,9 +312,9 @@ public sealed class EdgeCaseTests
     [TestMethod]
     public void Forward_LayerNormOfAnotherTrailingShape_Throws()
     {
-        INormalizer<float> normalizer = StrategyCatalog.Create<float>(Data.LayerNorm, new ActivationShape(6, 4, 5), Plain);
+        INormalizer<float> normalizer = StrategyCatalog.Create<float>(TestData.LayerNorm, new ActivationShape(6, 4, 5), Plain);
         Says(Assert.Throws<ArgumentException>(() => Runs.Forward(normalizer, new ActivationShape(6, 4, 7), new float[168])), "5", "7");
-        INormalizer<float> last = StrategyCatalog.Create<float>(Data.LayerNorm, new ActivationShape(6, 4, 5), Plain with { NormalizedDimensions = 1 });
+        INormalizer<float> last = StrategyCatalog.Create<float>(TestData.LayerNorm, new ActivationShape(6, 4, 5), Plain with { NormalizedDimensions = 1 });
         Assert.Throws<ArgumentException>(() => Runs.Forward(last, new ActivationShape(6, 4, 7), new float[168]));
     }
 
@@ -337,7 +337,7 @@ public sealed class EdgeCaseTests
         var shape = new ActivationShape(6, 4, 5);
         ActivationShape other = shape.WithSamples(3);
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain);
-        var x = new PlacedTensor<float>(shape, Layout.ChannelsFirst, Data.Activations(1, shape));
+        var x = new PlacedTensor<float>(shape, Layout.ChannelsFirst, TestData.Activations(1, shape));
         var y = new PlacedTensor<float>(shape, Layout.ChannelsFirst);
         var few = new PlacedTensor<float>(other, Layout.ChannelsFirst);
         Assert.Throws<ArgumentException>(() => normalizer.Forward(x.ReadOnly, few.Span));
@@ -351,7 +351,7 @@ public sealed class EdgeCaseTests
     public void Forward_BatchThatGhostsDoNotDivide_ThrowsNamingBothAndChangesNothing()
     {
         var shape = new ActivationShape(7, 4, 5);
-        INormalizer<float> normalizer = Runs.Create<float>(Data.GhostBatchNorm, shape, Plain);
+        INormalizer<float> normalizer = Runs.Create<float>(TestData.GhostBatchNorm, shape, Plain);
         var before = Runs.State(normalizer);
         Exception? exception = Record(() => Runs.Forward(normalizer, shape, new float[140]));
         Assert.IsTrue(exception is InvalidOperationException or ArgumentException, exception?.GetType().Name ?? "nothing thrown");
@@ -370,7 +370,7 @@ public sealed class EdgeCaseTests
         var ample = new ActivationShape(6, 4, 5);
         foreach (ActivationShape empty in new ActivationShape[] { new(0, 4, 5), new(6, 4, 0) })
         {
-            if (id == Data.LayerNorm && empty.SpatialSize == 0)
+            if (id == TestData.LayerNorm && empty.SpatialSize == 0)
             {
                 continue;
             }
@@ -378,7 +378,7 @@ public sealed class EdgeCaseTests
             foreach (string mode in new[] { "training", "inference", "frozen", "batch", "running", "no update" })
             {
                 Normalizer<double> normalizer = Runs.CreateBase<double>(id, ample, Plain with { RunningStatistics = true }, 1);
-                Runs.Once(normalizer, ample, Data.Activations(2, ample), Data.Normal(3, ample.Count));
+                Runs.Once(normalizer, ample, TestData.Activations(2, ample), TestData.Normal(3, ample.Count));
                 normalizer.ZeroGradients();
                 normalizer.Training = mode != "inference";
                 normalizer.UpdateRunningStatistics = mode != "no update";
@@ -422,8 +422,8 @@ public sealed class EdgeCaseTests
     {
         const int At = (2 * 4 + 1) * 15 + 7;
         string what = $"{id} {layout} {bad} in the {(inGradient ? "gradient" : "input")}";
-        double[] x = Data.Activations(2, shape);
-        double[] dy = Data.Normal(3, shape.Count);
+        double[] x = TestData.Activations(2, shape);
+        double[] dy = TestData.Normal(3, shape.Count);
         (Normalizer<float> clean, float[] cleanOutput, float[] cleanGradient) = Execute();
         (inGradient ? dy : x)[At] = bad;
         (Normalizer<float> dirty, float[] output, float[] gradient) = Execute();
@@ -442,7 +442,7 @@ public sealed class EdgeCaseTests
 
         NumericAssert.SameBits<float>(Others(cleanOutput), Others(output), $"{what}: output elsewhere");
         NumericAssert.SameBits<float>(Others(cleanGradient), Others(gradient), $"{what}: input gradient elsewhere");
-        bool keeps = id is Data.BatchNorm or Data.InstanceNorm or Data.GhostBatchNorm or Data.ZcaWhitening;
+        bool keeps = id is TestData.BatchNorm or TestData.InstanceNorm or TestData.GhostBatchNorm or TestData.ZcaWhitening;
         if (inGradient)
         {
             Runs.AssertState(Runs.State(clean), dirty, what);
@@ -452,14 +452,14 @@ public sealed class EdgeCaseTests
         {
             Runs.AssertState(Runs.State(StrategyCatalog.Create<float>(id, shape, settings)), dirty, what);
             Assert.AreEqual(1, dirty.SkippedUpdates, what);
-            Runs.Forward(dirty, shape, Data.As<float>(Data.Activations(2, shape)));
-            Assert.AreEqual(id == Data.GhostBatchNorm ? 1 : 1, dirty.Buffers.Single(b => b.IsCounter).Count, what);
+            Runs.Forward(dirty, shape, TestData.As<float>(TestData.Activations(2, shape)));
+            Assert.AreEqual(1, dirty.Buffers.Single(b => b.IsCounter).Count, what);
             Assert.AreEqual(1, dirty.SkippedUpdates, what);
             Assert.IsTrue(dirty.Buffers.All(b => b.Values.All(float.IsFinite)), what);
         }
 
         // Parameters of other channels (whitening: of other groups) never see it; LayerNorm's parameters lie one in every sample.
-        int[] channels = id switch { Data.LayerNorm => [], Data.GroupNorm or Data.ZcaWhitening => [2, 3], _ => [0, 2, 3] };
+        int[] channels = id switch { TestData.LayerNorm => [], TestData.GroupNorm or TestData.ZcaWhitening => [2, 3], _ => [0, 2, 3] };
         foreach (Parameter<float> parameter in dirty.Parameters)
         {
             float[] expected = clean.Parameters.Single(p => p.Name == parameter.Name).Gradient;
@@ -488,23 +488,23 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Inference_NotFiniteInput_StaysAtItsPositionAndSkipsNothing(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
         Normalizer<float> normalizer = Runs.CreateBase<float>(id, shape, Plain, 1);
-        Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+        Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
         normalizer.Training = false;
         var before = Runs.State(normalizer);
-        float[] x = Data.As<float>(Data.Activations(3, shape));
+        float[] x = TestData.As<float>(TestData.Activations(3, shape));
         float[] clean = Runs.Forward(normalizer, shape, x);
         x[2 * 20 + 5 + 3] = float.NaN;
         float[] output = Runs.Forward(normalizer, shape, x);
         for (int i = 0; i < x.Length; i++)
         {
-            bool affected = id == Data.ZcaWhitening ? i / 20 == 2 && i % 5 == 3 : i == 48;
+            bool affected = id == TestData.ZcaWhitening ? i / 20 == 2 && i % 5 == 3 : i == 48;
             Assert.AreEqual(affected, float.IsNaN(output[i]), $"[{i}]");
             Assert.IsTrue(affected || output[i].Equals(clean[i]), $"[{i}] {clean[i]} became {output[i]}");
         }
@@ -514,47 +514,62 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.InstanceNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Forward_StatisticTooLargeForFloat_IsRightAndSkipsTheUpdate(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
         Normalizer<float> normalizer = Runs.CreateBase<float>(id, shape, Plain with { RunningStatistics = true }, 1);
-        Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+        Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
         var before = Runs.State(normalizer);
-        float[] x = Data.As<float>(Data.Activations(3, shape));
+        float[] x = TestData.As<float>(TestData.Activations(3, shape));
         for (int i = 0; i < x.Length; i++)
         {
             // The variance is about 1e50, the mean fits.
             x[i] *= i / 5 % 4 == 2 ? 1e25f : 1;
         }
 
-        Pass<float> pass = Runs.Once(normalizer, shape, x, Data.As<float>(Data.Normal(4, shape.Count)));
+        Pass<float> pass = Runs.Once(normalizer, shape, x, TestData.As<float>(TestData.Normal(4, shape.Count)));
         NumericAssert.Finite<float>(pass.Output, "output");
         NumericAssert.Finite<float>(pass.InputGradient, "input gradient");
         Runs.AssertState(before, normalizer, id);
         Assert.AreEqual(1, normalizer.SkippedUpdates);
-        Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(4, shape)));
+        Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(4, shape)));
         Assert.AreEqual(2, normalizer.Buffers.Single(b => b.IsCounter).Count);
         Assert.AreEqual(1, normalizer.SkippedUpdates);
     }
 
+    // A square beyond double's range must not turn into a plausible output.
     [TestMethod]
-    [DataRow(Data.BatchNorm, float.NaN)]
-    [DataRow(Data.InstanceNorm, float.NaN)]
-    [DataRow(Data.GhostBatchNorm, float.NegativeInfinity)]
-    [DataRow(Data.ZcaWhitening, float.NaN)]
-    [DataRow(Data.BatchNorm, 1e30f)]
-    [DataRow(Data.ZcaWhitening, 1e30f)]
+    [DynamicData(nameof(AllIds))]
+    public void Forward_VarianceBeyondDouble_IsRightOrNaNAndSkipsTheUpdate(string id)
+    {
+        var shape = new ActivationShape(6, 4, 5);
+        double[] x = TestData.Activations(1, shape);
+        Normalizer<double> normalizer = Runs.CreateBase<double>(id, shape, Plain with { RunningStatistics = true, Weight = false, Bias = false });
+        double[] expected = Runs.Forward(normalizer, shape, x);
+        var before = Runs.State(normalizer);
+        double[] y = Runs.Forward(normalizer, shape, Array.ConvertAll(x, value => value * 1e200));
+        NumericAssert.NearLargest<double>([.. expected.Select((value, i) => double.IsNaN(y[i]) ? double.NaN : value)], y, 1e-4, id);
+        Runs.AssertState(before, normalizer, id);
+    }
+
+    [TestMethod]
+    [DataRow(TestData.BatchNorm, float.NaN)]
+    [DataRow(TestData.InstanceNorm, float.NaN)]
+    [DataRow(TestData.GhostBatchNorm, float.NegativeInfinity)]
+    [DataRow(TestData.ZcaWhitening, float.NaN)]
+    [DataRow(TestData.BatchNorm, 1e30f)]
+    [DataRow(TestData.ZcaWhitening, 1e30f)]
     public void Forward_NonFinitePolicyThrow_ThrowsAndChangesNothing(string id, float bad)
     {
         var shape = new ActivationShape(6, 4, 5);
         Normalizer<float> normalizer = Runs.CreateBase<float>(id, shape, Plain with { NonFinite = NonFinitePolicy.Throw, RunningStatistics = true }, 1);
-        Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+        Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
         var before = Runs.State(normalizer);
-        float[] x = Data.As<float>(Data.Activations(3, shape));
+        float[] x = TestData.As<float>(TestData.Activations(3, shape));
         x[33] = bad;
         Exception? exception = Record(() => Runs.Forward(normalizer, shape, x));
         Assert.IsTrue(exception is ArithmeticException or InvalidOperationException, exception?.GetType().Name ?? "nothing thrown");
@@ -571,12 +586,12 @@ public sealed class EdgeCaseTests
         var shape = new ActivationShape(6, 4, 5);
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain);
         Says(Assert.Throws<InvalidOperationException>(() => Runs.Backward(normalizer, shape, new float[120], new float[120])), "Forward");
-        float[] x = Data.As<float>(Data.Activations(1, shape));
+        float[] x = TestData.As<float>(TestData.Activations(1, shape));
         Runs.Forward(normalizer, shape, x);
         var other = new ActivationShape(3, 4, 5);
         Says(Assert.Throws<InvalidOperationException>(() => Runs.Backward(normalizer, other, new float[60], new float[60])), "(3, 4, 5)", "(6, 4, 5)");
         var sameCount = new ActivationShape(6, 4, 5, 1);
-        if (id != Data.LayerNorm)
+        if (id != TestData.LayerNorm)
         {
             Assert.Throws<InvalidOperationException>(() => Runs.Backward(normalizer, sameCount, new float[120], new float[120]));
         }
@@ -589,14 +604,95 @@ public sealed class EdgeCaseTests
     public void Backward_InferenceForwardInBetween_UsesTheTrainingForward(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, Plain, 3);
         Pass<double> expected = Runs.Once(normalizer, shape, x, dy);
         normalizer.Training = false;
-        Runs.Forward(normalizer, shape.WithSamples(3), Data.Activations(4, shape.WithSamples(3)));
+        Runs.Forward(normalizer, shape.WithSamples(3), TestData.Activations(4, shape.WithSamples(3)));
         normalizer.Training = true;
         NumericAssert.SameBits<double>(expected.InputGradient, Runs.Backward(normalizer, shape, x, dy), id);
+    }
+
+    // A Forward that throws has no Backward; the one before it is either still whole or refused.
+    [TestMethod]
+    [DynamicData(nameof(AllIds))]
+    public void Backward_AfterAForwardThatThrew_IsThatOfTheForwardBeforeOrRefused(string id)
+    {
+        var shape = new ActivationShape(6, 4, 5);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
+        StrategySettings settings = Plain with { Epsilon = 0, NonFinite = NonFinitePolicy.Throw, RunningStatistics = true };
+        double[] constant = Array.ConvertAll(x, _ => 0.25);
+        double[] infinite = [double.PositiveInfinity, .. x[1..]];
+        foreach (double[] bad in new[] { constant, infinite })
+        {
+            INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings, 3);
+            Pass<double> expected = Runs.Once(normalizer, shape, x, dy);
+            if (Record(() => Runs.Forward(normalizer, shape, bad)) is null)
+            {
+                continue;
+            }
+
+            double[] gradient = [];
+            Exception? refused = Record(() => gradient = Runs.Backward(normalizer, shape, x, dy));
+            if (refused is null)
+            {
+                NumericAssert.SameBits<double>(expected.InputGradient, gradient, $"{id}: input gradient of the Forward before");
+            }
+            else
+            {
+                Assert.IsInstanceOfType<InvalidOperationException>(refused);
+            }
+        }
+    }
+
+    [TestMethod]
+    [DynamicData(nameof(AllIds))]
+    public void Backward_InputInAnotherLayoutThanForward_GivesTheSameGradient(string id)
+    {
+        var shape = new ActivationShape(6, 4, 3, 5);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
+        foreach (Layout forward in Enum.GetValues<Layout>())
+        {
+            INormalizer<double> normalizer = Runs.Create<double>(id, shape, Plain, 3);
+            var output = new PlacedTensor<double>(shape, Layout.ChannelsFirst);
+            normalizer.Forward(new PlacedTensor<double>(shape, forward, x).ReadOnly, output.Span);
+            double[]? expected = null;
+            foreach (Layout backward in Enum.GetValues<Layout>())
+            {
+                var gradient = new PlacedTensor<double>(shape, backward);
+                normalizer.Backward(
+                    new PlacedTensor<double>(shape, backward, x).ReadOnly,
+                    new PlacedTensor<double>(shape, backward, dy).ReadOnly, gradient.Span);
+                expected ??= gradient.Read();
+                NumericAssert.NearLargest<double>(expected, gradient.Read(), 1e-12, $"{id}: forward {forward}, backward {backward}");
+            }
+        }
+    }
+
+    [TestMethod]
+    [DynamicData(nameof(AllIds))]
+    public void Backward_InputGradientOverTheOutputGradient_GivesTheSameBits(string id)
+    {
+        var shape = new ActivationShape(6, 4, 3, 5);
+        double[] dy = TestData.Normal(2, shape.Count);
+        foreach (Layout layout in Enum.GetValues<Layout>())
+        {
+            foreach (bool training in new[] { true, false })
+            {
+                INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 3);
+                var x = new PlacedTensor<float>(shape, layout, TestData.Activations(1, shape));
+                var apart = new PlacedTensor<float>(shape, layout);
+                var inPlace = new PlacedTensor<float>(shape, layout, dy);
+                normalizer.Forward(x.ReadOnly, apart.Span);
+                normalizer.Training = training;
+                normalizer.Backward(x.ReadOnly, inPlace.ReadOnly, apart.Span);
+                normalizer.Backward(x.ReadOnly, inPlace.ReadOnly, inPlace.Span);
+                NumericAssert.SameBits<float>(apart.Read(), inPlace.Read(), $"{id} {layout}, training {training}");
+            }
+        }
     }
 
     [TestMethod]
@@ -606,7 +702,7 @@ public sealed class EdgeCaseTests
         var shape = new ActivationShape(6, 4, 5);
         nint[] lengths = shape.ToArray();
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 1);
-        float[] x = Data.As<float>(Data.Activations(2, shape));
+        float[] x = TestData.As<float>(TestData.Activations(2, shape));
         var memory = new float[240];
         x.CopyTo(memory, 0);
         var before = Runs.State(normalizer);
@@ -629,11 +725,32 @@ public sealed class EdgeCaseTests
         normalizer.Forward(
             new System.Numerics.Tensors.ReadOnlyTensorSpan<float>(memory, 0, lengths, []), new System.Numerics.Tensors.TensorSpan<float>(memory, 0, lengths, []));
         NumericAssert.SameBits<float>(apart, memory.AsSpan(0, 120), $"{id}: in place");
+    }
+
+    // In place is not the only overlap: an output that starts inside the input is right, or refused, never silently wrong.
+    [TestMethod]
+    [DynamicData(nameof(AllIds))]
+    public void Inference_OutputStartsInsideTheInput_IsRightOrRefused(string id)
+    {
+        var shape = new ActivationShape(6, 4, 5);
+        nint[] lengths = shape.ToArray();
+        INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 1);
+        normalizer.Training = false;
+        float[] x = TestData.As<float>(TestData.Activations(2, shape));
+        float[] apart = Runs.Forward(normalizer, shape, x);
+        var memory = new float[240];
         foreach (int start in new[] { 1, 20, 119 })
         {
             x.CopyTo(memory, 0);
-            normalizer.Forward(
-                new System.Numerics.Tensors.ReadOnlyTensorSpan<float>(memory, 0, lengths, []), new System.Numerics.Tensors.TensorSpan<float>(memory, start, lengths, []));
+            Exception? refused = Record(() => normalizer.Forward(
+                new System.Numerics.Tensors.ReadOnlyTensorSpan<float>(memory, 0, lengths, []), new System.Numerics.Tensors.TensorSpan<float>(memory, start, lengths, [])));
+            if (refused is not null)
+            {
+                Assert.IsInstanceOfType<ArgumentException>(refused);
+                Says(refused, "overlap");
+                continue;
+            }
+
             NumericAssert.SameBits<float>(apart, memory.AsSpan(start, 120), $"{id}: {start} elements on");
         }
     }
@@ -644,7 +761,7 @@ public sealed class EdgeCaseTests
     {
         var shape = new ActivationShape(6, 4, 5);
         nint[] lengths = shape.ToArray();
-        float[] x = Data.As<float>(Data.Activations(1, shape));
+        float[] x = TestData.As<float>(TestData.Activations(1, shape));
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 2);
         float[] perChannel = [0.5f, -1, 2, 3];
         float[] dense = [.. Enumerable.Range(0, 120).Select(i => perChannel[i / 5 % 4])];
@@ -663,19 +780,19 @@ public sealed class EdgeCaseTests
     public void Forward_SameInputTwice_GivesTheSameBits(string id)
     {
         var shape = new ActivationShape(6, 4, 7, 5);
-        float[] x = Data.As<float>(Data.Activations(1, shape));
-        float[] dy = Data.As<float>(Data.Normal(2, shape.Count));
+        float[] x = TestData.As<float>(TestData.Activations(1, shape));
+        float[] dy = TestData.As<float>(TestData.Normal(2, shape.Count));
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 3);
         Pass<float> first = Runs.Once(normalizer, shape, x, dy);
         ActivationShape other = shape.WithSamples(9);
-        Runs.Once(normalizer, other, Data.As<float>(Data.Activations(4, other)), Data.As<float>(Data.Normal(5, other.Count)));
+        Runs.Once(normalizer, other, TestData.As<float>(TestData.Activations(4, other)), TestData.As<float>(TestData.Normal(5, other.Count)));
         Runs.AssertSame(first, Runs.Once(normalizer, shape, x, dy), id);
     }
 
     // ---------------------------------------------------------------- switches and freezing
 
     public static IEnumerable<object[]> Cells =>
-        from id in new[] { Data.BatchNorm, Data.InstanceNorm, Data.GhostBatchNorm, Data.ZcaWhitening }
+        from id in new[] { TestData.BatchNorm, TestData.InstanceNorm, TestData.GhostBatchNorm, TestData.ZcaWhitening }
         from running in new[] { false, true }
         from update in new[] { false, true }
         from learn in new[] { false, true }
@@ -688,9 +805,9 @@ public sealed class EdgeCaseTests
     {
         var shape = new ActivationShape(6, 4, 5);
         StrategySettings settings = Plain with { RunningStatistics = true };
-        double[] warm = Data.Activations(1, shape);
-        double[] x = Data.Activations(2, shape);
-        double[] dy = Data.Normal(3, shape.Count);
+        double[] warm = TestData.Activations(1, shape);
+        double[] x = TestData.Activations(2, shape);
+        double[] dy = TestData.Normal(3, shape.Count);
 
         Normalizer<double> reference = Warmed();
         reference.Training = !running;
@@ -737,8 +854,8 @@ public sealed class EdgeCaseTests
     public void Inference_StatisticsSourceBatch_NormalizesByTheBatchAndWritesNothing(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         Pass<double> expected = Runs.Once(id, shape, Plain with { RunningStatistics = true }, x, dy, 3);
         Normalizer<double> normalizer = Runs.CreateBase<double>(id, shape, Plain with { RunningStatistics = true }, 3);
         normalizer.Training = false;
@@ -749,17 +866,17 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.InstanceNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Freeze_ThenTrainingSetAgain_StaysFrozenUntilUnfreeze(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         Normalizer<double> normalizer = Runs.CreateBase<double>(id, shape, Plain with { RunningStatistics = true }, 3);
-        Runs.Forward(normalizer, shape, Data.Activations(4, shape));
+        Runs.Forward(normalizer, shape, TestData.Activations(4, shape));
         normalizer.Training = false;
         Pass<double> inference = Runs.Once(normalizer, shape, x, dy);
         var state = Runs.State(normalizer);
@@ -783,17 +900,17 @@ public sealed class EdgeCaseTests
 
     // Frozen while training, without inference ever having been asked for.
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Freeze_DuringTraining_UsesTheNewestRunningStatistics(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         Normalizer<double> frozen = Runs.CreateBase<double>(id, shape, Plain, 3);
         Normalizer<double> inference = Runs.CreateBase<double>(id, shape, Plain, 3);
         for (int step = 0; step < 3; step++)
         {
-            double[] batch = Data.Activations(4 + step, shape);
+            double[] batch = TestData.Activations(4 + step, shape);
             Runs.Forward(frozen, shape, batch);
             Runs.Forward(inference, shape, batch);
             frozen.Freeze();
@@ -805,15 +922,15 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Inference_WithoutRunningStatistics_UsesTheBatch(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
         StrategySettings settings = Plain with { RunningStatistics = false };
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings, 3);
         Assert.IsEmpty(normalizer.Buffers);
         Pass<double> training = Runs.Once(normalizer, shape, x, dy);

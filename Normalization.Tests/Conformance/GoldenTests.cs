@@ -14,16 +14,16 @@ public sealed class GoldenTests
 {
     private const double DoubleTolerance = 1e-10;
 
-    public static IEnumerable<object[]> Cases => from id in Data.Ids from golden in GoldenFile.Of(id).Cases select new object[] { id, golden.Id };
+    public static IEnumerable<object[]> Cases => from id in TestData.Ids from golden in GoldenFile.Of(id).Cases select new object[] { id, golden.Id };
 
     [TestMethod]
     public void GoldenFiles_EveryStrategy_CoversModesRanksAndAffine()
     {
-        foreach (string id in Data.Ids)
+        foreach (string id in TestData.Ids)
         {
             GoldenCase[] cases = GoldenFile.Of(id).Cases;
             Assert.IsGreaterThanOrEqualTo(15, cases.Length, id);
-            Assert.AreEqual(id == Data.InstanceNorm ? 3 : 4, cases.Select(c => c.Shape.Length).Distinct().Count(), $"{id}: ranks");
+            Assert.AreEqual(id == TestData.InstanceNorm ? 3 : 4, cases.Select(c => c.Shape.Length).Distinct().Count(), $"{id}: ranks");
             Assert.HasCount(2, cases.Select(c => c.Training).Distinct(), $"{id}: modes");
             Assert.IsTrue(cases.Any(c => c.Weight is null && c.Bias is null), $"{id}: no affine");
             Assert.IsTrue(cases.All(c => c.Forwards == c.Warmup.Length + 1), id);
@@ -90,7 +90,7 @@ public sealed class GoldenTests
         Assert.AreEqual(golden.Bias is not null, normalizer.Parameters.Any(p => p.Name == "bias"), "bias");
         foreach (Parameter<T> parameter in normalizer.Parameters)
         {
-            Data.As<T>((parameter.Name == "weight" ? golden.Weight : golden.Bias)!).CopyTo(parameter.Values, 0);
+            TestData.As<T>((parameter.Name == "weight" ? golden.Weight : golden.Bias)!).CopyTo(parameter.Values, 0);
         }
 
         CollectionAssert.AreEquivalent(golden.Buffers.Keys, normalizer.Buffers.Select(b => b.Name).ToArray(), "buffers");
@@ -103,7 +103,7 @@ public sealed class GoldenTests
             }
             else
             {
-                Data.As<T>(initial.Deserialize<double[]>()!).CopyTo(buffer.Values, 0);
+                TestData.As<T>(initial.Deserialize<double[]>()!).CopyTo(buffer.Values, 0);
             }
         }
 
@@ -122,7 +122,7 @@ public sealed class GoldenTests
         normalizer.Backward(input.ReadOnly, outputGradient.ReadOnly, inputGradient.Span);
 
         // Only the scales of the accuracy rule are the oracle's; the expected values are torch's.
-        NaiveNormalizer oracle = RunOracle(strategy, golden, Data.LargestOf<T>(), out _, out _);
+        NaiveNormalizer oracle = RunOracle(strategy, golden, TestData.LargestOf<T>(), out _, out _);
         bool isFloat = typeof(T) == typeof(float);
         string where = $"{strategy} {golden.Id} {layout}";
         Near(golden.Output, output.Read(), oracle.OutputScale, "output");
@@ -157,7 +157,7 @@ public sealed class GoldenTests
         {
             if (isFloat)
             {
-                NumericAssert.Near<T>(expected, actual, scale, Data.Tolerance<T>(strategy), $"{where}: {what}");
+                NumericAssert.Near<T>(expected, actual, scale, TestData.Tolerance<T>(strategy), $"{where}: {what}");
             }
             else
             {

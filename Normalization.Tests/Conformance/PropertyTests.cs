@@ -11,7 +11,7 @@ public sealed class PropertyTests
 {
     private static readonly StrategySettings Plain = new() { Groups = 2, GhostSize = 3 };
 
-    public static IEnumerable<object[]> AllIds => Data.Ids.Select(id => new object[] { id });
+    public static IEnumerable<object[]> AllIds => TestData.Ids.Select(id => new object[] { id });
 
     // ---------------------------------------------------------------- gradients
 
@@ -22,17 +22,17 @@ public sealed class PropertyTests
         foreach (ActivationShape shape in new ActivationShape[] { new(5, 4), new(3, 4, 5), new(2, 4, 3, 2), new(2, 4, 2, 1, 3) })
         {
             int seed = 20;
-            foreach (StrategySettings settings in Data.Configurations(id, shape))
+            foreach (StrategySettings settings in TestData.Configurations(id, shape))
             {
                 seed++;
-                CheckGradient(id, shape, settings with { Epsilon = 0.3 }, Data.Activations(seed, shape), true, seed);
-                CheckGradient(id, shape, settings with { Epsilon = 0.3 }, Data.Activations(seed, shape), false, seed);
+                CheckGradient(id, shape, settings with { Epsilon = 0.3 }, TestData.Activations(seed, shape), true, seed);
+                CheckGradient(id, shape, settings with { Epsilon = 0.3 }, TestData.Activations(seed, shape), false, seed);
             }
         }
 
         var ample = new ActivationShape(6, 4, 7);
-        CheckGradient(id, ample, Plain, Data.Activations(3, ample), true, 3);
-        CheckGradient(id, ample, Plain, Data.Activations(4, ample), false, 4);
+        CheckGradient(id, ample, Plain, TestData.Activations(3, ample), true, 3);
+        CheckGradient(id, ample, Plain, TestData.Activations(4, ample), false, 4);
     }
 
     [TestMethod]
@@ -50,21 +50,21 @@ public sealed class PropertyTests
             x[i] *= scales[i % 4];
         }
 
-        CheckGradient(Data.ZcaWhitening, shape, Plain, x, true, 5);
+        CheckGradient(TestData.ZcaWhitening, shape, Plain, x, true, 5);
 
         // The same spectrum in a rotated basis, where eigenvectors are not the axes.
         double[] rotated = Rotate(shape, x, Orthogonal(9, 4));
-        CheckGradient(Data.ZcaWhitening, shape, Plain, rotated, true, 6);
+        CheckGradient(TestData.ZcaWhitening, shape, Plain, rotated, true, 6);
     }
 
     private static void CheckGradient(string id, ActivationShape shape, StrategySettings settings, double[] x, bool training, int seed)
     {
         string what = $"{id} {shape} {(training ? "training" : "inference")} {settings}";
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings, seed);
-        double[] dy = Data.Normal(seed + 5, shape.Count);
+        double[] dy = TestData.Normal(seed + 5, shape.Count);
         if (!training)
         {
-            Runs.Forward(normalizer, shape, Data.Activations(seed + 6, shape));
+            Runs.Forward(normalizer, shape, TestData.Activations(seed + 6, shape));
             normalizer.Training = false;
         }
 
@@ -109,11 +109,11 @@ public sealed class PropertyTests
     {
         var shape = new ActivationShape(6, 4, 3, 5);
         StrategySettings settings = Plain with { Epsilon = 0.2 };
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, settings, 3);
         Pass<double> pass = Runs.Once(normalizer, shape, x, dy);
-        if (id == Data.ZcaWhitening)
+        if (id == TestData.ZcaWhitening)
         {
             double[,] dx = Columns(shape, pass.InputGradient);
             for (int c = 0; c < 4; c++)
@@ -141,7 +141,7 @@ public sealed class PropertyTests
             int[] members = [.. Enumerable.Range(0, x.Length).Where(i => set[i] == r)];
             double mean = members.Average(i => x[i]);
             double variance = members.Average(i => (x[i] - mean) * (x[i] - mean));
-            double Upstream(int i) => dy[i] * weight[id == Data.LayerNorm ? i % weight.Length : i / spatial % 4];
+            double Upstream(int i) => dy[i] * weight[id == TestData.LayerNorm ? i % weight.Length : i / spatial % 4];
             NumericAssert.Near(0, members.Sum(i => pass.InputGradient[i]), 1, 1e-11, $"{id}: sum of set {r}");
             NumericAssert.Near(
                 0.2 * Math.Pow(variance + 0.2, -1.5) * members.Sum(i => Upstream(i) * xhat[i]),
@@ -153,10 +153,10 @@ public sealed class PropertyTests
     public void Backward_Whitening_ObeysTheEpsilonIdentityAlongEigenvectors()
     {
         var shape = new ActivationShape(9, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         const double Epsilon = 0.3;
-        Pass<double> pass = Runs.Once(Data.ZcaWhitening, shape, Plain with { Epsilon = Epsilon, Weight = false, Bias = false }, x, dy);
+        Pass<double> pass = Runs.Once(TestData.ZcaWhitening, shape, Plain with { Epsilon = Epsilon, Weight = false, Bias = false }, x, dy);
         double[,] centred = Centred(Columns(shape, x));
         (double[] values, double[,] vectors) = NaiveNormalizer.Eigen(Covariance(centred));
         double[,] left = InBasis(Columns(shape, pass.InputGradient));
@@ -174,7 +174,7 @@ public sealed class PropertyTests
     public void Backward_TwoValuesPerStatisticWithoutEpsilon_PassesNothing()
     {
         var shape = new ActivationShape(2, 5);
-        Pass<double> pass = Runs.Once(Data.BatchNorm, shape, Plain with { Epsilon = 0 }, Data.Normal(1, 10), Data.Normal(2, 10), 3);
+        Pass<double> pass = Runs.Once(TestData.BatchNorm, shape, Plain with { Epsilon = 0 }, TestData.Normal(1, 10), TestData.Normal(2, 10), 3);
         NumericAssert.Near<double>(new double[10], pass.InputGradient, [.. Enumerable.Repeat(1.0, 10)], 1e-11, "input gradient");
     }
 
@@ -183,8 +183,8 @@ public sealed class PropertyTests
     public void Backward_CalledTwice_AccumulatesParameterGradientsAndRepeatsTheInputGradient(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, Plain, 3);
         Pass<double> pass = Runs.Once(normalizer, shape, x, dy);
         double[] again = Runs.Backward(normalizer, shape, x, dy);
@@ -206,7 +206,7 @@ public sealed class PropertyTests
     public void Forward_ScaledAndShiftedInput_ObeysTheScaleLaw(string id)
     {
         var shape = new ActivationShape(6, 4, 3, 2);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         StrategySettings settings = Plain with { Weight = false, Bias = false, Epsilon = 0.05 };
         double[] y = Runs.Forward(Runs.Create<double>(id, shape, settings), shape, x);
         foreach ((double a, double b) in new[] { (3.0, -2.0), (-0.25, 7.0), (1e-3, 0.5), (-400.0, 1e3) })
@@ -218,21 +218,21 @@ public sealed class PropertyTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.LayerNorm)]
-    [DataRow(Data.GroupNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.LayerNorm)]
+    [DataRow(TestData.GroupNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Backward_LinearLayerBeforeIt_GradientIsOrthogonalAndInverseInTheWeights(string id)
     {
         const int Samples = 11;
         const int Inputs = 5;
         var shape = new ActivationShape(Samples, 4);
-        double[] u = Data.Normal(1, Samples * Inputs);
-        double[] w = Data.Normal(2, 4 * Inputs);
-        double[] dy = Data.Normal(3, shape.Count);
+        double[] u = TestData.Normal(1, Samples * Inputs);
+        double[] w = TestData.Normal(2, 4 * Inputs);
+        double[] dy = TestData.Normal(3, shape.Count);
         StrategySettings settings = Plain with { Groups = 1, Epsilon = 0 };
         double[] reference = WeightGradient(1);
-        if (id is Data.BatchNorm)
+        if (id is TestData.BatchNorm)
         {
             for (int c = 0; c < 4; c++)
             {
@@ -287,9 +287,9 @@ public sealed class PropertyTests
         foreach (bool training in new[] { true, false })
         {
             INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 1);
-            Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+            Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
             normalizer.Training = training;
-            float[] x = Data.As<float>(Data.Activations(3, shape));
+            float[] x = TestData.As<float>(TestData.Activations(3, shape));
             float[] y = Runs.Forward(normalizer, shape, x);
             for (int i = 2 * 60; i < 3 * 60; i++)
             {
@@ -300,7 +300,7 @@ public sealed class PropertyTests
             int[] others = [0, 1, 3, 4, 5];
             float[] before = Runs.Samples(shape, y, others);
             float[] after = Runs.Samples(shape, z, others);
-            if (training && (id is Data.BatchNorm or Data.GhostBatchNorm or Data.ZcaWhitening))
+            if (training && (id is TestData.BatchNorm or TestData.GhostBatchNorm or TestData.ZcaWhitening))
             {
                 NumericAssert.Differs<float>(before, after, 1e-2, $"{id}: the batch has to matter");
             }
@@ -318,9 +318,9 @@ public sealed class PropertyTests
     public void Forward_SamplesPermuted_PermutesTheOutput(string id)
     {
         var shape = new ActivationShape(6, 4, 3, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
-        int[] order = id == Data.GhostBatchNorm ? [2, 0, 1, 4, 5, 3] : [5, 2, 0, 4, 1, 3];
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
+        int[] order = id == TestData.GhostBatchNorm ? [2, 0, 1, 4, 5, 3] : [5, 2, 0, 4, 1, 3];
         Pass<double> plain = Runs.Once(id, shape, Plain, x, dy, 3);
         Pass<double> permuted = Runs.Once(id, shape, Plain, Runs.Samples(shape, x, order), Runs.Samples(shape, dy, order), 3);
         NumericAssert.NearLargest<double>(Runs.Samples(shape, plain.Output, order), permuted.Output, 1e-12, $"{id}: output");
@@ -336,10 +336,10 @@ public sealed class PropertyTests
     public void Forward_SamplesPermutedAcrossGhosts_ChangesTheOutput()
     {
         var shape = new ActivationShape(6, 4, 3);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         int[] order = [3, 1, 2, 0, 4, 5];
-        double[] plain = Runs.Forward(Runs.Create<double>(Data.GhostBatchNorm, shape, Plain), shape, x);
-        double[] permuted = Runs.Forward(Runs.Create<double>(Data.GhostBatchNorm, shape, Plain), shape, Runs.Samples(shape, x, order));
+        double[] plain = Runs.Forward(Runs.Create<double>(TestData.GhostBatchNorm, shape, Plain), shape, x);
+        double[] permuted = Runs.Forward(Runs.Create<double>(TestData.GhostBatchNorm, shape, Plain), shape, Runs.Samples(shape, x, order));
         NumericAssert.Differs<double>(Runs.Samples(shape, plain, order), permuted, 1e-2, "across ghosts");
     }
 
@@ -347,13 +347,13 @@ public sealed class PropertyTests
     public void Forward_ChannelsPermutedInsideAGroup_PermutesAndAcrossGroupsDoesNot()
     {
         var shape = new ActivationShape(3, 6, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] y = Runs.Forward(Runs.Create<double>(Data.GroupNorm, shape, Plain), shape, x);
+        double[] x = TestData.Activations(1, shape);
+        double[] y = Runs.Forward(Runs.Create<double>(TestData.GroupNorm, shape, Plain), shape, x);
         int[] inside = [2, 0, 1, 4, 3, 5];
-        double[] permuted = Runs.Forward(Runs.Create<double>(Data.GroupNorm, shape, Plain), shape, Runs.Channels(shape, x, inside));
+        double[] permuted = Runs.Forward(Runs.Create<double>(TestData.GroupNorm, shape, Plain), shape, Runs.Channels(shape, x, inside));
         NumericAssert.NearLargest<double>(Runs.Channels(shape, y, inside), permuted, 1e-12, "inside");
         int[] across = [3, 1, 2, 0, 4, 5];
-        permuted = Runs.Forward(Runs.Create<double>(Data.GroupNorm, shape, Plain), shape, Runs.Channels(shape, x, across));
+        permuted = Runs.Forward(Runs.Create<double>(TestData.GroupNorm, shape, Plain), shape, Runs.Channels(shape, x, across));
         NumericAssert.Differs<double>(Runs.Channels(shape, y, across), permuted, 1e-2, "across");
     }
 
@@ -366,28 +366,28 @@ public sealed class PropertyTests
     {
         var shape = new ActivationShape(3, 5, 7, 2);
         AssertSamePass(
-            Placed(Data.GroupNorm, shape, Plain with { Groups = 5 }, layout), Placed(Data.InstanceNorm, shape, Plain, layout));
+            Placed(TestData.GroupNorm, shape, Plain with { Groups = 5 }, layout), Placed(TestData.InstanceNorm, shape, Plain, layout));
     }
 
     [TestMethod]
     public void GroupNorm_OneGroup_IsLayerNormBeforeWeightAndBias()
     {
         var shape = new ActivationShape(3, 5, 7, 2);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         StrategySettings settings = Plain with { Groups = 1, Weight = false, Bias = false };
-        Runs.AssertNear(Runs.Once(Data.LayerNorm, shape, settings, x, dy), Runs.Once(Data.GroupNorm, shape, settings, x, dy), 1e-12, "GN(1), LN");
+        Runs.AssertNear(Runs.Once(TestData.LayerNorm, shape, settings, x, dy), Runs.Once(TestData.GroupNorm, shape, settings, x, dy), 1e-12, "GN(1), LN");
     }
 
     [TestMethod]
     public void GroupNorm_OneGroup_IsNotLayerNormOverTheLastAxis()
     {
         var shape = new ActivationShape(3, 4, 7);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         StrategySettings settings = Plain with { Groups = 1, Weight = false, Bias = false };
         NumericAssert.Differs<double>(
-            Runs.Forward(Runs.Create<double>(Data.LayerNorm, shape, settings with { NormalizedDimensions = 1 }), shape, x),
-            Runs.Forward(Runs.Create<double>(Data.GroupNorm, shape, settings), shape, x), 1e-2, "LN over the last axis, GN(1)");
+            Runs.Forward(Runs.Create<double>(TestData.LayerNorm, shape, settings with { NormalizedDimensions = 1 }), shape, x),
+            Runs.Forward(Runs.Create<double>(TestData.GroupNorm, shape, settings), shape, x), 1e-2, "LN over the last axis, GN(1)");
     }
 
     [TestMethod]
@@ -397,11 +397,11 @@ public sealed class PropertyTests
     public void GhostBatchNorm_OneGhost_IsBatchNorm(GhostGrouping grouping, GhostRunning running)
     {
         var shape = new ActivationShape(5, 3, 7);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         StrategySettings settings = Plain with { GhostSize = 5, GhostGrouping = grouping, GhostRunning = running };
-        Pass<double> batch = Runs.Once(Data.BatchNorm, shape, settings, x, dy, 3);
-        Pass<double> ghost = Runs.Once(Data.GhostBatchNorm, shape, settings, x, dy, 3);
+        Pass<double> batch = Runs.Once(TestData.BatchNorm, shape, settings, x, dy, 3);
+        Pass<double> ghost = Runs.Once(TestData.GhostBatchNorm, shape, settings, x, dy, 3);
         Runs.AssertNear(batch, ghost, 1e-12, "GBN(N), BN");
         foreach (StateBuffer<double> buffer in batch.Normalizer.Buffers)
         {
@@ -415,11 +415,11 @@ public sealed class PropertyTests
     public void GhostBatchNorm_GhostsOfOneSample_IsInstanceNorm()
     {
         var shape = new ActivationShape(5, 3, 7);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         StrategySettings settings = Plain with { GhostSize = 1, RunningStatistics = true };
-        Pass<double> instance = Runs.Once(Data.InstanceNorm, shape, settings, x, dy, 3);
-        Pass<double> ghost = Runs.Once(Data.GhostBatchNorm, shape, settings, x, dy, 3);
+        Pass<double> instance = Runs.Once(TestData.InstanceNorm, shape, settings, x, dy, 3);
+        Pass<double> ghost = Runs.Once(TestData.GhostBatchNorm, shape, settings, x, dy, 3);
         Runs.AssertNear(instance, ghost, 1e-12, "GBN(1), IN");
         NumericAssert.NearLargest<double>(Runs.Buffer(instance.Normalizer, "running_var"), Runs.Buffer(ghost.Normalizer, "running_var"), 1e-12, "running_var");
     }
@@ -428,9 +428,9 @@ public sealed class PropertyTests
     public void GhostBatchNorm_Sequential_ObeysTheClosedForm()
     {
         var shape = new ActivationShape(9, 2, 5);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         StrategySettings settings = Plain with { GhostRunning = GhostRunning.Sequential, Momentum = 0.3 };
-        INormalizer<double> ghost = Runs.Create<double>(Data.GhostBatchNorm, shape, settings);
+        INormalizer<double> ghost = Runs.Create<double>(TestData.GhostBatchNorm, shape, settings);
         Runs.Forward(ghost, shape, x);
         var expected = new double[2];
         for (int k = 0; k < 3; k++)
@@ -450,10 +450,10 @@ public sealed class PropertyTests
     public void ZcaWhitening_GroupsOfOneChannel_IsBatchNorm()
     {
         var shape = new ActivationShape(5, 3, 7);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
-        Pass<double> batch = Runs.Once(Data.BatchNorm, shape, Plain, x, dy, 3);
-        Pass<double> whitening = Runs.Once(Data.ZcaWhitening, shape, Plain with { GroupSize = 1 }, x, dy, 3);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
+        Pass<double> batch = Runs.Once(TestData.BatchNorm, shape, Plain, x, dy, 3);
+        Pass<double> whitening = Runs.Once(TestData.ZcaWhitening, shape, Plain with { GroupSize = 1 }, x, dy, 3);
         Runs.AssertNear(batch, whitening, 1e-11, "ZCA(1), BN");
         NumericAssert.NearLargest<double>(
             Runs.Buffer(batch.Normalizer, "running_var"), Runs.Buffer(whitening.Normalizer, "running_covariance"), 1e-12, "running statistics");
@@ -470,16 +470,16 @@ public sealed class PropertyTests
         }
 
         NumericAssert.NearLargest<double>(
-            Runs.Forward(Runs.Create<double>(Data.BatchNorm, shape, Plain, 1), shape, x),
-            Runs.Forward(Runs.Create<double>(Data.ZcaWhitening, shape, Plain, 1), shape, x), 1e-12, "diagonal covariance");
+            Runs.Forward(Runs.Create<double>(TestData.BatchNorm, shape, Plain, 1), shape, x),
+            Runs.Forward(Runs.Create<double>(TestData.ZcaWhitening, shape, Plain, 1), shape, x), 1e-12, "diagonal covariance");
     }
 
     [TestMethod]
     public void BatchNorm_WeightSigmaAndBiasMean_GivesTheInputBack()
     {
         var shape = new ActivationShape(5, 3, 7);
-        double[] x = Data.Activations(1, shape);
-        INormalizer<double> normalizer = Runs.Create<double>(Data.BatchNorm, shape, Plain with { RunningVariance = RunningVariance.Population, Momentum = 1 });
+        double[] x = TestData.Activations(1, shape);
+        INormalizer<double> normalizer = Runs.Create<double>(TestData.BatchNorm, shape, Plain with { RunningVariance = RunningVariance.Population, Momentum = 1 });
         Runs.Forward(normalizer, shape, x);
         for (int c = 0; c < 3; c++)
         {
@@ -500,7 +500,7 @@ public sealed class PropertyTests
     public void ZcaWhitening_Covariance_IsWhiteButForEpsilon(double condition, double tolerance)
     {
         var shape = new ActivationShape(40, 6, 5);
-        double[] x = Data.Normal(1, shape.Count);
+        double[] x = TestData.Normal(1, shape.Count);
         for (int i = 0; i < x.Length; i++)
         {
             x[i] *= Math.Pow(condition, -0.5 * (i / 5 % 6) / 5.0);
@@ -508,7 +508,7 @@ public sealed class PropertyTests
 
         x = Rotate(shape, x, Orthogonal(3, 6));
         const double Epsilon = 1e-9;
-        double[] y = Runs.Forward(Runs.Create<double>(Data.ZcaWhitening, shape, Plain with { Epsilon = Epsilon }), shape, x);
+        double[] y = Runs.Forward(Runs.Create<double>(TestData.ZcaWhitening, shape, Plain with { Epsilon = Epsilon }), shape, x);
         double[,] covariance = Covariance(Centred(Columns(shape, x)));
         double[,] regularized = (double[,])covariance.Clone();
         for (int c = 0; c < 6; c++)
@@ -529,15 +529,15 @@ public sealed class PropertyTests
     public void Forward_RotatedChannels_RotatesWhiteningAndNotBatchNorm()
     {
         var shape = new ActivationShape(7, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         double[,] q = Orthogonal(3, 4);
         StrategySettings settings = Plain with { Weight = false, Bias = false, Epsilon = 0.1, Shrinkage = 0.2 };
-        foreach (string id in new[] { Data.ZcaWhitening, Data.BatchNorm })
+        foreach (string id in new[] { TestData.ZcaWhitening, TestData.BatchNorm })
         {
             Pass<double> plain = Runs.Once(id, shape, settings, x, dy);
             Pass<double> rotated = Runs.Once(id, shape, settings, Rotate(shape, x, q), Rotate(shape, dy, q));
-            if (id == Data.ZcaWhitening)
+            if (id == TestData.ZcaWhitening)
             {
                 NumericAssert.NearLargest<double>(Rotate(shape, plain.Output, q), rotated.Output, 1e-11, "output");
                 NumericAssert.NearLargest<double>(Rotate(shape, plain.InputGradient, q), rotated.InputGradient, 1e-11, "input gradient");
@@ -553,8 +553,8 @@ public sealed class PropertyTests
     public void ZcaWhitening_AmongAllWhitenings_IsTheClosestToTheInput()
     {
         var shape = new ActivationShape(11, 4, 5);
-        double[] x = Data.Activations(1, shape);
-        double[] y = Runs.Forward(Runs.Create<double>(Data.ZcaWhitening, shape, Plain), shape, x);
+        double[] x = TestData.Activations(1, shape);
+        double[] y = Runs.Forward(Runs.Create<double>(TestData.ZcaWhitening, shape, Plain), shape, x);
         double[,] centred = Centred(Columns(shape, x));
         double own = Distance(y);
         for (int seed = 0; seed < 30; seed++)
@@ -573,8 +573,8 @@ public sealed class PropertyTests
     public void ZcaWhitening_FewerValuesThanChannels_MapsEveryBatchToTheSimplex()
     {
         var shape = new ActivationShape(4, 9);
-        double[] x = Data.Normal(1, shape.Count);
-        double[] y = Runs.Forward(Runs.Create<double>(Data.ZcaWhitening, shape, Plain with { Epsilon = 1e-9 }), shape, x);
+        double[] x = TestData.Normal(1, shape.Count);
+        double[] y = Runs.Forward(Runs.Create<double>(TestData.ZcaWhitening, shape, Plain with { Epsilon = 1e-9 }), shape, x);
         double[,] columns = Columns(shape, y);
         double[,] gram = NaiveNormalizer.Product(NaiveNormalizer.Transposed(columns), columns);
         double[] expected = [.. Enumerable.Range(0, 16).Select(i => i / 4 == i % 4 ? 3.0 : -1.0)];
@@ -585,14 +585,14 @@ public sealed class PropertyTests
     public void ZcaWhitening_DuplicatedAndConstantChannels_StayFinite()
     {
         var shape = new ActivationShape(6, 5, 4);
-        float[] x = Data.As<float>(Data.Normal(1, shape.Count));
+        float[] x = TestData.As<float>(TestData.Normal(1, shape.Count));
         for (int i = 0; i < x.Length; i++)
         {
             int c = i / 4 % 5;
             x[i] = c == 1 ? x[i - 4] : c == 3 ? 0.7f : x[i];
         }
 
-        Pass<float> pass = Runs.Once(Runs.Create<float>(Data.ZcaWhitening, shape, Plain, 1), shape, x, Data.As<float>(Data.Normal(2, shape.Count)));
+        Pass<float> pass = Runs.Once(Runs.Create<float>(TestData.ZcaWhitening, shape, Plain, 1), shape, x, TestData.As<float>(TestData.Normal(2, shape.Count)));
         NumericAssert.Finite<float>(pass.Output, "output");
         NumericAssert.Finite<float>(pass.InputGradient, "input gradient");
         NumericAssert.Finite<float>(pass.WeightGradient, "weight gradient");
@@ -601,13 +601,13 @@ public sealed class PropertyTests
     // ---------------------------------------------------------------- inference
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.GhostBatchNorm)]
-    [DataRow(Data.InstanceNorm)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
     public void Inference_AfterOneStepOfMomentumOne_UsesMeanAndSampleVariance(string id)
     {
         var shape = new ActivationShape(6, 3, 5);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         INormalizer<double> normalizer = Runs.Create<double>(
             id, shape, Plain with { Momentum = 1, GhostSize = 6, RunningStatistics = true, Weight = false, Bias = false });
         Runs.Forward(normalizer, shape, x);
@@ -618,7 +618,7 @@ public sealed class PropertyTests
         {
             int[] members = [.. Enumerable.Range(0, x.Length).Where(i => i / 5 % 3 == c)];
             double mean = members.Average(i => x[i]);
-            double variance = id == Data.InstanceNorm
+            double variance = id == TestData.InstanceNorm
                 ? members.GroupBy(i => i / 15).Average(g => g.Sum(i => Math.Pow(x[i] - g.Average(j => x[j]), 2)) / 4)
                 : members.Sum(i => Math.Pow(x[i] - mean, 2)) / 29;
             foreach (int i in members)
@@ -641,9 +641,9 @@ public sealed class PropertyTests
         foreach (Layout layout in new[] { Layout.ChannelsFirst, Layout.ChannelsLast })
         {
             INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain with { RunningStatistics = true }, 1);
-            Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+            Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
             normalizer.Training = false;
-            double[] x = Data.Activations(3, shape);
+            double[] x = TestData.Activations(3, shape);
             float[] whole = In(shape, x);
             int[][] batches = [[0], [5, 0], [3, 3, 3], [1, 2, 3, 4], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 4, 4, 4, 4, 4]];
             foreach (int[] batch in batches)
@@ -669,9 +669,9 @@ public sealed class PropertyTests
         StrategySettings settings = Plain with { RunningStatistics = true, Momentum = null };
         INormalizer<float> straight = Runs.Create<float>(id, shape, settings, 1);
         INormalizer<float> detour = Runs.Create<float>(id, shape, settings, 1);
-        float[] first = Data.As<float>(Data.Activations(2, shape));
-        float[] second = Data.As<float>(Data.Activations(3, shape));
-        float[] dy = Data.As<float>(Data.Normal(4, shape.Count));
+        float[] first = TestData.As<float>(TestData.Activations(2, shape));
+        float[] second = TestData.As<float>(TestData.Activations(3, shape));
+        float[] dy = TestData.As<float>(TestData.Normal(4, shape.Count));
         Runs.Once(straight, shape, first, dy);
         Runs.Once(detour, shape, first, dy);
         detour.Training = false;
@@ -699,12 +699,12 @@ public sealed class PropertyTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void OnStateChanged_BuffersWrittenDuringInference_TheNewOnesNormalize(string id)
     {
         var shape = new ActivationShape(6, 4, 5);
-        double[] x = Data.Activations(1, shape);
+        double[] x = TestData.Activations(1, shape);
         INormalizer<double> normalizer = Runs.Create<double>(id, shape, Plain);
         normalizer.Training = false;
         double[] before = Runs.Forward(normalizer, shape, x);
@@ -721,34 +721,34 @@ public sealed class PropertyTests
     }
 
     [TestMethod]
-    [DataRow(Data.BatchNorm)]
-    [DataRow(Data.ZcaWhitening)]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.ZcaWhitening)]
     public void Inference_FoldedIntoThePrecedingLinearLayer_GivesTheSameOutput(string id)
     {
         const int Samples = 9;
         const int Inputs = 5;
         var shape = new ActivationShape(Samples, 4);
-        double[] u = Data.Normal(1, Samples * Inputs);
-        double[] w = Data.Normal(2, 4 * Inputs);
-        double[] b = Data.Normal(3, 4);
+        double[] u = TestData.Normal(1, Samples * Inputs);
+        double[] w = TestData.Normal(2, 4 * Inputs);
+        double[] b = TestData.Normal(3, 4);
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, Plain, 4);
         for (int step = 0; step < 3; step++)
         {
-            Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(5 + step, shape)));
+            Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(5 + step, shape)));
         }
 
         normalizer.Training = false;
-        float[] y = Runs.Forward(normalizer, shape, Data.As<float>(Linear(w, b)));
+        float[] y = Runs.Forward(normalizer, shape, TestData.As<float>(Linear(w, b)));
 
         // diag(weight) W_inference, which for BatchNorm is diagonal itself.
-        double[] mean = Data.AsDouble(Runs.Buffer(normalizer, "running_mean"));
-        double[] second = Data.AsDouble(Runs.Buffer(normalizer, id == Data.BatchNorm ? "running_var" : "running_covariance"));
+        double[] mean = TestData.AsDouble(Runs.Buffer(normalizer, "running_mean"));
+        double[] second = TestData.AsDouble(Runs.Buffer(normalizer, id == TestData.BatchNorm ? "running_var" : "running_covariance"));
         var regularized = new double[4, 4];
         for (int c = 0; c < 4; c++)
         {
             for (int k = 0; k < 4; k++)
             {
-                regularized[c, k] = id == Data.BatchNorm ? (c == k ? second[c] : 0) : second[c * 4 + k];
+                regularized[c, k] = id == TestData.BatchNorm ? (c == k ? second[c] : 0) : second[c * 4 + k];
             }
 
             regularized[c, c] += 1e-5;
@@ -758,7 +758,7 @@ public sealed class PropertyTests
         float[] weight = normalizer.Parameters.Single(p => p.Name == "weight").Values;
         float[] bias = normalizer.Parameters.Single(p => p.Name == "bias").Values;
         var foldedWeight = new double[w.Length];
-        double[] foldedBias = Data.AsDouble(bias);
+        double[] foldedBias = TestData.AsDouble(bias);
         for (int c = 0; c < 4; c++)
         {
             for (int k = 0; k < 4; k++)
@@ -800,10 +800,10 @@ public sealed class PropertyTests
         StrategySettings settings = Plain with { Weight = false, Bias = false };
         foreach (double mean in new[] { 0, 1e2, 1e4, 1e5, 1e6 })
         {
-            float[] x = Data.As<float>(Data.Normal(1, shape.Count, mean));
+            float[] x = TestData.As<float>(TestData.Normal(1, shape.Count, mean));
             float[] y = Runs.Forward(Runs.Create<float>(id, shape, settings), shape, x);
-            int[] set = id == Data.ZcaWhitening
-                ? new NaiveNormalizer(Data.BatchNorm, shape, settings).SetOfElements(shape)
+            int[] set = id == TestData.ZcaWhitening
+                ? new NaiveNormalizer(TestData.BatchNorm, shape, settings).SetOfElements(shape)
                 : new NaiveNormalizer(id, shape, settings).SetOfElements(shape);
             foreach (IGrouping<int, int> members in Enumerable.Range(0, x.Length).GroupBy(i => set[i]))
             {
@@ -813,8 +813,8 @@ public sealed class PropertyTests
                 double variance = members.Average(i => (x[i] - center) * (x[i] - center));
                 NumericAssert.Near(0, average, 1, 1e-6, $"{id}, mean {mean}: mean of set {members.Key}");
                 NumericAssert.Near(
-                    id == Data.ZcaWhitening ? 1 : variance / (variance + 1e-5), square, 1,
-                    id == Data.ZcaWhitening ? 2e-5 : 1e-6, $"{id}, mean {mean}: variance of set {members.Key}");
+                    id == TestData.ZcaWhitening ? 1 : variance / (variance + 1e-5), square, 1,
+                    id == TestData.ZcaWhitening ? 2e-5 : 1e-6, $"{id}, mean {mean}: variance of set {members.Key}");
             }
         }
     }
@@ -839,7 +839,7 @@ public sealed class PropertyTests
     /// <summary>A random orthogonal matrix by Gram-Schmidt, twice over.</summary>
     private static double[,] Orthogonal(int seed, int size)
     {
-        double[] random = Data.Normal(seed + 700, size * size);
+        double[] random = TestData.Normal(seed + 700, size * size);
         var q = new double[size, size];
         for (int i = 0; i < size; i++)
         {
@@ -926,8 +926,8 @@ public sealed class PropertyTests
         string id, ActivationShape shape, StrategySettings settings, Layout layout)
     {
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, settings, 3);
-        var input = new PlacedTensor<float>(shape, layout, Data.Activations(1, shape));
-        var outputGradient = new PlacedTensor<float>(shape, layout, Data.Normal(2, shape.Count));
+        var input = new PlacedTensor<float>(shape, layout, TestData.Activations(1, shape));
+        var outputGradient = new PlacedTensor<float>(shape, layout, TestData.Normal(2, shape.Count));
         var output = new PlacedTensor<float>(shape, layout);
         var inputGradient = new PlacedTensor<float>(shape, layout);
         normalizer.Forward(input.ReadOnly, output.Span);

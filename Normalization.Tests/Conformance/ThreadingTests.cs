@@ -12,9 +12,9 @@ public sealed class ThreadingTests
 {
     private int _before;
 
-    public static IEnumerable<object[]> IdsAndLayouts => from id in Data.Ids from layout in Enum.GetValues<Layout>() select new object[] { id, layout };
+    public static IEnumerable<object[]> IdsAndLayouts => from id in TestData.Ids from layout in Enum.GetValues<Layout>() select new object[] { id, layout };
 
-    public static IEnumerable<object[]> AllIds => Data.Ids.Select(id => new object[] { id });
+    public static IEnumerable<object[]> AllIds => TestData.Ids.Select(id => new object[] { id });
 
     [TestInitialize]
     public void Remember() => _before = KernelThreads.Count;
@@ -31,7 +31,7 @@ public sealed class ThreadingTests
             : [new(6, 12, 3, 5), new(66, 12, 17, 19)];
         foreach (ActivationShape shape in shapes)
         {
-            if (id == Data.InstanceNorm && shape.Rank == 2)
+            if (id == TestData.InstanceNorm && shape.Rank == 2)
             {
                 continue;
             }
@@ -47,8 +47,8 @@ public sealed class ThreadingTests
     private static void Compare<T>(string id, Layout layout, ActivationShape shape)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        double[] x = Data.Activations(1, shape);
-        double[] dy = Data.Normal(2, shape.Count);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
         StrategySettings settings = new()
         {
             Groups = shape.Channels % 3 == 0 ? 3 : 1,
@@ -96,14 +96,14 @@ public sealed class ThreadingTests
         var shape = new ActivationShape(6, 12, 9, 11);
         StrategySettings settings = new() { Groups = 3, GhostSize = 3, RunningStatistics = true };
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, settings, 1);
-        Runs.Forward(normalizer, shape, Data.As<float>(Data.Activations(2, shape)));
+        Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
         normalizer.Training = false;
         var inputs = new float[4][];
         var expected = new float[4][];
         for (int t = 0; t < 4; t++)
         {
             ActivationShape own = shape.WithSamples(3 + t);
-            inputs[t] = Data.As<float>(Data.Activations(10 + t, own));
+            inputs[t] = TestData.As<float>(TestData.Activations(10 + t, own));
             expected[t] = Runs.Forward(normalizer, own, inputs[t]);
         }
 
@@ -116,11 +116,11 @@ public sealed class ThreadingTests
                 // Layouts differ so that copies run beside direct paths.
                 var layout = (Layout)t;
                 ActivationShape own = shape.WithSamples(3 + t);
-                var input = new PlacedTensor<float>(own, layout, Data.AsDouble(inputs[t]));
+                var input = new PlacedTensor<float>(own, layout, TestData.AsDouble(inputs[t]));
                 var output = new PlacedTensor<float>(own, layout);
                 normalizer.Forward(input.ReadOnly, output.Span);
                 float[] alone = output.Read();
-                NumericAssert.Near<float>(Data.AsDouble(expected[t]), alone, [.. Enumerable.Repeat(1.0, alone.Length)], 1e-4, $"{id}: {layout} alone");
+                NumericAssert.Near<float>(TestData.AsDouble(expected[t]), alone, [.. Enumerable.Repeat(1.0, alone.Length)], 1e-4, $"{id}: {layout} alone");
                 start.SignalAndWait();
                 for (int round = 0; round < 200; round++)
                 {

@@ -189,7 +189,15 @@ internal sealed class NaiveNormalizer
                     offset += x[i] - origin;
                 }
 
+                // Once more around the mean found, since a long plain sum loses digits.
                 offset /= m;
+                double rest = 0;
+                foreach (int i in members[r])
+                {
+                    rest += x[i] - origin - offset;
+                }
+
+                offset += rest / m;
                 foreach (int i in members[r])
                 {
                     double deviation = x[i] - origin - offset;

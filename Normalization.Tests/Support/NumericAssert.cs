@@ -53,12 +53,12 @@ internal static class NumericAssert
         }
     }
 
-    /// <summary>As above with one scale: the largest |expected|.</summary>
+    /// <summary>As above with one scale: the largest finite |expected|.</summary>
     public static void NearLargest<T>(double[] expected, ReadOnlySpan<T> actual, double tolerance, string what)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var scale = new double[expected.Length];
-        Array.Fill(scale, expected.Length == 0 ? 0 : expected.Max(Math.Abs));
+        Array.Fill(scale, expected.Where(double.IsFinite).Select(Math.Abs).DefaultIfEmpty().Max());
         Near(expected, actual, scale, tolerance, what);
     }
 

@@ -52,15 +52,18 @@ internal sealed class PlacedTensor<T>
         }
 
         nint stride = layout == Layout.Gapped ? 2 : 1;
+        int channelStride = 1;
         for (int i = rank - 1; i >= 0; i--)
         {
             int axis = order[i];
-            _strides[axis] = stride;
+            // The tensor library wants stride 0 where an axis of length 1 would otherwise step past the memory.
+            _strides[axis] = _lengths[axis] == 1 ? 0 : stride;
+            channelStride = axis == 1 ? (int)stride : channelStride;
             bool widened = layout == Layout.Gapped || (axis == 1 && layout is Layout.ChannelSlice or Layout.ChannelSliceLast);
             stride *= Math.Max(_lengths[axis], 1) + (widened ? 3 : 0);
         }
 
-        _start = layout is Layout.ChannelsFirst or Layout.ChannelsLast or Layout.Reversed ? 0 : layout == Layout.Gapped ? 5 : (int)_strides[1];
+        _start = layout is Layout.ChannelsFirst or Layout.ChannelsLast or Layout.Reversed ? 0 : layout == Layout.Gapped ? 5 : channelStride;
         _memory = new T[_start + stride];
         Array.Fill(_memory, T.CreateChecked(Canary));
     }
@@ -90,6 +93,7 @@ internal sealed class PlacedTensor<T>
 
         var values = new T[count];
         var own = new bool[_memory.Length];
+        T canary = T.CreateChecked(Canary);
         for (int i = 0; i < count; i++)
         {
             values[i] = _memory[Place(i)];
@@ -98,7 +102,10 @@ internal sealed class PlacedTensor<T>
 
         for (int i = 0; i < _memory.Length; i++)
         {
-            Assert.IsTrue(own[i] || _memory[i] == T.CreateChecked(Canary), $"An element outside the tensor was written: [{i}] = {_memory[i]}.");
+            if (!own[i] && _memory[i] != canary)
+            {
+                Assert.Fail($"An element outside the tensor was written: [{i}] = {_memory[i]}.");
+            }
         }
 
         return values;

@@ -21,7 +21,7 @@ internal static class Runs
             foreach (Parameter<T> parameter in normalizer.Parameters)
             {
                 bool weight = parameter.Name == "weight";
-                Data.As<T>(Data.Normal(first + (weight ? 1 : 2), parameter.Values.Length, weight ? 0.5 : 0)).CopyTo(parameter.Values, 0);
+                TestData.As<T>(TestData.Normal(first + (weight ? 1 : 2), parameter.Values.Length, weight ? 0.5 : 0)).CopyTo(parameter.Values, 0);
             }
         }
 

@@ -15,9 +15,9 @@ internal sealed class Subject<T>
     {
         _id = id;
         Normalizer = StrategyCatalog.Create<T>(id, shape, settings);
-        Oracle = new NaiveNormalizer(id, shape, settings, Data.LargestOf<T>());
-        SetParameter("weight", Oracle.Weight, Data.Normal(seed + 1, Oracle.WeightGradient.Length, 0.5, 1));
-        SetParameter("bias", Oracle.Bias, Data.Normal(seed + 2, Oracle.BiasGradient.Length));
+        Oracle = new NaiveNormalizer(id, shape, settings, TestData.LargestOf<T>());
+        SetParameter("weight", Oracle.Weight, TestData.Normal(seed + 1, Oracle.WeightGradient.Length, 0.5, 1));
+        SetParameter("bias", Oracle.Bias, TestData.Normal(seed + 2, Oracle.BiasGradient.Length));
     }
 
     public INormalizer<T> Normalizer { get; }
@@ -53,9 +53,9 @@ internal sealed class Subject<T>
         }
 
         Assert.AreEqual(values.Length, parameter.Values.Length, $"{_id}: elements of '{name}'");
-        values = Data.Rounded<T>(values);
+        values = TestData.Rounded<T>(values);
         values.CopyTo(oracle!, 0);
-        Data.As<T>(values).CopyTo(parameter.Values, 0);
+        TestData.As<T>(values).CopyTo(parameter.Values, 0);
     }
 
     /// <summary>Sets running statistics on both sides.</summary>
@@ -63,9 +63,9 @@ internal sealed class Subject<T>
     {
         StateBuffer<T> buffer = Normalizer.Buffers.Single(b => b.Name == name);
         Assert.AreEqual(values.Length, buffer.Values.Length, $"{_id}: elements of '{name}'");
-        values = Data.Rounded<T>(values);
+        values = TestData.Rounded<T>(values);
         values.CopyTo(Oracle.Buffers[name], 0);
-        Data.As<T>(values).CopyTo(buffer.Values, 0);
+        TestData.As<T>(values).CopyTo(buffer.Values, 0);
         Normalizer.OnStateChanged();
     }
 
@@ -75,7 +75,7 @@ internal sealed class Subject<T>
         CheckBuffers($"{_id} at a change of mode");
         foreach (StateBuffer<T> buffer in Normalizer.Buffers.Where(b => !b.IsCounter))
         {
-            Data.AsDouble(buffer.Values).CopyTo(Oracle.Buffers[buffer.Name], 0);
+            TestData.AsDouble(buffer.Values).CopyTo(Oracle.Buffers[buffer.Name], 0);
         }
 
         Normalizer.Training = training;
@@ -86,9 +86,9 @@ internal sealed class Subject<T>
     public void Check(ActivationShape shape, double[] x, double[] dy, string what)
     {
         what = $"{_id} {typeof(T).Name} {shape} {(Oracle.Training ? "training" : "inference")} {InputLayout}->{OutputLayout} {what}";
-        double tolerance = Tolerance < 0 ? Data.Tolerance<T>(_id) : Tolerance;
-        x = Data.Rounded<T>(x);
-        dy = Data.Rounded<T>(dy);
+        double tolerance = Tolerance < 0 ? TestData.Tolerance<T>(_id) : Tolerance;
+        x = TestData.Rounded<T>(x);
+        dy = TestData.Rounded<T>(dy);
         var input = new PlacedTensor<T>(shape, InputLayout, x);
         var output = new PlacedTensor<T>(shape, OutputLayout);
         var outputGradient = new PlacedTensor<T>(shape, OutputGradientLayout, dy);
@@ -137,7 +137,7 @@ internal sealed class Subject<T>
             else
             {
                 NumericAssert.NearLargest<T>(
-                    Oracle.Buffers[buffer.Name], buffer.Values, Data.Tolerance<T>(_id == Data.ZcaWhitening && buffer.Name == "running_whitening" ? _id : ""),
+                    Oracle.Buffers[buffer.Name], buffer.Values, TestData.Tolerance<T>(_id == TestData.ZcaWhitening && buffer.Name == "running_whitening" ? _id : ""),
                     $"{what}: {buffer.Name}");
             }
         }

@@ -5,7 +5,7 @@ using Normalization.Strategies;
 namespace Normalization.Tests.Support;
 
 /// <summary>Seeded numbers and the settings that the conformance tests run every strategy with.</summary>
-internal static class Data
+internal static class TestData
 {
     public const string BatchNorm = "batch-norm";
     public const string LayerNorm = "layer-norm";
