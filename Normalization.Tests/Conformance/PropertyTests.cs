@@ -490,6 +490,34 @@ public sealed class PropertyTests
         NumericAssert.NearLargest<double>(x, Runs.Forward(normalizer, shape, x), 1e-12, "identity");
     }
 
+    [TestMethod]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.LayerNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.GroupNorm)]
+    [DataRow(TestData.GhostBatchNorm)]
+    public void ReductionSetOf_EveryElement_GroupsThemAsTheOracleDoes(string id)
+    {
+        var shape = new ActivationShape(7, 6, 3, 5);
+        foreach (StrategySettings settings in TestData.Configurations(id, shape))
+        {
+            INormalizer<float> normalizer = StrategyCatalog.Create<float>(id, shape, settings);
+            int[] expected = new NaiveNormalizer(id, shape, settings).SetOfElements(shape);
+            var numbers = new Dictionary<int, long>();
+            for (int i = 0; i < expected.Length; i++)
+            {
+                long number = normalizer.ReductionSetOf(shape, i / 90, i / 15 % 6, i % 15);
+                Assert.IsGreaterThanOrEqualTo(0, number);
+                if (!numbers.TryAdd(expected[i], number))
+                {
+                    Assert.AreEqual(numbers[expected[i]], number, $"{id} [{i}] {settings}");
+                }
+            }
+
+            Assert.HasCount(numbers.Count, numbers.Values.Distinct(), $"{id} {settings}");
+        }
+    }
+
     // ---------------------------------------------------------------- whitening
 
     [TestMethod]

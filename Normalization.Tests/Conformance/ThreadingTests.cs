@@ -27,8 +27,8 @@ public sealed class ThreadingTests
     public void ForwardBackward_OneTwoAndFiveThreads_GiveTheSameBits(string id, Layout layout)
     {
         ActivationShape[] shapes = layout is Layout.ChannelsFirst or Layout.ChannelsLast
-            ? [new(6, 12, 3, 5), new(66, 12, 17, 19), new(2, 12, 20011), new(12006, 12), new(1, 12, 3, 7001), new(3, 1, 70001), new(3, 768, 5, 7)]
-            : [new(6, 12, 3, 5), new(66, 12, 17, 19)];
+            ? [new(6, 12, 3, 5), new(66, 12, 17, 19), new(2, 12, 9011), new(12006, 12), new(1, 12, 3, 3001), new(3, 1, 50001), new(3, 768, 5, 7)]
+            : [new(6, 12, 3, 5), new(21, 12, 17, 19)];
         foreach (ActivationShape shape in shapes)
         {
             if (id == TestData.InstanceNorm && shape.Rank == 2)

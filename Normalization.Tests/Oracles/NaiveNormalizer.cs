@@ -669,22 +669,22 @@ internal sealed class NaiveNormalizer
     private int[] BatchSets(ActivationShape shape)
     {
         int spatial = (int)shape.SpatialSize;
+        int inner = Inner(shape);
         int[] ghost = _strategy == "ghost-batch-norm" ? GhostOf((int)shape.Samples) : [];
+        Func<int, int, int, int> setOf = _strategy switch
+        {
+            "batch-norm" => (_, _, c) => c,
+            "layer-norm" => (i, _, _) => i / inner,
+            "instance-norm" => (_, n, c) => n * _channels + c,
+            "group-norm" => (_, n, c) => n * _settings.Groups + c / (_channels / _settings.Groups),
+            "ghost-batch-norm" => (_, n, c) => ghost[n] * _channels + c,
+            "zca-whitening" => (_, _, c) => c / GroupSize,
+            _ => throw new ArgumentException(_strategy),
+        };
         var set = new int[shape.Count];
         for (int i = 0; i < set.Length; i++)
         {
-            int n = i / (_channels * spatial);
-            int c = i / spatial % _channels;
-            set[i] = _strategy switch
-            {
-                "batch-norm" => c,
-                "layer-norm" => i / Inner(shape),
-                "instance-norm" => n * _channels + c,
-                "group-norm" => n * _settings.Groups + c / (_channels / _settings.Groups),
-                "ghost-batch-norm" => ghost[n] * _channels + c,
-                "zca-whitening" => c / GroupSize,
-                _ => throw new ArgumentException(_strategy),
-            };
+            set[i] = setOf(i, i / (_channels * spatial), i / spatial % _channels);
         }
 
         return set;
@@ -692,10 +692,11 @@ internal sealed class NaiveNormalizer
 
     private int[] ChannelOf(ActivationShape shape)
     {
+        int spatial = (int)shape.SpatialSize;
         var channel = new int[shape.Count];
         for (int i = 0; i < channel.Length; i++)
         {
-            channel[i] = i / (int)shape.SpatialSize % _channels;
+            channel[i] = i / spatial % _channels;
         }
 
         return channel;
@@ -708,10 +709,11 @@ internal sealed class NaiveNormalizer
             return ChannelOf(shape);
         }
 
+        int inner = Inner(shape);
         var parameter = new int[shape.Count];
         for (int i = 0; i < parameter.Length; i++)
         {
-            parameter[i] = i % Inner(shape);
+            parameter[i] = i % inner;
         }
 
         return parameter;

@@ -35,6 +35,7 @@ internal sealed class PlacedTensor<T>
     private readonly nint[] _strides;
     private readonly int _start;
     private readonly T[] _memory;
+    private readonly int[] _places;
 
     public PlacedTensor(ActivationShape shape, Layout layout)
     {
@@ -66,6 +67,7 @@ internal sealed class PlacedTensor<T>
         _start = layout is Layout.ChannelsFirst or Layout.ChannelsLast or Layout.Reversed ? 0 : layout == Layout.Gapped ? 5 : channelStride;
         _memory = new T[_start + stride];
         Array.Fill(_memory, T.CreateChecked(Canary));
+        _places = Places(shape.Count);
     }
 
     /// <summary>A tensor of given values, row-major, rounded to T.</summary>
@@ -74,7 +76,7 @@ internal sealed class PlacedTensor<T>
     {
         for (int i = 0; i < values.Length; i++)
         {
-            _memory[Place(i)] = T.CreateChecked(values[i]);
+            _memory[_places[i]] = T.CreateChecked(values[i]);
         }
     }
 
@@ -85,19 +87,13 @@ internal sealed class PlacedTensor<T>
     /// <summary>The elements row-major; fails where an element outside the tensor was written.</summary>
     public T[] Read()
     {
-        long count = 1;
-        foreach (nint length in _lengths)
-        {
-            count *= length;
-        }
-
-        var values = new T[count];
+        var values = new T[_places.Length];
         var own = new bool[_memory.Length];
         T canary = T.CreateChecked(Canary);
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < values.Length; i++)
         {
-            values[i] = _memory[Place(i)];
-            own[Place(i)] = true;
+            values[i] = _memory[_places[i]];
+            own[_places[i]] = true;
         }
 
         for (int i = 0; i < _memory.Length; i++)
@@ -111,15 +107,28 @@ internal sealed class PlacedTensor<T>
         return values;
     }
 
-    private int Place(long index)
+    // Where in memory the elements lie, row-major.
+    private int[] Places(long count)
     {
+        var places = new int[count];
+        var index = new nint[_lengths.Length];
         nint place = _start;
-        for (int axis = _lengths.Length - 1; axis >= 0; axis--)
+        for (int i = 0; i < places.Length; i++)
         {
-            place += (nint)(index % _lengths[axis]) * _strides[axis];
-            index /= _lengths[axis];
+            places[i] = (int)place;
+            for (int axis = index.Length - 1; axis >= 0; axis--)
+            {
+                place += _strides[axis];
+                if (++index[axis] < _lengths[axis])
+                {
+                    break;
+                }
+
+                place -= _lengths[axis] * _strides[axis];
+                index[axis] = 0;
+            }
         }
 
-        return (int)place;
+        return places;
     }
 }
