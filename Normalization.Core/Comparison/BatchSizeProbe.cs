@@ -1,0 +1,191 @@
+namespace Normalization.Core.Comparison;
+
+/// <summary>How it changes with N: noise of one fixed sample, error of the estimated moments, train/inference gap. Double.</summary>
+internal static class BatchSizeProbe
+{
+    private const int FirstSizeBatches = 150;
+    private const int GapBatches = 8;
+
+    private static readonly string[] MetricIds =
+        ["output_noise", "mean_estimate_error", "variance_estimate_error", "gradient_noise", "batch_train_inference_gap"];
+
+    /// <summary>The batch sizes; 1 to state what cannot be formed.</summary>
+    public static IReadOnlyList<int> Sizes { get; } = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+    /// <summary>Measures one contestant.</summary>
+    public static void Measure(ProbeCase probe, ScenarioPool pool)
+    {
+        int repeats = probe.Settings.Thorough ? 200 : 32;
+        INormalizer<double>? previous = null;
+        foreach (int size in Sizes)
+        {
+            IReadOnlyDictionary<string, object> parameters = ProbeCase.Parameters("n", (long)size);
+            ActivationShape shape = probe.Scenario.Shape(size);
+            probe.Attempt(MetricIds, () =>
+            {
+                ProbeCase.Forward(probe.Create<double>(shape, Affine.Random), shape, pool.Batch(pool.Choose(size, probe.Stream("trial"))));
+                if (size > 1)
+                {
+                    Noise(probe, shape, pool, repeats, parameters);
+                }
+                else
+                {
+                    probe.Missing(["output_noise", "gradient_noise"], "a batch of one has no other samples", parameters);
+                }
+
+                previous = Train(probe, shape, pool, repeats, previous, parameters);
+                Gap(probe, shape, pool, previous, parameters);
+            }, parameters);
+        }
+    }
+
+    // The fixed sample is the population's first, at the head of every batch; the others are random.
+    private static void Noise(ProbeCase probe, ActivationShape shape, ScenarioPool pool, int repeats, IReadOnlyDictionary<string, object> parameters)
+    {
+        int size = (int)shape.Samples;
+        RandomStream stream = probe.Stream("noise", FormattableString.Invariant($"{size}"));
+        INormalizer<double> normalizer = probe.Create<double>(shape, Affine.Random);
+        var input = new double[shape.Count];
+        var upstream = new double[shape.Count];
+        var output = new double[shape.Count];
+        var gradient = new double[shape.Count];
+        var outputs = new double[repeats][];
+        var gradients = new double[repeats][];
+        for (int repeat = 0; repeat < repeats; repeat++)
+        {
+            probe.Settings.Cancellation.ThrowIfCancellationRequested();
+            int[] chosen = pool.Choose(size, stream);
+            chosen[0] = 0;
+            pool.Gather(pool.Values, chosen, input);
+            pool.Gather(pool.Gradients, chosen, upstream);
+            normalizer.Forward(shape, input, output);
+            normalizer.Backward(shape, input, upstream, gradient);
+            outputs[repeat] = output[..pool.SampleLength];
+            gradients[repeat] = gradient[..pool.SampleLength];
+        }
+
+        AddNoise(probe, "output_noise", outputs, parameters);
+        AddNoise(probe, "gradient_noise", gradients, parameters);
+    }
+
+    private static void AddNoise(ProbeCase probe, string metric, double[][] repeats, IReadOnlyDictionary<string, object> parameters)
+    {
+        var mean = new double[repeats[0].Length];
+        foreach (double[] values in repeats)
+        {
+            for (int i = 0; i < mean.Length; i++)
+            {
+                mean[i] += values[i] / repeats.Length;
+            }
+        }
+
+        double scale = Statistics.RootMeanSquare(mean);
+
+        // Rounding of the mean of equal values is not noise.
+        bool equal = repeats.All(values => values.AsSpan().SequenceEqual(repeats[0]));
+        double[] deviations = [.. repeats.Select(values =>
+            equal ? 0 : Statistics.Ratio(Statistics.RootMeanSquareDifference(values, mean), scale))];
+        probe.Add(metric, Statistics.RootMeanSquare(deviations), Statistics.Spread(deviations), parameters);
+    }
+
+    // Feeds random batches to an instance and holds the statistics of its reduction sets against the population's.
+    private static INormalizer<double> Train(
+        ProbeCase probe, ActivationShape shape, ScenarioPool pool, int repeats, INormalizer<double>? previous, IReadOnlyDictionary<string, object> parameters)
+    {
+        int size = (int)shape.Samples;
+        RandomStream stream = probe.Stream("training", FormattableString.Invariant($"{size}"));
+        INormalizer<double> normalizer = probe.Create<double>(shape, Affine.Random);
+        var input = new double[shape.Count];
+        var output = new double[shape.Count];
+        if (previous is null)
+        {
+            for (int i = 0; i < FirstSizeBatches; i++)
+            {
+                probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                pool.Gather(pool.Values, pool.Choose(size, stream), input);
+                normalizer.Forward(shape, input, output);
+            }
+        }
+        else
+        {
+            CopyBuffers(previous, normalizer);
+        }
+
+        ReductionSets? sets = ReductionSets.Of(normalizer, shape);
+        (double[] means, double[] variances) = sets is null ? ([], []) : PopulationMoments(sets, shape, pool);
+        var meanErrors = new double[repeats];
+        var varianceErrors = new double[repeats];
+        for (int repeat = 0; repeat < repeats; repeat++)
+        {
+            probe.Settings.Cancellation.ThrowIfCancellationRequested();
+            pool.Gather(pool.Values, pool.Choose(size, stream), input);
+            normalizer.Forward(shape, input, output);
+            if (sets is null)
+            {
+                continue;
+            }
+
+            (double[] batchMeans, double[] batchVariances) = sets.Moments(input);
+            int[] varying = [.. Enumerable.Range(0, sets.Count).Where(set => variances[set] > 0)];
+            meanErrors[repeat] = Statistics.RootMeanSquare([.. varying.Select(set => (batchMeans[set] - means[set]) / Math.Sqrt(variances[set]))]);
+            varianceErrors[repeat] = Statistics.RootMeanSquare([.. varying.Select(set => (batchVariances[set] / variances[set]) - 1)]);
+        }
+
+        if (sets is null)
+        {
+            probe.Missing(["mean_estimate_error", "variance_estimate_error"], "the strategy declares no reduction sets", parameters);
+        }
+        else
+        {
+            probe.Add("mean_estimate_error", Statistics.RootMeanSquare(meanErrors), Statistics.Spread(meanErrors), parameters);
+            probe.Add("variance_estimate_error", Statistics.RootMeanSquare(varianceErrors), Statistics.Spread(varianceErrors), parameters);
+        }
+
+        return normalizer;
+    }
+
+    // What a set's mean and variance would be over the whole population: those of the mixture of its elements' channels.
+    private static (double[] Means, double[] Variances) PopulationMoments(ReductionSets sets, ActivationShape shape, ScenarioPool pool)
+    {
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        double[] ChannelValues(Func<int, int, double> value) =>
+            [.. sets.SetOfElement.Select((set, index) => value(index / positions % channels, set))];
+        double[] counts = sets.Sum(ChannelValues((_, _) => 1));
+        double[] means = [.. sets.Sum(ChannelValues((channel, _) => pool.ChannelMeans[channel])).Zip(counts, (sum, count) => sum / count)];
+        double[] variances = [.. sets.Sum(ChannelValues((channel, set) =>
+        {
+            double offset = pool.ChannelMeans[channel] - means[set];
+            return pool.ChannelVariances[channel] + (offset * offset);
+        })).Zip(counts, (sum, count) => sum / count)];
+        return (means, variances);
+    }
+
+    private static void Gap(ProbeCase probe, ActivationShape shape, ScenarioPool pool, INormalizer<double> trained, IReadOnlyDictionary<string, object> parameters)
+    {
+        RandomStream stream = probe.Stream("gap", FormattableString.Invariant($"{shape.Samples}"));
+        INormalizer<double> training = probe.Create<double>(shape, Affine.Random);
+        trained.Training = false;
+        double[] gaps = new double[GapBatches];
+        for (int i = 0; i < gaps.Length; i++)
+        {
+            double[] input = pool.Batch(pool.Choose((int)shape.Samples, stream));
+            double[] reference = ProbeCase.Forward(training, shape, input);
+            gaps[i] = Statistics.Ratio(
+                Statistics.RootMeanSquareDifference(reference, ProbeCase.Forward(trained, shape, input)), Statistics.RootMeanSquare(reference));
+        }
+
+        probe.Add("batch_train_inference_gap", Statistics.RootMeanSquare(gaps), Statistics.Spread(gaps), parameters);
+    }
+
+    private static void CopyBuffers(INormalizer<double> from, INormalizer<double> to)
+    {
+        for (int i = 0; i < to.Buffers.Count; i++)
+        {
+            from.Buffers[i].Values.CopyTo(to.Buffers[i].Values, 0);
+            to.Buffers[i].Count = from.Buffers[i].Count;
+        }
+
+        to.OnStateChanged();
+    }
+}
