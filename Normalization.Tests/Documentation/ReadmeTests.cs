@@ -14,7 +14,7 @@ public sealed class ReadmeTests
         // example: begin
         var shape = new ActivationShape(32, 8, 4, 4); // (N, C, H, W)
         INormalizer<float> norm = new BatchNorm<float>(channels: 8);
-        float[] x = Batch(shape), target = Batch(shape), y = new float[x.Length], dy = new float[x.Length], dx = new float[x.Length];
+        float[] x = Batch(shape, seed: 1), target = Batch(shape, seed: 2), y = new float[x.Length], dy = new float[x.Length], dx = new float[x.Length];
         for (int step = 0; step < 50; step++)
         {
             norm.Forward(shape, x, y); // x: what your layer before it put out
@@ -59,9 +59,9 @@ public sealed class ReadmeTests
     [TestCleanup]
     public void Clean() => File.Delete(path);
 
-    private static float[] Batch(ActivationShape shape)
+    private static float[] Batch(ActivationShape shape, int seed)
     {
-        var random = new Random((int)shape.Count);
+        var random = new Random(seed);
         return [.. Enumerable.Range(0, (int)shape.Count).Select(i => (float)((3 * random.NextDouble()) + (i / 16 % 8)))];
     }
 
