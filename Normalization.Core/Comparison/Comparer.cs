@@ -143,6 +143,33 @@ public sealed class Comparer
         }
     }
 
+    /// <summary>Runs everything and writes the report: records.jsonl as cases end, then the files drawn from it.</summary>
+    /// <param name="directory">The report folder; must not exist or be empty.</param>
+    /// <param name="progress">Told when a case begins and at the end; null for nobody.</param>
+    /// <param name="cancellation">Ends the run; what was measured is reported all the same.</param>
+    /// <returns>The records.</returns>
+    /// <exception cref="IOException">The folder holds something or cannot be written.</exception>
+    /// <exception cref="ArgumentException">As of <see cref="Run"/>.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled, after the report of what was measured was written.</exception>
+    public RunData WriteReport(string directory, IProgress<ComparisonProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        string[] command = Environment.GetCommandLineArgs();
+        using RunRecorder recorder = RunRecorder.Create(directory, Describe(RunEnvironment.Capture(command[0], command[1..], Seed, Threads)));
+        try
+        {
+            Run(recorder.Append, progress: progress, cancellation: cancellation);
+        }
+        catch (OperationCanceledException)
+        {
+            ReportFiles.WriteAll(directory, new RunData(recorder.Header, recorder.Cases));
+            throw;
+        }
+
+        var run = new RunData(recorder.Header, recorder.Cases);
+        ReportFiles.WriteAll(directory, run);
+        return run;
+    }
+
     private void MeasureTogether(List<PlannedCase> cases, Delivery delivery, ProbeSettings settings, CancellationTokenSource stop)
     {
         Dictionary<string, Lazy<ScenarioPool>> pools = cases.Select(planned => planned.Scenario).DistinctBy(scenario => scenario.Id).ToDictionary(

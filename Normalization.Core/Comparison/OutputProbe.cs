@@ -104,12 +104,17 @@ internal static class OutputProbe
             }
 
             IReadOnlyDictionary<string, object> parameters = ProbeCase.Parameters("other", other.Id);
-            probe.Attempt(["distance"], () =>
+            try
             {
                 INormalizer<double> instance = other.Create<double>(shape, probe.Settings.Epsilon);
                 probe.SetAffine(instance, Affine.Plain);
                 probe.Add("distance", Statistics.RootMeanSquareDifference(normalized, ProbeCase.Forward(instance, shape, input)), parameters: parameters);
-            }, parameters);
+            }
+            catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+            {
+                // Whatever is wrong with the other is for its own case to judge.
+                probe.Missing(["distance"], ProbeCase.Reason(exception), parameters);
+            }
         }
     }
 

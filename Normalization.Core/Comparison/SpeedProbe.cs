@@ -1,7 +1,11 @@
 using System.Diagnostics;
 using System.Numerics.Tensors;
+using Normalization.Core.Kernels;
 
 namespace Normalization.Core.Comparison;
+
+/// <summary>A tensor to time: its shape, its memory layout, the threads to use.</summary>
+internal sealed record Workload(ActivationShape Shape, bool ChannelsLast, int Threads);
 
 /// <summary>What it costs, in float: time, throughput, the ratio to a memory copy, allocation. Nothing is timed unchecked.</summary>
 internal static class SpeedProbe
@@ -15,8 +19,6 @@ internal static class SpeedProbe
 
     private static readonly string[] MetricIds = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "bytes_allocated"];
 
-    private sealed record Workload(ActivationShape Shape, bool ChannelsLast, int Threads);
-
     /// <summary>The stand-in scenario of the aspect: its shapes are parameters of the rows.</summary>
     public static Scenario Scenario { get; } = new(
         "speed", "speed", "Standard normal float values; shape, memory layout and threads are in each row.", new ActivationShape(1, 64),
@@ -27,13 +29,16 @@ internal static class SpeedProbe
             return values;
         });
 
-    /// <summary>Measures one contestant.</summary>
-    public static void Measure(ProbeCase probe)
+    /// <summary>Measures one contestant on the usual workloads.</summary>
+    public static void Measure(ProbeCase probe) => Measure(probe, Workloads(probe.Settings));
+
+    /// <summary>Measures one contestant on the given workloads.</summary>
+    public static void Measure(ProbeCase probe, IReadOnlyList<Workload> workloads)
     {
         int threads = KernelThreads.Count;
         try
         {
-            foreach (Workload workload in Workloads(probe.Settings))
+            foreach (Workload workload in workloads)
             {
                 KernelThreads.Count = workload.Threads;
                 Measure(probe, workload);
@@ -328,11 +333,15 @@ internal static class SpeedProbe
             return GC.GetTotalAllocatedBytes(precise: true) - before;
         }
 
-        public void Copy(int calls)
+        // On as many threads as the strategy has.
+        public unsafe void Copy(int calls)
         {
-            for (int i = 0; i < calls; i++)
+            fixed (float* source = Input, destination = Output)
             {
-                Input.AsSpan().CopyTo(Output);
+                for (int i = 0; i < calls; i++)
+                {
+                    CopyJob<float>.Run(source, destination, Input.Length);
+                }
             }
         }
 

@@ -47,8 +47,9 @@ public sealed class HtmlReport : IReportWriter
         @media (max-width:40rem){main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.2rem}h1{font-size:1.4rem}
         .findings thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.findings,.findings tbody,.findings tr,.findings th,.findings td{display:block;width:auto!important}
         .findings tr{border-top:1px solid var(--rule);padding:.55rem 0}.findings tbody th,.findings td{border:0;padding:0}.findings tbody th{color:var(--soft);font-size:.85rem}}
-        @media print{:root{--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
-        .scroll{overflow:visible}.data{font-size:7.5pt}.data th,.data td{padding:.2rem .3rem;white-space:normal;min-width:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}
+        @media print{@page{margin:12mm}:root{--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
+        main,header,footer{padding:0}.scroll{overflow:visible}.data{font-size:7pt}.data small,.data .unit,.data sup{font-size:6pt}
+        .data th,.data td,.data thead th,.data td.w,.data th:first-child{padding:.15rem .25rem;white-space:normal;min-width:0;position:static;overflow-wrap:break-word}figure,tr{break-inside:avoid}h2{break-after:avoid}}
 
         """;
 
@@ -74,7 +75,7 @@ public sealed class HtmlReport : IReportWriter
         {
             Put($"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
             Put($"<title>{E(page.Title)}</title>\n<style>\n");
-            _html.Append(PageStyle).Append(SvgChart.Style);
+            _html.Append(SvgChart.Style).Append(PageStyle);
             Put($"</style>\n</head>\n<body>\n<header>\n<h1>{E(page.Title)}</h1>\n<p class=\"origin\">{E(page.Origin)}</p>\n");
             foreach (string warning in page.Warnings) Put($"<p class=\"warning\" role=\"alert\">⚠ {E(warning)}</p>\n");
             _html.Append("<nav aria-label=\"Parts of the report\">");

@@ -1,0 +1,96 @@
+using Normalization.Core;
+using Normalization.Core.Comparison;
+
+namespace Normalization.Tests.Comparison;
+
+[TestClass]
+[DoNotParallelize]
+public sealed class SpeedProbeTests
+{
+    private static readonly Workload Small = new(new ActivationShape(3, 4, 5, 2), ChannelsLast: false, Threads: 1);
+
+    [TestMethod]
+    public void Measure_CorrectStandardizer_TimesEveryDirectionInEveryLayout()
+    {
+        var probe = Measure(PlainContestants.Make(), Small, Small with { ChannelsLast = true }, Small with { Shape = new ActivationShape(3, 4, 5, 2, 2), ChannelsLast = true });
+
+        Assert.IsNull(probe.Failure);
+        Assert.HasCount(3 * 3 * 4, probe.Rows);
+        foreach (var row in probe.Rows)
+        {
+            Assert.IsGreaterThan(0, row.Value!.Value, row.ToString());
+            Assert.IsTrue(row.Metric == "bytes_allocated" || (row.Spread![0] <= row.Value && row.Value <= row.Spread[1]), row.ToString());
+        }
+
+        foreach (var group in probe.Rows.GroupBy(row => (row.Parameters!["shape"], row.Parameters["layout"], row.Parameters["direction"])))
+        {
+            double Value(string metric) => group.Single(row => row.Metric == metric).Value!.Value;
+            double bytes = group.Key.Item3 is "backward" ? 12 : 8;
+            Assert.AreEqual(bytes, Value("ns_per_element") * Value("gigabytes_per_second"), 1e-9);
+        }
+    }
+
+    [TestMethod]
+    [DataRow(Flaw.Imprecise, "forward,inference")]
+    [DataRow(Flaw.NotANumber, "forward,inference")]
+    public void Measure_WrongOutput_IsNotTimedAndFails(Flaw flaw, string directions)
+    {
+        var probe = Measure(PlainContestants.Make(flaw), Small);
+
+        StringAssert.Contains(probe.Failure, "Not timed, forward of (3, 4, 5, 2)");
+        foreach (var row in probe.Rows)
+        {
+            bool wrong = directions.Split(',').Contains((string)row.Parameters!["direction"]);
+            Assert.AreEqual(wrong, row.Value is null, row.ToString());
+        }
+    }
+
+    [TestMethod]
+    public void Measure_GradientOfFloatDiffers_BackwardIsNotTimed()
+    {
+        var mixed = new Contestant("mixed",
+            (shape, epsilon) => new PlainStandardizer<float>(shape, epsilon, Flaw.WrongWeightGradient),
+            (shape, epsilon) => new PlainStandardizer<double>(shape, epsilon));
+        var probe = Measure(mixed, Small);
+
+        StringAssert.Contains(probe.Failure, "the weight gradient differs");
+        Assert.IsTrue(probe.Rows.All(row => row.Parameters!["direction"] is "backward" == row.Value is null));
+    }
+
+    [TestMethod]
+    public void Measure_Refusal_IsAStatedRow()
+    {
+        var probe = Measure(PlainContestants.Make(Flaw.RefusesFeatures), Small with { Shape = new ActivationShape(9, 4) });
+
+        Assert.IsNull(probe.Failure);
+        Assert.HasCount(12, probe.Rows);
+        Assert.IsTrue(probe.Rows.All(row => row.Value is null && row.Note == "needs spatial axes, got (9, 4)"));
+    }
+
+    [TestMethod]
+    [DataRow(true, 1000.0, 1100.0)]
+    [DataRow(false, 0.0, 0.0)]
+    public void Measure_Allocation_IsWhatOneCallAllocates(bool allocates, double least, double most)
+    {
+        var contestant = new Contestant("copy", (_, _) => new CopyNormalizer<float>(allocates), (_, _) => new CopyNormalizer<double>(allocates));
+        foreach (var row in Measure(contestant, Small).Rows.Where(row => row.Metric == "bytes_allocated" && row.Parameters!["direction"] is not "backward"))
+        {
+            Assert.IsTrue(row.Value >= least && row.Value <= most, row.ToString());
+        }
+    }
+
+    [TestMethod]
+    public void Measure_Always_LeavesTheThreadCount()
+    {
+        int threads = KernelThreads.Count;
+        Measure(PlainContestants.Make(), Small with { Threads = threads + 3 });
+        Assert.AreEqual(threads, KernelThreads.Count);
+    }
+
+    private static ProbeCase Measure(Contestant contestant, params Workload[] workloads)
+    {
+        var probe = new ProbeCase(Aspects.Speed, contestant, SpeedProbe.Scenario, new ProbeSettings { Seed = 1 });
+        SpeedProbe.Measure(probe, workloads);
+        return probe;
+    }
+}
