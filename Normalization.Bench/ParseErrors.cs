@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 
 namespace Normalization.Bench;
 
@@ -15,13 +16,15 @@ internal static class ParseErrors
             return $"{Text.Unknown($"{verb}option", option.Split('=')[0], options)} See '{verb}--help'.";
         }
 
-        if (parse.UnmatchedTokens is [string word, ..])
+        // An option's own error comes before a word left over: --strategies --seed 3 takes --seed for a strategy.
+        if (parse.Errors.FirstOrDefault(error => error.SymbolResult is OptionResult or ArgumentResult) is { } value)
         {
-            return command is RootCommand
-                ? $"{Text.Unknown("verb", word, command.Subcommands.Select(known => known.Name))} See '--help'."
-                : $"{command.Name} does not know what to do with '{word}'. Lists are written with commas and no spaces; see '{verb}--help'.";
+            return $"{value.Message}{(value.Message.EndsWith('?') || value.Message.EndsWith('.') ? "" : ".")} See '{verb}--help'.";
         }
 
-        return $"{parse.Errors[0].Message.TrimEnd('.')}. See '{verb}--help'.";
+        string word = parse.UnmatchedTokens[0];
+        return command is RootCommand
+            ? $"{Text.Unknown("verb", word, command.Subcommands.Select(known => known.Name))} See '--help'."
+            : $"{command.Name} does not know what to do with '{word}'. Lists are written with commas and no spaces; see '{verb}--help'.";
     }
 }

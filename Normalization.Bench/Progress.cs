@@ -30,6 +30,8 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
         }
     }
 
+    private static int Columns => Console.WindowWidth is > 1 and int width ? width - 1 : 79;
+
     public void Report(ComparisonProgress value)
     {
         lock (_gate)
@@ -61,7 +63,8 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
             _state = null;
             if (_width > 0)
             {
-                Console.Error.Write($"\r{new string(' ', _width)}\r");
+                // Two more than was written: the terminal shows ^C behind it.
+                Console.Error.Write($"\r{new string(' ', Math.Min(_width + 2, Columns))}\r");
                 _width = 0;
             }
         }
@@ -76,7 +79,7 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
                 return;
             }
 
-            int columns = Console.WindowWidth is > 1 and int width ? width - 1 : 79;
+            int columns = Columns;
             string line = Line(_state, _state.Case ?? "done");
             line = line.Length > columns ? line[..columns] : line;
             Console.Error.Write($"\r{line.PadRight(Math.Min(_width, columns))}");

@@ -265,7 +265,7 @@ public sealed class RunRecorder : IDisposable
         }
         catch (IOException error)
         {
-            throw NotWritable(directory, File.Exists(directory) ? "it is a file" : error.Message);
+            throw NotWritable(directory, File.Exists(directory) ? "it is a file" : error.Message.TrimEnd('.'));
         }
     }
 
@@ -290,8 +290,12 @@ public sealed class RunRecorder : IDisposable
         Compare("schemaVersion", Text(recorded.SchemaVersion), Text(now.SchemaVersion));
         foreach (string name in recorded.Settings.Keys.Union(now.Settings.Keys, StringComparer.Ordinal))
             Compare(name, recorded.Settings.GetValueOrDefault(name), now.Settings.GetValueOrDefault(name));
-        Compare("strategies", Join(recorded.Strategies), Join(now.Strategies));
-        Compare("scenarios", Join(recorded.Scenarios), Join(now.Scenarios));
+        CompareEach("strategies",
+            [.. recorded.Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))],
+            [.. now.Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))]);
+        CompareEach("scenarios",
+            [.. recorded.Scenarios.Select(scenario => (scenario.Id, scenario.Description))],
+            [.. now.Scenarios.Select(scenario => (scenario.Id, scenario.Description))]);
         if (!recorded.Settings.ContainsKey("seed")) Compare("seed", Text(recorded.Environment.Seed), Text(now.Environment.Seed));
         if (!recorded.Settings.ContainsKey("threads")) Compare("threads", Text(recorded.Environment.Threads), Text(now.Environment.Threads));
         Compare("number of cases", Text(recorded.CaseCount), Text(now.CaseCount));
@@ -301,13 +305,18 @@ public sealed class RunRecorder : IDisposable
         {
             if (then != today) differences.Add($"{name} was {then ?? "not set"} and is now {today ?? "not set"}");
         }
+
+        // Descriptions are sentences: only those that changed are shown.
+        void CompareEach(string kind, List<(string Id, string Description)> then, List<(string Id, string Description)> today)
+        {
+            Compare(kind, string.Join(", ", then.Select(entry => entry.Id)), string.Join(", ", today.Select(entry => entry.Id)));
+            foreach (var (id, description) in then)
+            {
+                int index = today.FindIndex(entry => entry.Id == id);
+                if (index >= 0) Compare(id, $"[{description}]", $"[{today[index].Description}]");
+            }
+        }
     }
 
     private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
-
-    private static string Join(IReadOnlyList<StrategyDescription> strategies) =>
-        string.Join(", ", strategies.Select(strategy => $"{strategy.Id} [{strategy.Axes}; {strategy.Options}]"));
-
-    private static string Join(IReadOnlyList<ScenarioDescription> scenarios) =>
-        string.Join(", ", scenarios.Select(scenario => $"{scenario.Id} [{scenario.Description}]"));
 }
