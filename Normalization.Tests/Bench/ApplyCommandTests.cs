@@ -1,0 +1,253 @@
+using System.Numerics;
+using Normalization.Core;
+using Normalization.Strategies;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Bench;
+
+[TestClass]
+public sealed class ApplyCommandTests : IDisposable
+{
+    private static readonly ActivationShape Shape = new(6, 4, 5);
+
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [TestMethod]
+    [DataRow("none", "")]
+    [DataRow("batch-norm", "--momentum none --running-variance population --epsilon 1e-3")]
+    [DataRow("layer-norm", "--normalized-dims 1")]
+    [DataRow("instance-norm", "--running-stats on")]
+    [DataRow("group-norm", "--groups 2")]
+    [DataRow("ghost-batch-norm", "--ghost-size 4 --ghost-remainder smaller-last --ghost-grouping strided --ghost-running sequential")]
+    [DataRow("zca-whitening", "--group-size 2 --shrinkage 0.25")]
+    public void Train_EveryTensorInTheFile_WritesWhatTheLibraryComputes(string id, string options)
+    {
+        StrategySettings settings = Settings(id);
+        INormalizer<float> normalizer = StrategyCatalog.Create<float>(id, Shape, settings);
+        StateDictionary file = File(normalizer);
+
+        BenchResult result = Apply(id, file, options.Split(' ', StringSplitOptions.RemoveEmptyEntries));
+
+        Assert.AreEqual("", result.Error);
+        Assert.AreEqual(0, result.ExitCode);
+        AssertSame(Compute(normalizer, file), StateDictionary.Load(_folder.File("out.safetensors")));
+    }
+
+    [TestMethod]
+    [DataRow("batch-norm")]
+    [DataRow("zca-whitening")]
+    public void Inference_Double_UsesTheRunningStatisticsOfTheFile(string id)
+    {
+        INormalizer<double> normalizer = StrategyCatalog.Create<double>(id, Shape, new StrategySettings());
+        normalizer.Training = false;
+        StateDictionary file = File(normalizer);
+
+        BenchResult result = Apply(id, file, "--mode", "inference");
+
+        Assert.AreEqual(0, result.ExitCode, result.Error);
+        StateDictionary written = StateDictionary.Load(_folder.File("out.safetensors"));
+        AssertSame(Compute(normalizer, file), written);
+        Assert.IsFalse(written.ContainsKey("running_mean"));
+    }
+
+    [TestMethod]
+    public void Train_BiasAlone_TakesOnesForTheWeightAndWritesTheGradientOfTheBiasAlone()
+    {
+        StateDictionary file = Only(
+            File(StrategyCatalog.Create<float>("batch-norm", Shape, new StrategySettings())), "input", "output_gradient", "bias");
+        INormalizer<float> normalizer = StrategyCatalog.Create<float>("batch-norm", Shape, new StrategySettings());
+        normalizer.LoadState(Only(file, "bias"), strict: false);
+
+        BenchResult result = Apply("batch-norm", file);
+
+        Assert.AreEqual(0, result.ExitCode, result.Error);
+        StateDictionary written = StateDictionary.Load(_folder.File("out.safetensors"));
+        CollectionAssert.AreEquivalent(
+            new[] { "output", "input_gradient", "bias_gradient", "running_mean", "running_var", "num_batches_tracked" }, written.Keys.ToArray());
+        var output = new float[Shape.Count];
+        normalizer.Forward(Shape, file["input"].AsSpan<float>(), output);
+        CollectionAssert.AreEqual(output, written["output"].ToArray<float>());
+        Assert.AreEqual(1L, written["num_batches_tracked"].AsSpan<long>()[0]);
+    }
+
+    [TestMethod]
+    public void Train_RunningWhitening_IsUpdatedInPlaceOfTheCovariance()
+    {
+        INormalizer<float> normalizer = StrategyCatalog.Create<float>(
+            "zca-whitening", Shape, new StrategySettings { WhiteningRunning = WhiteningRunning.WhiteningMatrix });
+        StateDictionary file = File(normalizer);
+
+        BenchResult result = Apply("zca-whitening", file);
+
+        Assert.AreEqual(0, result.ExitCode, result.Error);
+        AssertSame(Compute(normalizer, file), StateDictionary.Load(_folder.File("out.safetensors")));
+    }
+
+    [TestMethod]
+    public void Train_OutputIsTheInputFile_ReplacesIt()
+    {
+        StateDictionary file = Only(File(StrategyCatalog.Create<float>("layer-norm", Shape, new StrategySettings())), "input");
+        string path = _folder.File("both.safetensors");
+        file.Save(path);
+
+        BenchResult result = BenchProcess.Run(_folder.Path, "apply", "layer-norm", "--input", path, "--output", path);
+
+        Assert.AreEqual(0, result.ExitCode, result.Error);
+        CollectionAssert.AreEqual(new[] { "output" }, StateDictionary.Load(path).Keys.ToArray());
+    }
+
+    [TestMethod]
+    public void Train_OptionOfAnotherStrategy_WarnsAndGoesOn()
+    {
+        StateDictionary file = Only(File(StrategyCatalog.Create<float>("layer-norm", Shape, new StrategySettings())), "input");
+
+        BenchResult result = Apply("layer-norm", file, "--groups", "2", "--epsilon", "0.1");
+
+        Assert.AreEqual(0, result.ExitCode);
+        Assert.AreEqual("warning: --groups has no effect on layer-norm with these options.", result.Error.Trim());
+    }
+
+    [TestMethod]
+    [DataRow("batch-norm", "--mode inference", "running_mean", "--running-stats off", DisplayName = "inference without running statistics")]
+    [DataRow("batch-norm", "extra", "moving_mean", "running_mean", DisplayName = "unknown tensor")]
+    [DataRow("layer-norm", "weight", "'weight'", "(4, 5)", DisplayName = "misshapen weight")]
+    [DataRow("batch-norm", "--no-affine weight", "'weight'", "--no-affine", DisplayName = "weight with --no-affine")]
+    [DataRow("batch-norm", "double", "'bias' is F64", "F32", DisplayName = "mixed element types")]
+    [DataRow("batch-norm", "gradient", "'output_gradient'", "(6, 4, 5)", DisplayName = "misshapen gradient")]
+    [DataRow("group-norm", "", "C = 4, G = 32", "--help", DisplayName = "groups that do not divide C")]
+    public void FileThatDoesNotFit_ExitsWith2AndWritesNothing(string id, string what, string value, string wayOut)
+    {
+        var file = new StateDictionary { { "input", StateTensor.Create<float>([.. Numbers<float>(1, Shape.Count)], Shape.ToArray()) } };
+        if (what == "extra")
+        {
+            file.Add("moving_mean", StateTensor.Create<float>([1, 2, 3, 4], 4));
+        }
+        else if (what.EndsWith("weight", StringComparison.Ordinal))
+        {
+            file.Add("weight", StateTensor.Create<float>([1, 2, 3, 4], 4));
+        }
+        else if (what == "double")
+        {
+            file.Add("bias", StateTensor.Create<double>([1, 2, 3, 4], 4));
+        }
+        else if (what == "gradient")
+        {
+            file.Add("output_gradient", StateTensor.Create<float>([1, 2, 3, 4], 4));
+        }
+
+        BenchResult result = Apply(id, file, [.. what.Split(' ').Where(word => word.StartsWith('-') || word == "inference")]);
+
+        Assert.AreEqual(2, result.ExitCode);
+        Assert.AreEqual("", result.Output);
+        Assert.HasCount(1, result.ErrorLines, result.Error);
+        StringAssert.Contains(result.Error, value);
+        StringAssert.Contains(result.Error, wayOut);
+        Assert.IsFalse(System.IO.File.Exists(_folder.File("out.safetensors")));
+    }
+
+    private BenchResult Apply(string id, StateDictionary file, params string[] options)
+    {
+        file.Save(_folder.File("in.safetensors"));
+        return BenchProcess.Run(_folder.Path, ["apply", id, "--input", "in.safetensors", "--output", "out.safetensors", .. options]);
+    }
+
+    // What the options of the rows above say.
+    private static StrategySettings Settings(string id) => id switch
+    {
+        "batch-norm" => new() { Momentum = null, RunningVariance = RunningVariance.Population, Epsilon = 1e-3 },
+        "layer-norm" => new() { NormalizedDimensions = 1 },
+        "instance-norm" => new() { RunningStatistics = true },
+        "group-norm" => new() { Groups = 2 },
+        "ghost-batch-norm" => new()
+        {
+            GhostSize = 4,
+            GhostRemainder = GhostRemainder.SmallerLast,
+            GhostGrouping = GhostGrouping.Strided,
+            GhostRunning = GhostRunning.Sequential,
+        },
+        "zca-whitening" => new() { GroupSize = 2, Shrinkage = 0.25 },
+        _ => new(),
+    };
+
+    /// <summary>Input, output gradient and random state of a layer, which are also put into it.</summary>
+    private static StateDictionary File<T>(INormalizer<T> normalizer)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int seed = 1;
+        foreach (Parameter<T> parameter in normalizer.Parameters)
+        {
+            Numbers<T>(++seed, parameter.Values.Length).CopyTo(parameter.Values, 0);
+        }
+
+        foreach (StateBuffer<T> buffer in normalizer.Buffers)
+        {
+            buffer.Count = buffer.IsCounter ? 3 : 0;
+            for (int i = 0; i < buffer.Values.Length; i++)
+            {
+                // The second term keeps a variance or a diagonal above 0 and a matrix symmetric.
+                buffer.Values[i] += T.CreateChecked(0.25) * (buffer.Values[i] + (buffer.Name == "running_mean" ? T.CreateChecked(i) : T.Zero));
+            }
+        }
+
+        normalizer.OnStateChanged();
+        var file = new StateDictionary
+        {
+            { "input", StateTensor.Create<T>(Numbers<T>(100, Shape.Count), Shape.ToArray()) },
+            { "output_gradient", StateTensor.Create<T>(Numbers<T>(101, Shape.Count), Shape.ToArray()) },
+        };
+        file.Add(normalizer.GetState());
+        return file;
+    }
+
+    private static StateDictionary Compute<T>(INormalizer<T> normalizer, StateDictionary file)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var output = new T[Shape.Count];
+        var gradient = new T[Shape.Count];
+        normalizer.Forward(Shape, file["input"].AsSpan<T>(), output);
+        normalizer.Backward(Shape, file["input"].AsSpan<T>(), file["output_gradient"].AsSpan<T>(), gradient);
+        var result = new StateDictionary
+        {
+            { "output", StateTensor.Create<T>(output, Shape.ToArray()) },
+            { "input_gradient", StateTensor.Create<T>(gradient, Shape.ToArray()) },
+        };
+        foreach (Parameter<T> parameter in normalizer.Parameters)
+        {
+            result.Add($"{parameter.Name}_gradient", StateTensor.Create<T>(parameter.Gradient, parameter.Shape));
+        }
+
+        if (normalizer.Training)
+        {
+            result.Add(Only(normalizer.GetState(), [.. normalizer.Buffers.Select(buffer => buffer.Name)]));
+        }
+
+        return result;
+    }
+
+    private static void AssertSame(StateDictionary expected, StateDictionary actual)
+    {
+        CollectionAssert.AreEquivalent(expected.Keys.ToArray(), actual.Keys.ToArray());
+        foreach ((string name, StateTensor tensor) in expected)
+        {
+            Assert.AreEqual(tensor.ElementType, actual[name].ElementType, name);
+            CollectionAssert.AreEqual(tensor.Shape.ToArray(), actual[name].Shape.ToArray(), name);
+            CollectionAssert.AreEqual(tensor.Bytes.ToArray(), actual[name].Bytes.ToArray(), name);
+        }
+    }
+
+    private static StateDictionary Only(StateDictionary state, params string[] names)
+    {
+        var chosen = new StateDictionary();
+        foreach (string name in names)
+        {
+            chosen.Add(name, state[name]);
+        }
+
+        return chosen;
+    }
+
+    private static T[] Numbers<T>(int seed, long count)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => [.. TestData.Normal(seed, count, mean: 0.5).Select(T.CreateChecked)];
+}
