@@ -98,9 +98,9 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
     // The time a case takes beside one of outputs, measured on two processors; only the estimate rests on it.
     private static double Cost(string id) => id[..id.IndexOf('/', StringComparison.Ordinal)] switch
     {
-        Aspects.Gradients => 2,
-        Aspects.BatchSize => 3,
-        Aspects.Speed => 13,
+        Aspects.Gradients => 1.5,
+        Aspects.BatchSize => 2.5,
+        Aspects.Speed => 25,
         _ => 1,
     };
 }

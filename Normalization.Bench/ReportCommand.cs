@@ -32,6 +32,11 @@ internal static class ReportCommand
         }
 
         RunData run = RunFile.Load(folder);
+        if (!run.Complete)
+        {
+            Console.Error.WriteLine($"incomplete: {run.Cases.Count} of {run.Header.CaseCount} cases are recorded; compare --resume goes on from there.");
+        }
+
         return Summary.Print(run, ReportFiles.WriteAll(folder, run));
     }
 }
