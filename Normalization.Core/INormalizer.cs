@@ -30,8 +30,8 @@ public interface INormalizer<T>
 
     /// <summary>Normalizes a batch.</summary>
     /// <param name="input">The activations x, shape (N, C, ...).</param>
-    /// <param name="output">Receives y, of the input's shape. Must not overlap the input in training, since Backward reads the input again.</param>
-    /// <exception cref="ArgumentException">Shapes disagree, or output overlaps input in training.</exception>
+    /// <param name="output">Receives y, of the input's shape. Must not overlap the input in training, since Backward reads the input again; in inference it may be exactly the input.</param>
+    /// <exception cref="ArgumentException">Shapes disagree, or output overlaps input where it must not.</exception>
     /// <exception cref="InvalidOperationException">In training a reduction set holds a single value and the policy is to throw.</exception>
     void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output);
 

@@ -132,6 +132,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, output.Lengths, "output");
         CheckShape(shape);
+        Save(default, default); // a Forward that throws leaves nothing for Backward
         if (shape.Count == 0)
         {
             Save(shape, MemoryOrder.ChannelsFirst);
@@ -141,10 +142,11 @@ public abstract class Normalizer<T> : INormalizer<T>
         fixed (T* x = &TensorMarshal.GetReference(input))
         fixed (T* y = &TensorMarshal.GetReference(output))
         {
-            if (Training && Overlap(shape, x, input.Strides, y, output.Strides))
+            bool inPlace = x == y && input.Strides.SequenceEqual(output.Strides);
+            if (Overlap(shape, x, input.Strides, y, output.Strides) && (Training || !inPlace))
             {
                 throw new ArgumentException(
-                    "Output must not overlap input in training, since Backward reads the input again. Give Forward another array, or switch to inference (Training = false).",
+                    "Output must not overlap input in training, since Backward reads the input again; in inference it may only be exactly the input. Give Forward another array.",
                     nameof(output));
             }
 

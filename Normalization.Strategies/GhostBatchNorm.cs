@@ -75,7 +75,7 @@ public sealed class GhostBatchNorm<T> : StandardizingNormalizer<T>
     internal override void CheckShape(ActivationShape shape)
     {
         RequireChannels(shape, _channels);
-        if (Training && !Frozen && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
+        if (!(UsesRunning && _options.TrackRunningStatistics) && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
         {
             throw new ArgumentException(
                 $"The ghost size must divide the batch size; got N = {shape.Samples}, ghost size {GhostSize}. " +

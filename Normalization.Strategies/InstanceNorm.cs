@@ -43,6 +43,11 @@ public sealed class InstanceNorm<T> : StandardizingNormalizer<T>
     internal override void CheckShape(ActivationShape shape)
     {
         RequireChannels(shape, _channels);
+        RequirePositions(shape);
+    }
+
+    internal static void RequirePositions(ActivationShape shape)
+    {
         if (shape.Rank == 2)
         {
             throw new ArgumentException(
@@ -67,6 +72,9 @@ internal readonly struct InstanceNormStrategy : IStrategy
     public static string Options(StrategySettings settings) => settings.Running(trackByDefault: false);
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        new InstanceNorm<T>(shape.Channels, settings.ToRunningOptions(trackByDefault: false));
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        InstanceNorm<T>.RequirePositions(shape);
+        return new InstanceNorm<T>(shape.Channels, settings.ToRunningOptions(trackByDefault: false));
+    }
 }

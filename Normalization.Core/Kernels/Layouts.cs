@@ -6,9 +6,9 @@ namespace Normalization.Core.Kernels;
 /// </remarks>
 internal static class Layouts
 {
-    /// <summary>Whether a channel is a column of memory: channels-last, or (N, C).</summary>
+    /// <summary>Whether channels are columns of memory: channels-last, or (N, C); a single channel is a row in either.</summary>
     public static bool ByColumns(ActivationShape shape, MemoryOrder order) =>
-        order == MemoryOrder.ChannelsLast || shape.SpatialSize == 1;
+        shape.Channels > 1 && (order == MemoryOrder.ChannelsLast || shape.SpatialSize == 1);
 
     /// <summary>One set for each channel over all samples: batch normalization.</summary>
     public static ReductionLayout PerChannel(ActivationShape shape, MemoryOrder order) =>
@@ -23,6 +23,7 @@ internal static class Layouts
         nint s = shape.SpatialSize;
         nint sample = c * s;
         bool consecutive = sampleStride == 1;
+        bool oneRun = consecutive && c == 1;
         var layout = new ReductionLayout
         {
             Offset = firstSample * sample,
@@ -43,11 +44,11 @@ internal static class Layouts
             {
                 Inner = (int)c,
                 InnerStride = s,
-                Blocks = checked((int)samples),
+                Blocks = oneRun ? 1 : checked((int)samples),
                 BlockStride = sampleStride * sample,
-                BlockLength = s,
+                BlockLength = oneRun ? samples * s : s,
                 Columns = 1,
-                RunLength = s,
+                RunLength = oneRun ? samples * s : s,
                 AffinePerInner = 1,
             };
     }

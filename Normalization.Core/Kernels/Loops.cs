@@ -234,7 +234,10 @@ internal static unsafe class Loops
     }
 
     /// <summary>dx = r * (g * w - meanGradient - xhat * meanProduct) for each row, with xhat = (x - mean) * r.</summary>
-    /// <remarks>Term 1 is the gradient itself, term 2 what flows through the mean, term 3 what flows through the variance.</remarks>
+    /// <remarks>
+    /// Term 1 is the gradient itself, term 2 what flows through the mean, term 3 what flows through the variance. Term 1 is rounded as its
+    /// mean was, not fused, so that a set of one value gives exactly 0.
+    /// </remarks>
     public static void InputGradient<T, TStatistic, TAffine>(
         T* x, T* g, T* dx, nint rows, nint n,
         TStatistic mean, TStatistic inverse, TStatistic meanGradient, TStatistic meanProduct, TAffine weight)
@@ -249,7 +252,7 @@ internal static unsafe class Loops
             {
                 Vector512<double> r = inverse.Vector(j);
                 Vector512<double> normalized = (Simd.Load(x + j) - mean.Vector(j)) * r;
-                Vector512<double> centered = Vector512.FusedMultiplyAdd(Simd.Load(g + j), weight.Vector(j), -meanGradient.Vector(j));
+                Vector512<double> centered = (Simd.Load(g + j) * weight.Vector(j)) - meanGradient.Vector(j);
                 Simd.Store(dx + j, Vector512.FusedMultiplyAdd(-normalized, meanProduct.Vector(j), centered) * r);
             }
 
@@ -257,7 +260,7 @@ internal static unsafe class Loops
             {
                 double r = inverse.Scalar(j);
                 double normalized = (Simd.Get(x + j) - mean.Scalar(j)) * r;
-                double centered = Math.FusedMultiplyAdd(Simd.Get(g + j), weight.Scalar(j), -meanGradient.Scalar(j));
+                double centered = (Simd.Get(g + j) * weight.Scalar(j)) - meanGradient.Scalar(j);
                 Simd.Set(dx + j, Math.FusedMultiplyAdd(-normalized, meanProduct.Scalar(j), centered) * r);
             }
         }

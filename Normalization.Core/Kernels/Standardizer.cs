@@ -417,7 +417,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             }
 
             double pooledVariance = squares / ((double)count * width);
-            double pooledInverse = 1 / Math.Sqrt(pooledVariance + Epsilon);
+            // A variance beyond double is no statistic: NaN, not a finite 0.
+            double pooledInverse = double.IsFinite(pooledVariance) ? 1 / Math.Sqrt(pooledVariance + Epsilon) : double.NaN;
             for (nint j = first; j < first + width; j++)
             {
                 mean[j] = pooledMean;

@@ -34,7 +34,7 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 /// <summary>The one-screen answer: rules that draw sentences from the records.</summary>
 /// <remarks>
 /// A rule names no strategy: it picks by measured value, and stays silent where its records are missing. The identity is the yardstick
-/// and never a choice. Values within 5 % of the best share its place.
+/// and never a choice. Values within 5 % of the best, or both no more than rounding, share its place.
 /// </remarks>
 public static class Findings
 {
@@ -72,11 +72,12 @@ public static class Findings
 
         FindingPart[] sentence =
         [
-            $"At N = {ReportText.Number(n)} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
+            $"At N = {ReportText.Number(n)} on {scenario} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
             .. ranking.Against("most with"), ".",
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
-        if (ranking.Best[0].Value == 0 && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > 0)) is { } dependent)
+        double rounding = RunRows.Rounding("output_noise");
+        if (ranking.Best[0].Value <= rounding && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > rounding)) is { } dependent)
         {
             sentence =
             [
@@ -96,7 +97,7 @@ public static class Findings
         return ranking.Finding(
             "Trained on small batches, then served",
             [
-                $"Trained at N = {ReportText.Number(n)}, inference departs least from training: gap ", .. ranking.BestValues,
+                $"Trained at N = {ReportText.Number(n)} on {scenario}, inference departs least from training: gap ", .. ranking.BestValues,
                 .. ranking.Against("most with"), ".",
             ]);
     }
@@ -206,7 +207,7 @@ public static class Findings
         && Ranking.Lowest(rows, rows.Of("jacobian_condition").Where(row => row.Scenario == scenario)) is { } ranking
             ? ranking.Finding(
                 "Evenly scaled gradients",
-                ["Behind a random linear layer the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
+                [$"Behind a random linear layer, on {scenario}, the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
             : null;
 
     private static Finding? Fastest(RunRows rows)
@@ -224,7 +225,7 @@ public static class Findings
 
         if (chosen.Count == 0) return null;
         sentence.Add(".");
-        return new Finding("Least time", [.. rows.Strategies.Where(chosen.Contains)], "", sentence);
+        return new Finding("Fastest against a memory copy", [.. rows.Strategies.Where(chosen.Contains)], "", sentence);
     }
 
     private static Finding? Claims(RunRows rows)
@@ -302,7 +303,8 @@ public static class Findings
             {
                 if (Best.Count == 1) return [Best[0]];
                 var (low, high) = (Best.MinBy(row => row.Value), Best.MaxBy(row => row.Value));
-                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within 5 %)"];
+                string within = high.Value <= RunRows.Rounding(high.Measurement.Metric) ? "rounding" : "5 %";
+                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within {within})"];
             }
         }
 
@@ -315,14 +317,15 @@ public static class Findings
             ? []
             : [$"; {how} {Last.Strategy}: ", Last, withScenario ? $" on {Last.Scenario}" : ""];
 
-        public Finding Finding(string name, FindingPart[] sentence) => new(name, Names, "", sentence);
+        public Finding Finding(string name, FindingPart[] sentence) =>
+            Best.Count == All.Count ? new(name, [], "all alike", sentence) : new(name, Names, "", sentence);
 
         // A comparison needs two.
         private static Ranking? Of(RunRows rows, IEnumerable<ReportRow> of, Better better)
         {
             var all = rows.Worst(of);
             if (all.Count < 2 || RunRows.Best(all.Select(row => row.Value!.Value), better) is not { } best) return null;
-            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better)).ToList();
+            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better, RunRows.Rounding(row.Measurement.Metric))).ToList();
             double Badness(ReportRow row) => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : better == Better.Lower ? row.Value.Value : -row.Value.Value;
             return new Ranking(all, tied, all.MaxBy(Badness));
         }

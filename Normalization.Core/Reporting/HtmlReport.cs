@@ -14,7 +14,7 @@ public sealed class HtmlReport : IReportWriter
         html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
         @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
         body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif}
-        main,header,footer{max-width:76rem;margin:0 auto;padding:0 1.25rem}
+        main,header,footer{max-width:80rem;margin:0 auto;padding:0 1.25rem}
         header{padding-top:2rem}h1{font-size:1.75rem;line-height:1.2;margin:0 0 .4rem;letter-spacing:-.01em}
         h2{font-size:1.35rem;line-height:1.25;margin:3rem 0 .75rem;padding-top:.75rem;border-top:1px solid var(--rule)}
         p{max-width:46rem;margin:.6rem 0}a{color:var(--link)}.origin,.key,caption,figcaption,.legend,.notes,footer{color:var(--soft)}
@@ -29,10 +29,10 @@ public sealed class HtmlReport : IReportWriter
         .data{border-collapse:collapse;font-size:.875rem;line-height:1.3;font-variant-numeric:tabular-nums}
         .data caption{text-align:left;font-size:.85rem;padding-bottom:.35rem;white-space:nowrap}
         details>.scroll caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
-        .data th,.data td{padding:.36rem .7rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid var(--rule)}
-        .data thead th{vertical-align:bottom;font-weight:600;white-space:normal;min-width:5rem;border-bottom:2px solid var(--rule)}
+        .data th,.data td{padding:.36rem .6rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid var(--rule)}
+        .data thead th{vertical-align:bottom;font-weight:600;white-space:normal;min-width:4.6rem;border-bottom:2px solid var(--rule)}
         .data .w{text-align:left}.data td.w{white-space:normal;min-width:6.5rem;max-width:34rem;overflow-wrap:anywhere}
-        .data th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);padding-left:0;z-index:1;max-width:11rem;overflow-wrap:anywhere}
+        .data th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);padding-left:0;z-index:1;white-space:normal;min-width:8.5rem;max-width:13rem;overflow-wrap:anywhere}
         .data tbody th{font-weight:500}
         .data small,.data .unit{display:block;color:var(--soft);font-size:.76rem;font-weight:400}
         .best{font-weight:650;color:var(--good)}.refuted{font-weight:650;color:var(--bad)}.missing{color:var(--soft);font-style:italic}.best small,.refuted small{font-weight:400}
@@ -47,8 +47,9 @@ public sealed class HtmlReport : IReportWriter
         @media (max-width:40rem){main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.2rem}h1{font-size:1.4rem}
         .findings thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.findings,.findings tbody,.findings tr,.findings th,.findings td{display:block;width:auto!important}
         .findings tr{border-top:1px solid var(--rule);padding:.55rem 0}.findings tbody th,.findings td{border:0;padding:0}.findings tbody th{color:var(--soft);font-size:.85rem}}
-        @media print{:root{--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
-        .scroll{overflow:visible}.data{font-size:7.5pt}.data th,.data td{padding:.2rem .3rem;white-space:normal;min-width:0}figure,tr{break-inside:avoid}h2{break-after:avoid}}
+        @media print{@page{margin:12mm}:root{--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}
+        main,header,footer{padding:0}.scroll{overflow:visible}.data{font-size:7pt}.data small,.data .unit,.data sup{font-size:6pt}
+        .data th,.data td,.data thead th,.data td.w,.data th:first-child{padding:.15rem .25rem;white-space:normal;min-width:0;position:static;overflow-wrap:break-word}figure,tr{break-inside:avoid}h2{break-after:avoid}}
 
         """;
 
@@ -74,7 +75,7 @@ public sealed class HtmlReport : IReportWriter
         {
             Put($"<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n");
             Put($"<title>{E(page.Title)}</title>\n<style>\n");
-            _html.Append(PageStyle).Append(SvgChart.Style);
+            _html.Append(SvgChart.Style).Append(PageStyle);
             Put($"</style>\n</head>\n<body>\n<header>\n<h1>{E(page.Title)}</h1>\n<p class=\"origin\">{E(page.Origin)}</p>\n");
             foreach (string warning in page.Warnings) Put($"<p class=\"warning\" role=\"alert\">⚠ {E(warning)}</p>\n");
             _html.Append("<nav aria-label=\"Parts of the report\">");

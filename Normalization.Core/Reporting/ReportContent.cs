@@ -6,7 +6,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>Makes the report's tables and charts from a run's rows.</summary>
 internal sealed class ReportContent
 {
-    private const string BestKey = "★ marks the best of a column and what lies within 5 % of it; the yardstick is left out.";
+    private const string BestKey = "★ marks the best of a column and what lies within 5 % of it or within rounding; the yardstick is left out, and a column where all are alike has none.";
 
     private static readonly Dictionary<string, string> AspectTitles = new(StringComparer.Ordinal)
     {
@@ -80,7 +80,7 @@ internal sealed class ReportContent
         if (single.Count > 0)
         {
             blocks.Add(new Paragraph(
-                "One value a strategy: the worst over all scenarios, with the scenario it comes from; of numbers that only describe, the range. " + BestKey));
+                "One value a strategy: the worst over all scenarios, with the scenario it comes from; of numbers that only describe, the range, with the scenario of its upper end. " + BestKey));
             blocks.Add(Summary(aspect, single));
         }
 
@@ -111,7 +111,7 @@ internal sealed class ReportContent
             bool several = of.Select(row => (row.Scenario, ReportText.Parameters(row.Measurement.Parameters))).Distinct().Count() > 1;
             var better = metric?.Better ?? Better.Neither;
             var cells = of.GroupBy(row => row.Strategy).ToDictionary(group => group.Key, group => Worst([.. group], better, several), StringComparer.Ordinal);
-            MarkBest(cells, better);
+            MarkBest(cells, id);
             columns.Add((HeadOf(id, suffix), cells));
         }
 
@@ -131,7 +131,7 @@ internal sealed class ReportContent
         var low = valued.MinBy(row => row.Value!.Value);
         var high = valued.MaxBy(row => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : row.Value.Value);
         if (better == Better.Neither && several && low.Value != high.Value)
-            return new Cell($"{Value(low)} – {Value(high)}", $"{Where(low)} – {Where(high)}", Row: high.Index);
+            return new Cell($"{Value(low)} – {Value(high)}", Where(high), Row: high.Index);
         var shown = better == Better.Higher ? low : high;
         return CellOf(shown) with { Detail = several && low.Value != high.Value ? Where(shown) : "" };
 
@@ -158,7 +158,7 @@ internal sealed class ReportContent
             .Select(group =>
             {
                 var cells = Cells(group);
-                MarkBest(cells, Metrics.Find(group.Key.Metric)?.Better ?? Better.Neither);
+                MarkBest(cells, group.Key.Metric);
                 return (HeadOf(group.Key.Metric, group.Key.Parameters.Length > 0 ? $", {group.Key.Parameters}" : ""), cells);
             });
         return ByStrategy($"All values on {Named(scenario)}", [.. columns]);
@@ -214,8 +214,9 @@ internal sealed class ReportContent
             var of = here.Where(row => row.Measurement.Metric == id && row.Scenario == scenario).ToList();
             foreach (double n in new[] { RunRows.SmallestBatch(of), of.Max(row => row.Number("n")) }.OfType<double>().Distinct())
             {
-                var cells = Cells(of.Where(row => row.Number("n") == n));
-                MarkBest(cells, Metrics.Find(id)?.Better ?? Better.Neither);
+                // The charts' tables have the spread.
+                var cells = Cells(of.Where(row => row.Number("n") == n)).ToDictionary(pair => pair.Key, pair => pair.Value with { Detail = "" }, StringComparer.Ordinal);
+                MarkBest(cells, id);
                 columns.Add((HeadOf(id, $", {BatchOf(n)}"), cells));
             }
         }
@@ -269,7 +270,7 @@ internal sealed class ReportContent
             .Select(group =>
             {
                 var cells = Cells(group);
-                MarkBest(cells, Metrics.Find(group.Key.Metric)?.Better ?? Better.Neither);
+                MarkBest(cells, group.Key.Metric);
                 return (HeadOf(group.Key.Metric, group.Key.Direction.Length > 0 ? $", {group.Key.Direction}" : ""), cells);
             });
         return ByStrategy(caption, [.. columns]);
@@ -296,7 +297,8 @@ internal sealed class ReportContent
             new Paragraph(
                 "What a strategy declares of its normalized output, held against measurement. ✓ verified; ✗ refuted; holds undeclared: true although not claimed; "
                 + "not claimed: neither. Over several scenarios the worst stands, with the scenario. Beneath each verdict the relative deviation."),
-            ClaimTable("Claims over all scenarios", [.. _rows.Of("claim")]),
+            // A row without a claim states that none could be formed on its scenario.
+            ClaimTable("Claims over all scenarios", [.. _rows.Of("claim").Where(row => row.Text("claim").Length > 0)]),
         };
         string[] scenarios = [.. Scenarios(_rows.Of("claim"), "claim")];
         if (scenarios.Length < 2) return blocks;
@@ -313,7 +315,7 @@ internal sealed class ReportContent
     {
         var strategies = _rows.Strategies.Where(strategy => of.Any(row => row.Strategy == strategy)).ToList();
         var rows = of.Select(row => row.Text("claim")).Distinct().Select(claim => (IReadOnlyList<Cell>)
-            [new Cell(claim), .. strategies.Select(strategy => Verdict([.. of.Where(row => row.Strategy == strategy && row.Text("claim") == claim)]))]);
+            [new Cell(claim.Length > 0 ? claim : "every claim"), .. strategies.Select(strategy => Verdict([.. of.Where(row => row.Strategy == strategy && row.Text("claim") == claim)]))]);
         return new Table(
             caption, [new Head("claim", IsText: true), .. strategies.Select(strategy => new Head(strategy, IsText: true))], [.. rows], LegendOf("claim"));
     }
@@ -408,16 +410,19 @@ internal sealed class ReportContent
         return new Cell(ReportText.Number(value), spread, measurement.Note, Mark.None, row.Index);
     }
 
-    // Where all are alike there is no best.
-    private void MarkBest(Dictionary<string, Cell> cells, Better better)
+    private void MarkBest(Dictionary<string, Cell> cells, string metric)
     {
+        var better = Metrics.Find(metric)?.Better ?? Better.Neither;
+        double step = RunRows.Rounding(metric);
         var values = cells.Where(pair => pair.Key != RunRows.Yardstick && pair.Value is { Row: not null, Mark: Mark.None })
             .ToDictionary(pair => pair.Key, pair => _rows.All[pair.Value.Row!.Value].Value!.Value);
-        if (values.Count < 2 || RunRows.Best(values.Values, better) is not { } best || values.Values.All(value => RunRows.Ties(value, best, better))) return;
+        if (values.Count < 2 || RunRows.Best(values.Values, better) is not { } best || values.Values.All(Ties)) return;
         foreach (var (strategy, value) in values)
         {
-            if (RunRows.Ties(value, best, better)) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
+            if (Ties(value)) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
         }
+
+        bool Ties(double value) => RunRows.Ties(value, best, better, step);
     }
 
     // Held together by no-break spaces.

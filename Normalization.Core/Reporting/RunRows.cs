@@ -107,10 +107,13 @@ internal sealed class RunRows
         .Where(group => group.Key is not null && group.Select(row => row.Strategy).Distinct().Count() > 1)
         .Min(group => group.Key);
 
-    /// <summary>Whether a value counts as the best: no worse than 5 % beyond it. NaN never does.</summary>
-    public static bool Ties(double value, double best, Better better) => better switch
+    /// <summary>Below this a metric where lower is better is rounding and ranks nobody: 2^-23, the step of float, or 1e-9 for what double measures.</summary>
+    public static double Rounding(string metric) => metric is "set_mean_error" or "set_variance_error" or "float_error" ? 1.1920929e-7 : 1e-9;
+
+    /// <summary>Whether a value counts as the best: no worse than 5 % beyond it, or rounding like it. NaN never does.</summary>
+    public static bool Ties(double value, double best, Better better, double rounding) => better switch
     {
-        Better.Lower => value <= best * 1.05,
+        Better.Lower => value <= Math.Max(best * 1.05, rounding),
         Better.Higher => value >= best / 1.05,
         _ => false,
     };

@@ -50,7 +50,7 @@ internal static class SvgChart
         """;
 
     /// <summary>How many decades below the largest value a logarithmic value axis reaches; lower points are gaps.</summary>
-    public const int Decades = 8;
+    public const int Decades = 6;
 
     private const int StyleCount = 8;
     private const double Width = 480;

@@ -20,7 +20,7 @@ public sealed class FindingsTests
         ["Mean far above the spread", new[] { "float_error" }, "group-norm", "batch-norm"],
         ["Heavy tails or dead channels", new[] { "gradient_gain" }, "layer-norm", "batch-norm"],
         ["Evenly scaled gradients", new[] { "jacobian_condition" }, "zca-whitening", "group-norm"],
-        ["Least time", new[] { "fraction_of_copy" }, "batch-norm", "zca-whitening"],
+        ["Fastest against a memory copy", new[] { "fraction_of_copy" }, "batch-norm", "zca-whitening"],
     ];
 
     [TestMethod]
@@ -100,9 +100,20 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
-    public void Draw_AllTied_NamesNoWorst()
+    public void Draw_BelowTheStepOfFloat_RanksNobody()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 3e-8), ("layer-norm", 6e-8), ("group-norm", 2e-7))).Single();
+        CollectionAssert.AreEqual(new[] { "batch-norm", "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "(2 tied within rounding)");
+        StringAssert.Contains(finding.Text, "most with group-norm");
+    }
+
+    [TestMethod]
+    public void Draw_AllTied_ChoosesNobodyAndNamesNoWorst()
     {
         var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 2), ("layer-norm", 2))).Single();
+        Assert.IsEmpty(finding.Choice);
+        Assert.AreEqual("all alike", finding.Answer);
         StringAssert.Contains(finding.Text, "2 (2 tied)");
         Assert.IsFalse(finding.Text.Contains("most with", StringComparison.Ordinal));
     }

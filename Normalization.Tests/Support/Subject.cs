@@ -1,0 +1,145 @@
+using System.Numerics;
+using Normalization.Core;
+using Normalization.Strategies;
+using Normalization.Tests.Oracles;
+
+namespace Normalization.Tests.Support;
+
+/// <summary>A strategy and the oracle with the same settings and, rounded to T, the same weight, bias and data.</summary>
+internal sealed class Subject<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private readonly string _id;
+
+    public Subject(string id, ActivationShape shape, StrategySettings settings, int seed)
+    {
+        _id = id;
+        Normalizer = StrategyCatalog.Create<T>(id, shape, settings);
+        Oracle = new NaiveNormalizer(id, shape, settings, TestData.LargestOf<T>());
+        SetParameter("weight", Oracle.Weight, TestData.Normal(seed + 1, Oracle.WeightGradient.Length, 0.5, 1));
+        SetParameter("bias", Oracle.Bias, TestData.Normal(seed + 2, Oracle.BiasGradient.Length));
+    }
+
+    public INormalizer<T> Normalizer { get; }
+
+    public NaiveNormalizer Oracle { get; }
+
+    public Layout InputLayout { get; set; }
+
+    public Layout OutputLayout { get; set; }
+
+    public Layout OutputGradientLayout { get; set; }
+
+    public Layout InputGradientLayout { get; set; }
+
+    /// <summary>Of the scales of the oracle.</summary>
+    public double Tolerance { get; set; } = -1;
+
+    /// <summary>All four tensors in one layout.</summary>
+    public Subject<T> In(Layout layout)
+    {
+        (InputLayout, OutputLayout, OutputGradientLayout, InputGradientLayout) = (layout, layout, layout, layout);
+        return this;
+    }
+
+    /// <summary>Sets weight or bias on both sides; the strategy must have it exactly when the oracle has.</summary>
+    public void SetParameter(string name, double[]? oracle, double[] values)
+    {
+        Parameter<T>? parameter = Normalizer.Parameters.SingleOrDefault(p => p.Name == name);
+        Assert.AreEqual(oracle is null, parameter is null, $"{_id}: whether there is a '{name}'");
+        if (parameter is null)
+        {
+            return;
+        }
+
+        Assert.AreEqual(values.Length, parameter.Values.Length, $"{_id}: elements of '{name}'");
+        values = TestData.Rounded<T>(values);
+        values.CopyTo(oracle!, 0);
+        TestData.As<T>(values).CopyTo(parameter.Values, 0);
+    }
+
+    /// <summary>Sets running statistics on both sides.</summary>
+    public void SetBuffer(string name, double[] values)
+    {
+        StateBuffer<T> buffer = Normalizer.Buffers.Single(b => b.Name == name);
+        Assert.AreEqual(values.Length, buffer.Values.Length, $"{_id}: elements of '{name}'");
+        values = TestData.Rounded<T>(values);
+        values.CopyTo(Oracle.Buffers[name], 0);
+        TestData.As<T>(values).CopyTo(buffer.Values, 0);
+        Normalizer.OnStateChanged();
+    }
+
+    /// <summary>Sets the mode of both; the oracle goes on from the strategy's buffers as they were rounded to T.</summary>
+    public void SetTraining(bool training)
+    {
+        CheckBuffers($"{_id} at a change of mode");
+        foreach (StateBuffer<T> buffer in Normalizer.Buffers.Where(b => !b.IsCounter))
+        {
+            TestData.AsDouble(buffer.Values).CopyTo(Oracle.Buffers[buffer.Name], 0);
+        }
+
+        Normalizer.Training = training;
+        Oracle.Training = training;
+    }
+
+    /// <summary>One forward and one backward on both sides; output, gradients and buffers compared.</summary>
+    public void Check(ActivationShape shape, double[] x, double[] dy, string what)
+    {
+        what = $"{_id} {typeof(T).Name} {shape} {(Oracle.Training ? "training" : "inference")} {InputLayout}->{OutputLayout} {what}";
+        double tolerance = Tolerance < 0 ? TestData.Tolerance<T>(_id) : Tolerance;
+        x = TestData.Rounded<T>(x);
+        dy = TestData.Rounded<T>(dy);
+        var input = new PlacedTensor<T>(shape, InputLayout, x);
+        var output = new PlacedTensor<T>(shape, OutputLayout);
+        var outputGradient = new PlacedTensor<T>(shape, OutputGradientLayout, dy);
+        var inputGradient = new PlacedTensor<T>(shape, InputGradientLayout);
+
+        Normalizer.ZeroGradients();
+        Normalizer.Forward(input.ReadOnly, output.Span);
+        Normalizer.Backward(input.ReadOnly, outputGradient.ReadOnly, inputGradient.Span);
+        double[] y = Oracle.Forward(shape, x);
+        double[] dx = Oracle.Backward(shape, x, dy);
+
+        NumericAssert.Near<T>(y, output.Read(), Oracle.OutputScale, tolerance, $"{what}: output");
+        NumericAssert.Near<T>(dx, inputGradient.Read(), Oracle.InputGradientScale, tolerance, $"{what}: input gradient");
+        foreach (Parameter<T> parameter in Normalizer.Parameters)
+        {
+            bool weight = parameter.Name == "weight";
+            NumericAssert.Near<T>(
+                weight ? Oracle.WeightGradient : Oracle.BiasGradient,
+                parameter.Gradient,
+                weight ? Oracle.WeightGradientScale : Oracle.BiasGradientScale,
+                tolerance,
+                $"{what}: gradient of {parameter.Name}");
+        }
+
+        CheckBuffers(what);
+    }
+
+    public void SetCounter(long count)
+    {
+        Normalizer.Buffers.Single(b => b.IsCounter).Count = count;
+        Oracle.BatchesTracked = count;
+        Normalizer.OnStateChanged();
+    }
+
+    /// <summary>The same names and values on both sides, to rounding.</summary>
+    public void CheckBuffers(string what)
+    {
+        string[] names = [.. Oracle.Buffers.Keys, .. Oracle.Buffers.Count > 0 ? new[] { "num_batches_tracked" } : []];
+        CollectionAssert.AreEquivalent(names, Normalizer.Buffers.Select(b => b.Name).ToArray(), $"{what}: buffers");
+        foreach (StateBuffer<T> buffer in Normalizer.Buffers)
+        {
+            if (buffer.IsCounter)
+            {
+                Assert.AreEqual(Oracle.BatchesTracked, buffer.Count, $"{what}: {buffer.Name}");
+            }
+            else
+            {
+                NumericAssert.NearLargest<T>(
+                    Oracle.Buffers[buffer.Name], buffer.Values, TestData.Tolerance<T>(_id == TestData.ZcaWhitening && buffer.Name == "running_whitening" ? _id : ""),
+                    $"{what}: {buffer.Name}");
+            }
+        }
+    }
+}
