@@ -6,11 +6,13 @@ namespace Normalization.Core.Comparison;
 internal sealed class ReductionSets
 {
     private readonly int[] _counts;
+    private readonly int[] _runs; // where a stretch of one set begins; the last entry is the end
 
     private ReductionSets(int[] setOfElement, int[] counts)
     {
         SetOfElement = setOfElement;
         _counts = counts;
+        _runs = [.. Enumerable.Range(0, setOfElement.Length).Where(i => i == 0 || setOfElement[i] != setOfElement[i - 1]), setOfElement.Length];
     }
 
     /// <summary>For each element of the dense channels-first batch the number of its set.</summary>
@@ -72,9 +74,15 @@ internal sealed class ReductionSets
     public double[] Sum(double[] values)
     {
         var sums = new double[Count];
-        for (int i = 0; i < values.Length; i++)
+        for (int run = 0; run < _runs.Length - 1; run++)
         {
-            sums[SetOfElement[i]] += values[i];
+            double sum = 0;
+            foreach (double value in values.AsSpan(_runs[run].._runs[run + 1]))
+            {
+                sum += value;
+            }
+
+            sums[SetOfElement[_runs[run]]] += sum;
         }
 
         return sums;
@@ -91,12 +99,21 @@ internal sealed class ReductionSets
 
         var squares = new double[Count];
         var remainders = new double[Count];
-        for (int i = 0; i < values.Length; i++)
+        for (int run = 0; run < _runs.Length - 1; run++)
         {
-            int set = SetOfElement[i];
-            double deviation = values[i] - means[set];
-            squares[set] += deviation * deviation;
-            remainders[set] += deviation;
+            int set = SetOfElement[_runs[run]];
+            double mean = means[set];
+            double square = 0;
+            double remainder = 0;
+            foreach (double value in values.AsSpan(_runs[run].._runs[run + 1]))
+            {
+                double deviation = value - mean;
+                square += deviation * deviation;
+                remainder += deviation;
+            }
+
+            squares[set] += square;
+            remainders[set] += remainder;
         }
 
         for (int set = 0; set < Count; set++)

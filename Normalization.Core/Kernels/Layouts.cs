@@ -60,7 +60,7 @@ internal static class Layouts
         nint s = shape.SpatialSize;
         int width = (int)c / groups;
         var layout = new ReductionLayout { Outer = checked((int)shape.Samples), OuterStride = c * s, Blocks = 1 };
-        return ByColumns(shape, order)
+        return s > 1 && ByColumns(shape, order)
             ? layout with { Inner = 1, BlockLength = c * s, Columns = (int)c, ColumnsPerSet = width }
             : layout with
             {
@@ -69,7 +69,7 @@ internal static class Layouts
                 BlockLength = width * s,
                 Columns = 1,
                 ColumnsPerSet = 1,
-                RunLength = s,
+                RunLength = s > 1 ? s : 0, // without positions each channel's weight is an element's
                 AffinePerInner = width,
             };
     }

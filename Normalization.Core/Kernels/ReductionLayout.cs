@@ -10,9 +10,6 @@ namespace Normalization.Core.Kernels;
 /// </remarks>
 internal readonly record struct ReductionLayout
 {
-    private const int ChunkElements = 8192;
-    private const int ChunkRows = 64;
-
     /// <summary>First element of the first panel.</summary>
     public nint Offset { get; init; }
 
@@ -64,35 +61,62 @@ internal readonly record struct ReductionLayout
     /// <summary>Runs in a block; 0 when weights go by element.</summary>
     public int Runs => RunLength == 0 ? 0 : checked((int)(BlockLength / RunLength));
 
-    /// <summary>Blocks taken together as one chunk, when a block is short.</summary>
-    public int BlocksPerChunk => (int)Math.Max(1, ChunkTarget / BlockLength);
+    public nint PanelOffset(int panel)
+    {
+        (int outer, int inner) = Math.DivRem(panel, Inner);
+        return Offset + (outer * OuterStride) + (inner * InnerStride);
+    }
 
-    /// <summary>Elements in a part of a block, when a block is long: whole rows.</summary>
-    public nint PartLength => BlockLength <= ChunkTarget ? BlockLength : ChunkTarget;
+    public nint AffineOffset(int panel) => AffinePerInner == 0 ? 0 : panel % Inner * AffinePerInner;
 
-    /// <summary>Parts of a block.</summary>
-    public int PartsPerBlock => (int)((BlockLength + PartLength - 1) / PartLength);
+    /// <summary>How many weights the layout speaks of, where they go by element; 0 where they go by run.</summary>
+    public nint ElementWeights => RunLength != 0 ? 0 : ((Inner - 1) * AffinePerInner) + (Columns > 1 ? Columns : BlockLength);
+}
 
-    /// <summary>The fixed pieces a panel's sums are taken in and combined in order: they depend on the panel alone.</summary>
-    public int Chunks => PartsPerBlock > 1 ? Blocks * PartsPerBlock : (Blocks + BlocksPerChunk - 1) / BlocksPerChunk;
+/// <summary>The fixed pieces a panel's sums are taken in and combined in order: they depend on the panel alone.</summary>
+internal readonly struct Chunking
+{
+    private const nint ChunkElements = 8192;
+    private const nint ChunkRows = 64;
+    private readonly int _blocks;
+    private readonly nint _blockLength;
+    private readonly int _blocksPerChunk; // short blocks are taken several together
+    private readonly nint _partLength; // long blocks in parts of whole rows
+    private readonly int _partsPerBlock;
 
-    private nint ChunkTarget => Columns == 1 ? ChunkElements : (nint)Columns * Math.Max(ChunkRows, ChunkElements / Columns);
+    public Chunking(in ReductionLayout layout)
+    {
+        nint target = layout.Columns == 1 ? ChunkElements : layout.Columns * Math.Max(ChunkRows, ChunkElements / layout.Columns);
+        _blocks = layout.Blocks;
+        _blockLength = layout.BlockLength;
+        _blocksPerChunk = (int)Math.Max(1, target / _blockLength);
+        _partLength = Math.Min(target, _blockLength);
+        _partsPerBlock = (int)((_blockLength + _partLength - 1) / _partLength);
+        Count = _partsPerBlock > 1 ? _blocks * _partsPerBlock : (_blocks + _blocksPerChunk - 1) / _blocksPerChunk;
+    }
 
-    public nint PanelOffset(int panel) => Offset + (panel / Inner * OuterStride) + (panel % Inner * InnerStride);
-
-    public nint AffineOffset(int panel) => panel % Inner * AffinePerInner;
+    /// <summary>Chunks in a panel.</summary>
+    public int Count { get; }
 
     /// <summary>The blocks of a chunk, and which part of each.</summary>
-    public Chunk GetChunk(int index)
+    public Chunk this[int index]
     {
-        if (PartsPerBlock > 1)
+        get
         {
-            nint start = index % PartsPerBlock * PartLength;
-            return new Chunk(index / PartsPerBlock, 1, start, Math.Min(PartLength, BlockLength - start));
-        }
+            if (Count == 1)
+            {
+                return new Chunk(0, _blocks, 0, _blockLength);
+            }
 
-        int first = index * BlocksPerChunk;
-        return new Chunk(first, Math.Min(BlocksPerChunk, Blocks - first), 0, BlockLength);
+            if (_partsPerBlock > 1)
+            {
+                nint start = index % _partsPerBlock * _partLength;
+                return new Chunk(index / _partsPerBlock, 1, start, Math.Min(_partLength, _blockLength - start));
+            }
+
+            int first = index * _blocksPerChunk;
+            return new Chunk(first, Math.Min(_blocksPerChunk, _blocks - first), 0, _blockLength);
+        }
     }
 }
 

@@ -28,12 +28,14 @@ internal static unsafe class Standardizer
     public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
         where T : unmanaged
     {
-        bool panelByPanel = ByPanel(layout);
-        nint partials = (panelByPanel ? layout.Slots : layout.Slots * layout.Chunks) * 2;
+        var chunking = new Chunking(layout);
+        bool panelByPanel = ByPanel(layout, chunking);
+        nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + AffineScratchBytes<T>(layout));
         var job = new ForwardJob<T>
         {
             Layout = layout,
+            Chunks = chunking,
             X = x,
             Y = y,
             Weight = OrFilled(layout, scratch, weight, 1.0),
@@ -48,10 +50,10 @@ internal static unsafe class Standardizer
             return;
         }
 
-        int chunks = layout.Panels * layout.Chunks;
+        int chunks = layout.Panels * chunking.Count;
         nint chunkElements = layout.Elements / chunks;
         job.Run(ForwardPhase.ChunkMoments, chunks, chunkElements);
-        job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)layout.Chunks * layout.Columns);
+        job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
         job.Run(ForwardPhase.Apply, chunks, chunkElements);
     }
 
@@ -59,17 +61,19 @@ internal static unsafe class Standardizer
     public static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
         where T : unmanaged
     {
+        var chunking = new Chunking(layout);
         NativeScratch scratch = NativeScratch.Begin(AffineScratchBytes<T>(layout));
         var job = new ForwardJob<T>
         {
             Layout = layout,
+            Chunks = chunking,
             X = x,
             Y = y,
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
         };
-        int chunks = layout.Panels * layout.Chunks;
+        int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.Apply, chunks, layout.Elements / chunks);
     }
 
@@ -77,19 +81,21 @@ internal static unsafe class Standardizer
     public static void Moments<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon)
         where T : unmanaged
     {
-        nint partials = layout.Slots * layout.Chunks * 2;
+        var chunking = new Chunking(layout);
+        nint partials = layout.Slots * chunking.Count * 2;
         NativeScratch scratch = NativeScratch.Begin(partials * sizeof(double));
         var job = new ForwardJob<T>
         {
             Layout = layout,
+            Chunks = chunking,
             X = x,
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
         };
-        int chunks = layout.Panels * layout.Chunks;
+        int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.ChunkMoments, chunks, layout.Elements / chunks);
-        job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)layout.Chunks * layout.Columns);
+        job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
     }
 
     /// <summary>Writes the input gradient; adds to the parameter gradients, in double and in the layout's weight order.</summary>
@@ -105,15 +111,17 @@ internal static unsafe class Standardizer
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool elementWeightsOfRow = layout.Columns == 1 && layout.RunLength == 0;
         bool accumulate = elementWeightsOfRow && wantsParameters;
-        bool panelByPanel = ByPanel(layout) && !(accumulate && layout.BlockLength > CachedColumns);
+        var chunking = new Chunking(layout);
+        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
-        nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : layout.Chunks);
-        nint accumulators = accumulate && panelByPanel ? AccumulatorTasks * layout.BlockLength * 2 : 0;
+        nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
+        nint accumulators = accumulate && panelByPanel ? AccumulatorTasks * layout.ElementWeights * 2 : 0;
         NativeScratch scratch = NativeScratch.Begin(
             ((sums + accumulators + (2 * layout.Slots)) * sizeof(double)) + AffineScratchBytes<T>(layout));
         var job = new BackwardJob<T>
         {
             Layout = layout,
+            Chunks = chunking,
             X = x,
             G = g,
             DX = dx,
@@ -127,7 +135,7 @@ internal static unsafe class Standardizer
             BiasGradient = biasGradient,
         };
 
-        int chunks = layout.Panels * layout.Chunks;
+        int chunks = layout.Panels * chunking.Count;
         nint chunkElements = layout.Elements / chunks;
         if (constantStatistics && !wantsParameters)
         {
@@ -145,7 +153,7 @@ internal static unsafe class Standardizer
         else
         {
             job.Run(BackwardPhase.ChunkSums, chunks, chunkElements);
-            job.Run(BackwardPhase.CombineChunks, layout.Panels, (nint)layout.Chunks * sumsPerPanel);
+            job.Run(BackwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * sumsPerPanel);
             if (accumulate)
             {
                 int tiles = (int)((layout.BlockLength + BackwardJob<T>.TileElements - 1) / BackwardJob<T>.TileElements);
@@ -164,20 +172,17 @@ internal static unsafe class Standardizer
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
-    private static bool ByPanel(in ReductionLayout layout) =>
-        layout.Chunks == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
-
-    // Element-wise weights are read as an array even where there is no parameter.
-    private static nint AffineCount(in ReductionLayout layout) =>
-        layout.RunLength != 0 ? 0 : (layout.Inner - 1) * layout.AffinePerInner + (layout.Columns > 1 ? layout.Columns : layout.BlockLength);
+    private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
+        chunking.Count == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
 
     private static nint AffineScratchBytes<T>(in ReductionLayout layout)
-        where T : unmanaged => 2 * AffineCount(layout) * sizeof(T);
+        where T : unmanaged => 2 * layout.ElementWeights * sizeof(T);
 
+    // Element-wise weights are read as an array even where there is no parameter.
     private static T* OrFilled<T>(in ReductionLayout layout, NativeScratch scratch, T* values, double fill)
         where T : unmanaged
     {
-        nint count = AffineCount(layout);
+        nint count = layout.ElementWeights;
         if (values != null || count == 0)
         {
             return values;
@@ -204,6 +209,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     where T : unmanaged
 {
     public ReductionLayout Layout;
+    public Chunking Chunks;
     public T* X;
     public T* Y;
     public T* Weight;
@@ -232,21 +238,21 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 case ForwardPhase.Panels:
                     PanelMoments(item);
-                    for (int chunk = 0; chunk < Layout.Chunks; chunk++)
+                    for (int chunk = 0; chunk < Chunks.Count; chunk++)
                     {
-                        ApplyChunk(item, Layout.GetChunk(chunk));
+                        ApplyChunk(item, Chunks[chunk]);
                     }
 
                     break;
                 case ForwardPhase.ChunkMoments:
                     double* partial = Partials + (2 * (nint)item * Layout.Columns);
-                    ChunkMoments(item / Layout.Chunks, Layout.GetChunk(item % Layout.Chunks), partial, partial + Layout.Columns);
+                    ChunkMoments(item / Chunks.Count, Chunks[item % Chunks.Count], partial, partial + Layout.Columns);
                     break;
                 case ForwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 default:
-                    ApplyChunk(item / Layout.Chunks, Layout.GetChunk(item % Layout.Chunks));
+                    ApplyChunk(item / Chunks.Count, Chunks[item % Chunks.Count]);
                     break;
             }
         }
@@ -259,9 +265,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         double* squares = Statistics.PopulationVariance + (panel * columns);
         double* spare = Partials + (2 * panel * columns);
         nint count = 0;
-        for (int index = 0; index < Layout.Chunks; index++)
+        for (int index = 0; index < Chunks.Count; index++)
         {
-            Chunk chunk = Layout.GetChunk(index);
+            Chunk chunk = Chunks[index];
             nint rows = chunk.Elements / columns;
             if (index == 0)
             {
@@ -284,14 +290,14 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint columns = Layout.Columns;
         double* mean = Statistics.Mean + (panel * columns);
         double* squares = Statistics.PopulationVariance + (panel * columns);
-        double* partial = Partials + (2 * (nint)panel * Layout.Chunks * columns);
+        double* partial = Partials + (2 * (nint)panel * Chunks.Count * columns);
         new ReadOnlySpan<double>(partial, (int)columns).CopyTo(new Span<double>(mean, (int)columns));
         new ReadOnlySpan<double>(partial + columns, (int)columns).CopyTo(new Span<double>(squares, (int)columns));
-        nint count = Layout.GetChunk(0).Elements / columns;
-        for (int index = 1; index < Layout.Chunks; index++)
+        nint count = Chunks[0].Elements / columns;
+        for (int index = 1; index < Chunks.Count; index++)
         {
             partial += 2 * columns;
-            nint rows = Layout.GetChunk(index).Elements / columns;
+            nint rows = Chunks[index].Elements / columns;
             Merge(mean, squares, count, partial, partial + columns, rows, columns);
             count += rows;
         }
@@ -497,6 +503,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public const int TileElements = 2048;
 
     public ReductionLayout Layout;
+    public Chunking Chunks;
     public T* X;
     public T* G;
     public T* DX;
@@ -505,7 +512,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public double* Sums;
     public double* MeanGradient; // by slot: mean of g * w over the set
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set
-    public double* Accumulators; // by task: BlockLength gradients, BlockLength products
+    public double* Accumulators; // by task: ElementWeights gradients, as many products
     public double* WeightGradient;
     public double* BiasGradient;
     public bool ConstantStatistics;
@@ -528,28 +535,28 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         for (int item = piece * _itemsPerTask; item < end; item++)
         {
-            int panel = item / Layout.Chunks;
+            int panel = item / Chunks.Count;
             switch (_phase)
             {
                 case BackwardPhase.Panels:
                     PanelSums(item);
-                    for (int index = 0; index < Layout.Chunks; index++)
+                    for (int index = 0; index < Chunks.Count; index++)
                     {
-                        AccumulateChunk(item, Layout.GetChunk(index), piece);
-                        ApplyChunk(item, Layout.GetChunk(index));
+                        AccumulateChunk(item, Chunks[index], piece);
+                        ApplyChunk(item, Chunks[index]);
                     }
 
                     break;
                 case BackwardPhase.ChunkSums:
                     double* sums = Sums + ((nint)item * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
-                    ChunkSums(panel, Layout.GetChunk(item % Layout.Chunks), sums);
+                    ChunkSums(panel, Chunks[item % Chunks.Count], sums);
                     break;
                 case BackwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk(panel, Layout.GetChunk(item % Layout.Chunks));
+                    ApplyChunk(panel, Chunks[item % Chunks.Count]);
                     break;
                 default:
                     ApplyTile(item);
@@ -561,7 +568,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     /// <summary>Adds the tasks' column accumulators, in task order, to the parameter gradients.</summary>
     public readonly void CollectAccumulators(int tasks)
     {
-        nint length = Layout.BlockLength;
+        nint length = Layout.ElementWeights;
         for (int task = 0; task < tasks; task++)
         {
             double* gradients = Accumulators + (2 * task * length);
@@ -592,7 +599,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
-        Sums + ((nint)panel * perPanel * (_phase == BackwardPhase.Panels ? 2 : Layout.Chunks));
+        Sums + ((nint)panel * perPanel * (_phase == BackwardPhase.Panels ? 2 : Chunks.Count));
 
     private static void AddTo(double* destination, double* source, nint count)
     {
@@ -614,11 +621,11 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         double* sums = Sums + ((nint)panel * 2 * perPanel);
         double* part = sums + perPanel;
         new Span<double>(sums, perPanel).Clear();
-        ChunkSums(panel, Layout.GetChunk(0), sums);
-        for (int index = 1; index < Layout.Chunks; index++)
+        ChunkSums(panel, Chunks[0], sums);
+        for (int index = 1; index < Chunks.Count; index++)
         {
             new Span<double>(part, perPanel).Clear();
-            ChunkSums(panel, Layout.GetChunk(index), part);
+            ChunkSums(panel, Chunks[index], part);
             AddTo(sums, part, perPanel);
         }
 
@@ -628,8 +635,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     private readonly void CombineChunks(int panel)
     {
         int perPanel = SumsPerPanel(Layout);
-        double* sums = Sums + ((nint)panel * Layout.Chunks * perPanel);
-        for (int index = 1; index < Layout.Chunks; index++)
+        double* sums = Sums + ((nint)panel * Chunks.Count * perPanel);
+        for (int index = 1; index < Chunks.Count; index++)
         {
             AddTo(sums, sums + ((nint)index * perPanel), perPanel);
         }
@@ -812,8 +819,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             return;
         }
 
-        double* gradients = Accumulators + (2 * task * Layout.BlockLength) + chunk.Start;
-        AddElementGradients(panel, Layout.PanelOffset(panel) + chunk.Start, chunk.Length, gradients, gradients + Layout.BlockLength);
+        double* gradients = Accumulators + (2 * task * Layout.ElementWeights) + Layout.AffineOffset(panel) + chunk.Start;
+        AddElementGradients(panel, Layout.PanelOffset(panel) + chunk.Start, chunk.Length, gradients, gradients + Layout.ElementWeights);
     }
 
     // The same for long rows: a tile of columns over all panels, so that nothing has to be accumulated apart.
@@ -823,17 +830,21 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint length = Math.Min(TileElements, Layout.BlockLength - start);
         double* gradients = stackalloc double[TileElements];
         double* products = stackalloc double[TileElements];
-        new Span<double>(gradients, TileElements).Clear();
-        new Span<double>(products, TileElements).Clear();
-        for (int panel = 0; panel < Layout.Panels; panel++)
+        for (int inner = 0; inner < Layout.Inner; inner++)
         {
-            nint offset = Layout.PanelOffset(panel) + start;
-            AddElementGradients(panel, offset, length, gradients, products);
-            ApplyPart(panel, offset, start, length);
-        }
+            new Span<double>(gradients, TileElements).Clear();
+            new Span<double>(products, TileElements).Clear();
+            for (int panel = inner; panel < Layout.Panels; panel += Layout.Inner)
+            {
+                nint offset = Layout.PanelOffset(panel) + start;
+                AddElementGradients(panel, offset, length, gradients, products);
+                ApplyPart(panel, offset, start, length);
+            }
 
-        AddTo(BiasGradient == null ? null : BiasGradient + start, gradients, length);
-        AddTo(WeightGradient == null ? null : WeightGradient + start, products, length);
+            nint affine = Layout.AffineOffset(inner) + start;
+            AddTo(BiasGradient == null ? null : BiasGradient + affine, gradients, length);
+            AddTo(WeightGradient == null ? null : WeightGradient + affine, products, length);
+        }
     }
 
     private readonly void AddElementGradients(int panel, nint offset, nint length, double* gradients, double* products) =>

@@ -100,11 +100,11 @@ internal sealed class RunRows
         return [.. Strategies.Where(worst.ContainsKey).Select(strategy => worst[strategy])];
     }
 
-    /// <summary>The smallest batch size at which at least two strategies formed a value of a metric on a scenario.</summary>
+    /// <summary>The smallest batch size, of 2 or more, at which at least two strategies formed a value of a metric on a scenario.</summary>
     public static double? SmallestBatch(IEnumerable<ReportRow> rows) => rows
         .Where(row => row.Value is not null && row.Strategy != Yardstick)
         .GroupBy(row => row.Number("n"))
-        .Where(group => group.Key is not null && group.Select(row => row.Strategy).Distinct().Count() > 1)
+        .Where(group => group.Key is >= 2 && group.Select(row => row.Strategy).Distinct().Count() > 1)
         .Min(group => group.Key);
 
     /// <summary>Below this a metric where lower is better is rounding and ranks nobody: 2^-23, the step of float, or 1e-9 for what double measures.</summary>
