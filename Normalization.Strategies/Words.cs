@@ -1,4 +1,4 @@
-using System.Text;
+using System.Text.Json;
 
 namespace Normalization.Strategies;
 
@@ -7,19 +7,5 @@ internal static class Words
 {
     /// <summary>An enum value in kebab case: SmallerLast is smaller-last.</summary>
     public static string Of<TEnum>(TEnum value)
-        where TEnum : struct, Enum
-    {
-        var words = new StringBuilder();
-        foreach (char letter in value.ToString())
-        {
-            if (char.IsUpper(letter) && words.Length > 0)
-            {
-                words.Append('-');
-            }
-
-            words.Append(char.ToLowerInvariant(letter));
-        }
-
-        return words.ToString();
-    }
+        where TEnum : struct, Enum => JsonNamingPolicy.KebabCaseLower.ConvertName(value.ToString());
 }

@@ -339,6 +339,14 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 $"{Name}: the covariance of channel group {group} is singular (eigenvalues {smallest:g3} to {greatest:g3}, condition number {greatest / smallest:g3}) and epsilon is 0. Use an epsilon above 0, shrinkage or smaller groups."));
         }
 
+        // Storage in T moves eigenvalues by its rounding of the largest; a clearly negative one is no covariance.
+        double rounding = typeof(T) == typeof(float) ? 1e-5 : 1e-10;
+        if (smallest - Epsilon < -rounding * Math.Max(greatest, Epsilon))
+        {
+            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
+                $"{Name}: the covariance of channel group {group} has the eigenvalue {smallest - Epsilon:g3} beside {greatest - Epsilon:g3}; a covariance has none below 0. Check the running_covariance that was loaded."));
+        }
+
         for (int i = 0; i < _group; i++)
         {
             // Rounding may take a zero eigenvalue a little below epsilon, never by more than this.
