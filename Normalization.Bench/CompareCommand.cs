@@ -143,7 +143,7 @@ internal static class CompareCommand
         {
             Settings = new Dictionary<string, string>(header.Settings, StringComparer.Ordinal)
             {
-                ["images"] = $"{digits.Count} of {digits.Height} x {digits.Width}, {digits.Source}, SHA-256 {hash}",
+                ["data"] = $"{digits.Count} of {digits.Height} x {digits.Width}, {digits.Source}, SHA-256 {hash}",
             },
         };
     }

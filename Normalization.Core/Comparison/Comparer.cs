@@ -75,7 +75,7 @@ public sealed class Comparer
                 ["seed"] = Seed.ToString(CultureInfo.InvariantCulture),
                 ["thorough"] = Thorough ? "yes" : "no",
                 ["threads"] = Threads.ToString(CultureInfo.InvariantCulture),
-                ["epsilon"] = new ProbeSettings { Seed = Seed }.Epsilon.ToString(CultureInfo.InvariantCulture),
+                ["epsilon"] = new ProbeSettings { Seed = Seed }.Epsilon.ToString("0.###e-0", CultureInfo.InvariantCulture),
                 ["affine"] = "random weight and bias",
             },
             Strategies = [.. _contestants.Select(contestant => new StrategyDescription(contestant.Id, contestant.Axes, contestant.Options))],

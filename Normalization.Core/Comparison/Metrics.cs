@@ -84,9 +84,9 @@ public static class Metrics
         new("ns_per_element", Aspects.Speed, "time", "ns/element", Better.Lower,
             "Median time of a call over the number of elements; float, random weight and bias. Spread: 10th to 90th percentile. Parameters: shape, layout, direction, threads."),
         new("gigabytes_per_second", Aspects.Speed, "throughput", "GB/s", Better.Higher,
-            "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element) over the median time."),
+            "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element, 2 where the gradient does not read the input) over the median time."),
         new("fraction_of_copy", Aspects.Speed, "fraction of copy", "1", Better.Higher,
-            "Throughput over that of a memory copy of the same tensor on as many threads, timed in turns with it; 1 is the memory limit. (The identity's backward moves 2 values, not 3, so it may exceed 1.)"),
+            "Throughput over that of a memory copy of the same tensor on as many threads, timed in turns with it; 1 is the memory limit."),
         new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
             "Managed bytes allocated by one warm call."),
     ];

@@ -219,7 +219,7 @@ internal static class SpeedProbe
         }
 
         double elements = data.Input.Length;
-        double bytes = elements * sizeof(float) * (direction == Backward ? 3 : 2);
+        double bytes = elements * sizeof(float) * (direction == Backward && data.GradientReadsInput(normalizer) ? 3 : 2);
         double copied = elements * sizeof(float) * 2 / Statistics.Median(copyTimes);
         double[] spread = Statistics.Spread(times);
         double median = Statistics.Median(times);
@@ -320,6 +320,16 @@ internal static class SpeedProbe
             var output = new TensorSpan<float>(Output, _lengths, _strides);
             var inputGradient = new TensorSpan<float>(InputGradient, _lengths, _strides);
             Repeat(normalizer, direction, calls, input, upstream, output, inputGradient);
+        }
+
+        // Whether Backward has a use for the input: measured by handing it another one.
+        public bool GradientReadsInput(INormalizer<float> normalizer)
+        {
+            Run(normalizer, Backward, 1);
+            float[] gradient = [.. InputGradient];
+            var upstream = new ReadOnlyTensorSpan<float>(Upstream, _lengths, _strides);
+            normalizer.Backward(upstream, upstream, new TensorSpan<float>(InputGradient, _lengths, _strides));
+            return normalizer.Parameters.Count > 0 || !gradient.AsSpan().SequenceEqual(InputGradient);
         }
 
         public long AllocatedBy(INormalizer<float> normalizer, string direction, int calls)

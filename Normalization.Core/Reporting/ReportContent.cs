@@ -53,7 +53,7 @@ internal sealed class ReportContent
     private string Origin()
     {
         var environment = _run.Header.Environment;
-        string? data = _run.Header.Settings.FirstOrDefault(pair => pair.Key.TrimStart('-').Equals("data", StringComparison.OrdinalIgnoreCase)).Value;
+        string? data = _run.Header.Settings.GetValueOrDefault("data");
         string started = environment.Started.Replace('T', ' ').Replace("Z", " UTC", StringComparison.Ordinal);
         return $"{started} · {environment.Cpu}, {environment.Cores} cores, {environment.SimdBits}-bit vectors · {environment.Runtime} · seed {environment.Seed}"
             + (data is null ? "" : $" · data: {data}");
