@@ -175,26 +175,43 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
         }
     }
 
-    /// <summary>Writes a tile's columns back, each channel times a scale plus a shift.</summary>
+    /// <summary>Writes a tile's columns back, each channel times its weight plus its bias; null stands for 1 and 0.</summary>
     public unsafe void Unpack<T>(double* tile, nint pitch, int group, nint first, nint count, T* y, T* weight, T* bias)
         where T : unmanaged
     {
         int start = group * Group;
-        nint width = Product.Padded(Group);
-        for (int c = 0; c < Group; c++)
+        if (ByColumns)
         {
-            double scale = weight == null ? 1 : Simd.Get(weight + start + c);
-            double shift = bias == null ? 0 : Simd.Get(bias + start + c);
-            if (ByColumns)
+            nint width = Product.Padded(Group);
+            for (nint m = 0; m < count; m++)
             {
-                for (nint m = 0; m < count; m++)
+                T* row = y + ((first + m) * Channels) + start;
+                double* source = tile + (m * width);
+                if (weight == null && bias == null)
                 {
-                    Simd.Set(y + ((first + m) * Channels) + start + c, Math.FusedMultiplyAdd(tile[(m * width) + c], scale, shift));
+                    Narrow(source, row, Group, new Constant(1), new Constant(0));
                 }
-
-                continue;
+                else if (weight == null)
+                {
+                    Narrow(source, row, Group, new Constant(1), new Stored<T>(bias + start));
+                }
+                else if (bias == null)
+                {
+                    Narrow(source, row, Group, new Stored<T>(weight + start), new Constant(0));
+                }
+                else
+                {
+                    Narrow(source, row, Group, new Stored<T>(weight + start), new Stored<T>(bias + start));
+                }
             }
 
+            return;
+        }
+
+        for (int c = 0; c < Group; c++)
+        {
+            var scale = new Constant(weight == null ? 1 : Simd.Get(weight + start + c));
+            var shift = new Constant(bias == null ? 0 : Simd.Get(bias + start + c));
             nint done = 0;
             while (done < count)
             {
@@ -224,20 +241,20 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
         }
     }
 
-    private static unsafe void Narrow<T>(double* source, T* destination, nint count, double scale, double shift)
+    private static unsafe void Narrow<T, TScale, TShift>(double* source, T* destination, nint count, TScale scale, TShift shift)
         where T : unmanaged
+        where TScale : struct, ICoefficient
+        where TShift : struct, ICoefficient
     {
-        var factor = Vector512.Create(scale);
-        var term = Vector512.Create(shift);
         nint j = 0;
         for (; j <= count - Simd.Lanes; j += Simd.Lanes)
         {
-            Simd.Store(destination + j, Vector512.FusedMultiplyAdd(Vector512.Load(source + j), factor, term));
+            Simd.Store(destination + j, Vector512.FusedMultiplyAdd(Vector512.Load(source + j), scale.Vector(j), shift.Vector(j)));
         }
 
         for (; j < count; j++)
         {
-            Simd.Set(destination + j, Math.FusedMultiplyAdd(source[j], scale, shift));
+            Simd.Set(destination + j, Math.FusedMultiplyAdd(source[j], scale.Scalar(j), shift.Scalar(j)));
         }
     }
 }
