@@ -12,6 +12,20 @@ internal static class ApplyCommand
     private const string OutputGradientName = "output_gradient";
     private const string RunningWhiteningName = "running_whitening";
 
+    // The tensors that some strategy reads.
+    private static readonly string[] KnownNames =
+    [
+        InputName, OutputGradientName, "weight", "bias", "running_mean", "running_var", "running_covariance", RunningWhiteningName, "num_batches_tracked",
+    ];
+
+    // The library's messages speak to programs; these are the same ways out on the command line.
+    private static readonly (string Program, string CommandLine)[] WaysOut =
+    [
+        (", switch to inference (Training = false), or choose SingleValuePolicy.UseRunning or BiasOnly", " or --mode inference"),
+        (", or choose SingleValuePolicy.BiasOnly", ""),
+        ("Choose another size, or GhostRemainder.SmallerLast or Balanced", "Choose another --ghost-size, or --ghost-remainder smaller-last or balanced"),
+    ];
+
     private static readonly Argument<string?> Strategy = new("STRATEGY")
     {
         HelpName = "STRATEGY",
@@ -90,8 +104,8 @@ internal static class ApplyCommand
             """
             Reads input, of shape (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), and computes in its type, F32 or F64. Reads where
             present, in the same type: output_gradient, weight (else ones), bias (else zeros), running_mean, running_var,
-            running_covariance or running_whitening, and num_batches_tracked (I64, of shape [] or [1]). A tensor that the strategy
-            does not have is an error.
+            running_covariance or running_whitening, and num_batches_tracked (I64, of shape [] or [1]). One of these that the strategy
+            has no use for is let be with a warning; any other name is an error.
 
             Writes output; with an output_gradient also input_gradient, and weight_gradient and bias_gradient for those of weight and
             bias that the file has; in training also the updated running_* and num_batches_tracked.
@@ -145,7 +159,7 @@ internal static class ApplyCommand
             var shape = new ActivationShape(input.Shape);
             INormalizer<T> normalizer = StrategyCatalog.Create<T>(id, shape, settings);
             normalizer.Training = training;
-            RequireKnownNames(id, shape, settings, normalizer, path, file);
+            RequireKnownNames(id, normalizer, path, file);
             RequireRunning(id, normalizer, training, path, file);
             normalizer.LoadState(StateOf(normalizer, file), strict: false);
 
@@ -179,7 +193,8 @@ internal static class ApplyCommand
         }
         catch (Exception refusal) when (refusal is ArgumentException or InvalidOperationException or ArithmeticException or NotSupportedException)
         {
-            throw new UsageException($"{path}: {Text.OneLine(refusal.Message)} See 'apply --help' for the options.");
+            string message = WaysOut.Aggregate(Text.OneLine(refusal.Message), (text, way) => text.Replace(way.Program, way.CommandLine, StringComparison.Ordinal));
+            throw new UsageException($"{path}: {message} See 'apply --help' for the options.");
         }
     }
 
@@ -227,21 +242,21 @@ internal static class ApplyCommand
         return input.ElementType;
     }
 
-    private static void RequireKnownNames<T>(
-        string id, ActivationShape shape, StrategySettings settings, INormalizer<T> normalizer, string path, StateDictionary file)
+    // A name that no strategy has is a mistake; one that this strategy has no use for is let be, and said.
+    private static void RequireKnownNames<T>(string id, INormalizer<T> normalizer, string path, StateDictionary file)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        string[] known = [InputName, OutputGradientName, .. Names(normalizer)];
-        if (file.Keys.FirstOrDefault(name => !known.Contains(name)) is not { } surplus)
+        string[] read = [InputName, OutputGradientName, .. Names(normalizer)];
+        foreach (string name in file.Keys.Where(name => !read.Contains(name)))
         {
-            return;
-        }
+            if (!KnownNames.Contains(name))
+            {
+                string wayOut = Text.Nearest(name, KnownNames) is { } nearest ? $"Did you mean '{nearest}'?" : "Remove it.";
+                throw new UsageException($"{path}: no strategy reads '{name}'; {id} reads {string.Join(", ", read)}. {wayOut}");
+            }
 
-        var everything = StrategyCatalog.Create<T>(id, shape, settings with { Weight = true, Bias = true, RunningStatistics = true });
-        string wayOut = Names(everything).Contains(surplus)
-            ? $"Remove it, or {(settings.Weight ? "keep running statistics with --running-stats on" : "leave out --no-affine and --running-stats off")}."
-            : Text.Nearest(surplus, known) is { } nearest ? $"Did you mean '{nearest}'?" : "Remove it.";
-        throw new UsageException($"{path}: {id} with these options has no '{surplus}'; it reads {string.Join(", ", known)}. {wayOut}");
+            Console.Error.WriteLine($"warning: '{name}' is not used: {id} with these options reads {string.Join(", ", read)}.");
+        }
     }
 
     private static void RequireRunning<T>(string id, INormalizer<T> normalizer, bool training, string path, StateDictionary file)

@@ -71,7 +71,7 @@ internal static class CompareCommand
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
         long seed = parse.ValueOr(Seed, 1);
-        DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(data)
+        DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(data, needsLabels: false)
             : scenarios.Contains(Scenarios.ActivationsId) ? GeneratedDigits.Generate(GeneratedImages, (int)(seed & int.MaxValue))
             : null;
         IReadOnlyList<Scenario> available = digits is null ? Scenarios.Synthetic(seed) : Scenarios.WithDigits(seed, digits);
@@ -80,7 +80,7 @@ internal static class CompareCommand
             Aspects = parse.ValueOr(AspectsOption, Aspects.All),
             Scenarios = [.. available.Where(scenario => scenarios.Contains(scenario.Id))],
             Seed = seed,
-            Threads = (int)parse.ValueOr(Threads, Environment.ProcessorCount),
+            Threads = (int)parse.ValueOr(Threads, KernelThreads.Default),
             Thorough = parse.GetValue(Thorough),
         };
         string directory = parse.GetValue(Resume) ?? parse.GetValue(Out) ?? NewFolder();
@@ -89,7 +89,7 @@ internal static class CompareCommand
         Console.Error.WriteLine(
             $"{recorder.Header.CaseCount - recorder.Cases.Count} of {recorder.Header.CaseCount} cases to do{(digits is null ? "" : $", images {digits.Source}")}, report in {directory}");
         int stopped = Measure(comparer, recorder);
-        var run = new RunData(recorder.Header, recorder.Cases);
+        RunData run = recorder.Run;
         if (stopped == ExitCodes.Success)
         {
             return Summary.Print(run, ReportFiles.WriteAll(directory, run));

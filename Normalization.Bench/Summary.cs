@@ -6,6 +6,8 @@ namespace Normalization.Bench;
 /// <summary>What a run comes to: sentences on stdout, failed checks on stderr, an exit code.</summary>
 internal static class Summary
 {
+    private static readonly string[] CommonSettings = ["epsilon", "affine", "data"];
+
     /// <summary>Prints the findings and the page's path, and says how the process is to end.</summary>
     public static int Print(RunData run, IReadOnlyList<string> files)
     {
@@ -16,6 +18,7 @@ internal static class Summary
             return ExitCodes.NothingMeasured;
         }
 
+        PrintSettings(run.Header);
         PrintFindings(Findings.Draw(run));
         Console.WriteLine(files.Single(file => file.EndsWith(".html", StringComparison.Ordinal)));
         CaseRecord[] failed = [.. run.Cases.Where(record => record.Failure is not null)];
@@ -25,6 +28,13 @@ internal static class Summary
         }
 
         return failed.Length > 0 ? ExitCodes.Failed : ExitCodes.Success;
+    }
+
+    private static void PrintSettings(RunHeader header)
+    {
+        IEnumerable<string> options = header.Strategies.Where(strategy => strategy.Options is not ("" or "none")).Select(strategy => $"{strategy.Id}: {strategy.Options}");
+        IEnumerable<string> common = CommonSettings.Where(header.Settings.ContainsKey).Select(name => $"{name}: {header.Settings[name]}");
+        Console.WriteLine($"Settings: {string.Join("; ", options.Concat(common))}.");
     }
 
     private static void PrintFindings(IReadOnlyList<Finding> findings)

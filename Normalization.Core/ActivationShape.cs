@@ -104,6 +104,16 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
         return lengths;
     }
 
+    internal ReadOnlySpan<nint> CopyTo(Span<nint> lengths)
+    {
+        for (int axis = 0; axis < Rank; axis++)
+        {
+            lengths[axis] = this[axis];
+        }
+
+        return lengths[..Rank];
+    }
+
     /// <summary>The same shape with another number of samples.</summary>
     /// <param name="samples">The new N, at least 0.</param>
     public ActivationShape WithSamples(nint samples)

@@ -69,6 +69,12 @@ public interface INormalizer<T>
     }
 
     /// <summary>
+    /// Whether an element's normalized value depends on other reduction sets than its own, as whitening's does on the other channels.
+    /// The harness fails a strategy that names sets, says no here and mixes them all the same.
+    /// </summary>
+    bool MixesReductionSets => false;
+
+    /// <summary>
     /// The reduction set of one element: elements with the same number share a mean and a variance. -1 where the strategy does
     /// not say; the harness then leaves the checks that need it as stated rows.
     /// </summary>

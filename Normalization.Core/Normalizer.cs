@@ -72,8 +72,18 @@ public abstract class Normalizer<T> : INormalizer<T>
         get => _training;
         set
         {
+            bool before = _training;
             _training = value;
-            OnStateChanged();
+            try
+            {
+                OnStateChanged();
+            }
+            catch
+            {
+                // What cannot be derived from the state (a covariance that is none) leaves the switch where it was.
+                _training = before;
+                throw;
+            }
         }
     }
 
@@ -103,7 +113,15 @@ public abstract class Normalizer<T> : INormalizer<T>
     public void Freeze()
     {
         Frozen = true;
-        OnStateChanged();
+        try
+        {
+            OnStateChanged();
+        }
+        catch
+        {
+            Frozen = false;
+            throw;
+        }
     }
 
     /// <inheritdoc/>
@@ -122,6 +140,9 @@ public abstract class Normalizer<T> : INormalizer<T>
     public virtual void OnStateChanged()
     {
     }
+
+    /// <inheritdoc/>
+    public virtual bool MixesReductionSets => false;
 
     /// <inheritdoc/>
     public abstract long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position);
@@ -153,10 +174,12 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
             MemoryOrder order = inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
-            var source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
-            var destination = DenseOperand<T>.Write(shape, y, output.Strides, outputOrder, order);
+            DenseOperand<T> source = default;
+            DenseOperand<T> destination = default;
             try
             {
+                source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
+                destination = DenseOperand<T>.Write(shape, y, output.Strides, outputOrder, order);
                 ForwardDense(shape, order, source.Pointer, destination.Pointer);
                 destination.CopyOut();
             }
@@ -205,11 +228,14 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
             MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
             MemoryOrder order = Training ? _savedOrder : inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
-            var source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
-            var gradient = DenseOperand<T>.Read(shape, g, outputGradient.Strides, gradientOrder, order);
-            var result = DenseOperand<T>.Write(shape, dx, inputGradient.Strides, resultOrder, order);
+            DenseOperand<T> source = default;
+            DenseOperand<T> gradient = default;
+            DenseOperand<T> result = default;
             try
             {
+                source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
+                gradient = DenseOperand<T>.Read(shape, g, outputGradient.Strides, gradientOrder, order);
+                result = DenseOperand<T>.Write(shape, dx, inputGradient.Strides, resultOrder, order);
                 BackwardDense(shape, order, source.Pointer, gradient.Pointer, result.Pointer);
                 result.CopyOut();
             }
@@ -257,13 +283,11 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     private protected void AddBuffer(StateBuffer<T> buffer) => _buffers.Add(buffer);
 
+    /// <summary>Whether a warning would be the first of its kind: asked before its text is made, so that a warm call makes none.</summary>
+    private protected bool IsNews(NormalizerWarnings warning) => Training && (Warnings & warning) == 0;
+
     private protected void Warn(NormalizerWarnings warning, string message)
     {
-        if (!Training || (Warnings & warning) != 0)
-        {
-            return;
-        }
-
         Warnings |= warning;
         WarningRaised?.Invoke(warning, message);
     }

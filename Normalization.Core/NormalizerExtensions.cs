@@ -18,8 +18,9 @@ public static class NormalizerExtensions
         ArgumentNullException.ThrowIfNull(normalizer);
         RequireLength(shape, input.Length, nameof(input));
         RequireLength(shape, output.Length, nameof(output));
-        nint[] lengths = shape.ToArray();
-        normalizer.Forward(new ReadOnlyTensorSpan<T>(input, lengths), new TensorSpan<T>(output, lengths));
+        Span<nint> all = stackalloc nint[ActivationShape.MaximumRank];
+        ReadOnlySpan<nint> lengths = shape.CopyTo(all);
+        normalizer.Forward(View(input, lengths), View(output, lengths));
     }
 
     /// <summary>The gradient of a dense channels-first batch held in spans.</summary>
@@ -37,10 +38,17 @@ public static class NormalizerExtensions
         RequireLength(shape, input.Length, nameof(input));
         RequireLength(shape, outputGradient.Length, nameof(outputGradient));
         RequireLength(shape, inputGradient.Length, nameof(inputGradient));
-        nint[] lengths = shape.ToArray();
-        normalizer.Backward(
-            new ReadOnlyTensorSpan<T>(input, lengths), new ReadOnlyTensorSpan<T>(outputGradient, lengths), new TensorSpan<T>(inputGradient, lengths));
+        Span<nint> all = stackalloc nint[ActivationShape.MaximumRank];
+        ReadOnlySpan<nint> lengths = shape.CopyTo(all);
+        normalizer.Backward(View(input, lengths), View(outputGradient, lengths), View(inputGradient, lengths));
     }
+
+    // The tensor types refuse a default span even where there is nothing to hold.
+    private static ReadOnlyTensorSpan<T> View<T>(ReadOnlySpan<T> values, scoped ReadOnlySpan<nint> lengths)
+        where T : unmanaged => new(values.IsEmpty ? Array.Empty<T>() : values, lengths);
+
+    private static TensorSpan<T> View<T>(Span<T> values, scoped ReadOnlySpan<nint> lengths)
+        where T : unmanaged => new(values.IsEmpty ? Array.Empty<T>() : values, lengths);
 
     private static void RequireLength(ActivationShape shape, int length, string name)
     {

@@ -350,7 +350,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
                 $"{Name} needs more than 1 value per {SetName} to take statistics, got input {shape} (batch size {shape.Samples}) with 1. {remedy}");
         }
 
-        if (smallest == 2)
+        if (smallest == 2 && IsNews(NormalizerWarnings.NoInputGradient))
         {
             Warn(NormalizerWarnings.NoInputGradient,
                 $"{Name} has 2 values per {SetName} in input {shape}: they become +1 and -1 whatever they are, and no gradient reaches the input.");

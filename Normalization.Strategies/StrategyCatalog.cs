@@ -67,7 +67,7 @@ public static class StrategyCatalog
 
     private static Entry Find(string id) =>
         Array.Find(Entries, entry => entry.Id == id)
-        ?? throw new ArgumentException($"There is no strategy '{id}'. There are: {string.Join(", ", Ids)}.", nameof(id));
+        ?? throw new ArgumentException($"There is no strategy '{id}'. The strategies are {string.Join(", ", Ids)}.", nameof(id));
 
     private sealed record Entry(
         string Id,

@@ -43,7 +43,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
     private readonly StateBuffer<T>? _runningMatrix; // covariance or whitening matrix, groups x d x d
     private readonly StateBuffer<T>? _tracked;
     private readonly double[] _saved;
-    private readonly double[] _inference;
+    private double[] _inference;
     private bool _savedRunning;
 
     /// <summary>A layer for activations of C channels.</summary>
@@ -105,6 +105,9 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         | (_group == 1 ? NormalizerClaims.ChannelScaleInvariance : NormalizerClaims.None);
 
     /// <inheritdoc/>
+    public override bool MixesReductionSets => _group > 1;
+
+    /// <inheritdoc/>
     /// <remarks>Elements of a channel share a mean; their variance after whitening depends on the other channels of the group.</remarks>
     public override long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => channel;
 
@@ -116,10 +119,14 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
             return;
         }
 
-        fixed (double* memory = _inference)
+        // Made apart and swapped in, so that a refusal leaves the old one.
+        double[] made = new double[_inference.Length];
+        fixed (double* memory = made)
         {
             LoadRunning(Workspace.Carve(memory, _channels, _group));
         }
+
+        _inference = made;
     }
 
     internal override void CheckShape(ActivationShape shape) => RequireChannels(shape, _channels);
@@ -245,14 +252,17 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 "Use an epsilon above 0, shrinkage, smaller groups or a larger batch.");
         }
 
-        Warn(NormalizerWarnings.RankDeficient,
-            $"{Name} has {columns} values (N*S of {shape}) for {_group} channels whitened together: the covariance is singular but for epsilon, " +
-            "and all batches are mapped to one figure up to rotation. Use smaller groups, shrinkage or a larger batch.");
+        if (IsNews(NormalizerWarnings.RankDeficient))
+        {
+            Warn(NormalizerWarnings.RankDeficient,
+                $"{Name} has {columns} values (N*S of {shape}) for {_group} channels whitened together: the covariance is singular but for epsilon, " +
+                "and all batches are mapped to one figure up to rotation. Use smaller groups, shrinkage or a larger batch.");
+        }
     }
 
     private unsafe void TakeStatistics(ActivationShape shape, MemoryOrder order, ChannelView view, T* x, Workspace workspace)
     {
-        // The matrix of the first group is free until the decomposition: the moments' two other arrays go there.
+        // The eigenvalues' place is free until the decomposition: the variances, not wanted here, go there.
         double* spare = workspace.Values;
         double[] rented = ArrayPool<double>.Shared.Rent(_channels);
         fixed (double* inverse = rented)

@@ -59,7 +59,7 @@ internal static class BatchSizeProbe
             pool.Gather(pool.Values, chosen, input);
             pool.Gather(pool.Gradients, chosen, upstream);
             normalizer.Forward(shape, input, output);
-            normalizer.Backward(shape, input, upstream, gradient);
+            ProbeCase.Backward(normalizer, shape, input, upstream, gradient);
             outputs[repeat] = output[..pool.SampleLength];
             gradients[repeat] = gradient[..pool.SampleLength];
         }
@@ -82,7 +82,7 @@ internal static class BatchSizeProbe
         double scale = Statistics.RootMeanSquare(mean);
 
         // Rounding of the mean of equal values is not noise.
-        bool equal = repeats.All(values => values.AsSpan().SequenceEqual(repeats[0]));
+        bool equal = Array.TrueForAll(mean, double.IsFinite) && repeats.All(values => values.AsSpan().SequenceEqual(repeats[0]));
         double[] deviations = [.. repeats.Select(values =>
             equal ? 0 : Statistics.Ratio(Statistics.RootMeanSquareDifference(values, mean), scale))];
         probe.Add(metric, Statistics.RootMeanSquare(deviations), Statistics.Spread(deviations), parameters);

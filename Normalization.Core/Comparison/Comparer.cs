@@ -54,7 +54,7 @@ public sealed class Comparer
     public bool Thorough { get; init; }
 
     /// <summary>How many threads are used, 1 to 256. Default the processor count.</summary>
-    public int Threads { get; init; } = Environment.ProcessorCount;
+    public int Threads { get; init; } = KernelThreads.Default;
 
     /// <summary>The ids of all cases, in the order they run.</summary>
     /// <exception cref="ArgumentException">An aspect is unknown, or two scenarios have the same id.</exception>
@@ -87,8 +87,7 @@ public sealed class Comparer
 
     /// <summary>Measures every case that is not done yet.</summary>
     /// <param name="finished">
-    /// Receives each record once its case and those before it in <see cref="Cases"/> have ended; on a cancellation, those without
-    /// their predecessors too. One call at a time, on any thread.
+    /// Receives each record as its case ends, not always in the order of <see cref="Cases"/>. One call at a time, on any thread.
     /// </param>
     /// <param name="done">Ids of cases to skip, from an earlier run; null for none.</param>
     /// <param name="progress">Told when a case begins and at the end; null for nobody.</param>
@@ -127,15 +126,10 @@ public sealed class Comparer
             {
                 stop.Token.ThrowIfCancellationRequested();
                 delivery.Begin(left[index].Id);
-                delivery.Finish(index, Measure(left[index], null, settings));
+                delivery.Finish(Measure(left[index], null, settings));
             }
 
             delivery.End();
-        }
-        catch (OperationCanceledException)
-        {
-            delivery.Flush();
-            throw;
         }
         finally
         {
@@ -161,11 +155,11 @@ public sealed class Comparer
         }
         catch (OperationCanceledException)
         {
-            ReportFiles.WriteAll(directory, new RunData(recorder.Header, recorder.Cases));
+            ReportFiles.WriteAll(directory, recorder.Run);
             throw;
         }
 
-        var run = new RunData(recorder.Header, recorder.Cases);
+        var run = recorder.Run;
         ReportFiles.WriteAll(directory, run);
         return run;
     }
@@ -184,7 +178,7 @@ public sealed class Comparer
                 {
                     stop.Token.ThrowIfCancellationRequested();
                     delivery.Begin(cases[index].Id);
-                    delivery.Finish(index, Measure(cases[index], pools[cases[index].Scenario.Id], settings));
+                    delivery.Finish(Measure(cases[index], pools[cases[index].Scenario.Id], settings));
                 }
             }
             catch
@@ -273,42 +267,26 @@ public sealed class Comparer
         public string Id => $"{Aspect}/{Scenario.Id}/{Contestant.Id}";
     }
 
-    // Hands records over in the order of the plan whatever the order in which they end, so that two runs write the same file.
-    private sealed class Delivery(Action<CaseRecord> finished, IProgress<ComparisonProgress>? progress, int skipped, int total)
+    // Hands each record over as its case ends, so that it is on disk; whoever reads puts them in the order of the plan.
+    private sealed class Delivery(Action<CaseRecord> finished, IProgress<ComparisonProgress>? progress, int done, int total)
     {
         private readonly Lock _gate = new();
-        private readonly SortedDictionary<int, CaseRecord> _waiting = [];
-        private int _next;
+        private int _done = done;
 
         public void Begin(string id)
         {
             lock (_gate)
             {
-                progress?.Report(new ComparisonProgress(skipped + _next, total, id));
+                progress?.Report(new ComparisonProgress(_done, total, id));
             }
         }
 
-        public void Finish(int index, CaseRecord record)
+        public void Finish(CaseRecord record)
         {
             lock (_gate)
             {
-                _waiting.Add(index, record);
-                while (_waiting.Remove(_next, out CaseRecord? following))
-                {
-                    _next++;
-                    finished(following);
-                }
-            }
-        }
-
-        public void Flush()
-        {
-            lock (_gate)
-            {
-                foreach (CaseRecord record in _waiting.Values)
-                {
-                    finished(record);
-                }
+                finished(record);
+                _done++;
             }
         }
 

@@ -86,7 +86,9 @@ public static class Metrics
         new("gigabytes_per_second", Aspects.Speed, "throughput", "GB/s", Better.Higher,
             "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element, 2 where the gradient does not read the input) over the median time."),
         new("fraction_of_copy", Aspects.Speed, "fraction of copy", "1", Better.Higher,
-            "Throughput over that of a memory copy of the same tensor on as many threads, timed in turns with it; 1 is the memory limit."),
+            "Throughput over that of a memory copy of the same tensor on as many threads, taken round by round in turns with it, median; 1 is what a copy reaches."),
+        new("copy_ns_per_element", Aspects.Speed, "copy", "ns/element", Better.Neither,
+            "Median time of the memory copy that was timed in turns with the call, over the number of elements."),
         new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
             "Managed bytes allocated by one warm call."),
     ];

@@ -12,6 +12,9 @@ internal static class OutputProbe
     public const double SetLimit = 5e-7;
     public const double TensorLimit = 1e-5;
 
+    // The mean and variance of what claims to be centred and scaled, in float: as the standardized values' own tolerance.
+    private const double MomentLimit = 1e-6;
+
     /// <summary>Measures one contestant; <paramref name="all"/> are those it is compared with.</summary>
     public static void Measure(ProbeCase probe, ScenarioPool pool, IReadOnlyList<Contestant> all)
     {
@@ -32,11 +35,16 @@ internal static class OutputProbe
 
         ReductionSets? sets = ReductionSets.Of(plain, shape);
         bool standardizes = sets is not null && probe.StandardizesWithinSets(shape, input, sets);
+        if (sets is not null && !standardizes && !plain.MixesReductionSets)
+        {
+            probe.Fail("An element's output changes with other reduction sets than the one ReductionSetOf names for it, and MixesReductionSets is false.");
+        }
+
         var covariance = new ChannelCovariance(shape, input);
         Matrix<double> whitened = covariance.Whitened(probe.Settings.Epsilon);
 
         probe.Attempt(["set_mean_error", "set_variance_error"], () =>
-            SetMoments(probe, shape, input, sets, standardizes, ProbeCase.Whitens(plain.Claims) ? whitened : null));
+            SetMoments(probe, shape, input, sets, standardizes, ProbeCase.Whitens(plain) ? whitened : null));
         probe.Attempt(["float_error"], () => FloatError(probe, shape, input, standardizes ? sets : null));
         Distances(probe, shape, input, normalized, all);
         Decorrelation(probe, shape, normalized, whitened);
@@ -57,16 +65,18 @@ internal static class OutputProbe
         INormalizer<float> single = probe.Create<float>(shape, Affine.Plain);
         double[] output = Statistics.ToDouble(ProbeCase.Forward(single, shape, Statistics.ToSingle(input)));
         (double[] means, double[] variances) = sets.Moments(output);
-        probe.Add("set_mean_error", Statistics.Largest(means));
+        NormalizerClaims claims = single.Claims;
+        probe.AddJudged("set_mean_error", Statistics.Largest(means), claims.HasFlag(NormalizerClaims.ShiftInvariance) ? MomentLimit : null);
+        double? limit = claims.HasFlag(NormalizerClaims.ScaleInvariance | NormalizerClaims.ShiftInvariance) ? MomentLimit : null;
         if (whitened is not null && sets.Count == shape.Channels)
         {
-            probe.Add("set_variance_error", Statistics.LargestDifference(variances, [.. whitened.Diagonal()]));
+            probe.AddJudged("set_variance_error", Statistics.LargestDifference(variances, [.. whitened.Diagonal()]), limit is null ? null : TensorLimit);
         }
         else if (standardizes)
         {
             (_, double[] inputVariances) = sets.Moments(input);
             double[] exact = [.. inputVariances.Select(variance => Statistics.Ratio(variance, variance + probe.Settings.Epsilon))];
-            probe.Add("set_variance_error", Statistics.LargestDifference(variances, exact));
+            probe.AddJudged("set_variance_error", Statistics.LargestDifference(variances, exact), limit);
         }
         else
         {

@@ -39,6 +39,7 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
 {
     private readonly List<Measurement> _rows = [];
     private readonly List<string> _failures = [];
+    private bool _carries;
 
     public Contestant Contestant => contestant;
 
@@ -82,6 +83,16 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
             Note = note,
         });
 
+    /// <summary>Records a value whose exact counterpart is known; above the limit the check fails. Null judges nothing.</summary>
+    public void AddJudged(string metric, double value, double? limit)
+    {
+        Add(metric, value);
+        if (limit is { } most && !(value <= most))
+        {
+            Fail(FormattableString.Invariant($"{metric} is {value:0.0e+0}, above {most:0.0e+0}."));
+        }
+    }
+
     /// <summary>Records rows that could not be formed, and why.</summary>
     public void Missing(IEnumerable<string> metrics, string note, IReadOnlyDictionary<string, object>? parameters = null)
     {
@@ -95,6 +106,7 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
     public void Fail(string what) => _failures.Add(what);
 
     /// <summary>Runs one measurement; where the strategy refuses, the rows it did not get to state why.</summary>
+    /// <remarks>Once <see cref="CanCarry"/> has seen it carry the batch, a refusal is a fault and fails the case.</remarks>
     public void Attempt(IReadOnlyList<string> metrics, Action measure, IReadOnlyDictionary<string, object>? parameters = null)
     {
         settings.Cancellation.ThrowIfCancellationRequested();
@@ -105,6 +117,11 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         }
         catch (Exception refusal) when (IsRefusal(refusal))
         {
+            if (_carries || refusal is FaultException)
+            {
+                Fail($"{metrics[0]}: {refusal.GetBaseException().GetType().Name}: {Reason(refusal)}");
+            }
+
             Missing([.. metrics.Except(_rows.Skip(first).Select(row => row.Metric))], Reason(refusal), parameters);
         }
     }
@@ -115,7 +132,7 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         try
         {
             Forward(Create<double>(shape, Affine.Plain), shape, input);
-            return true;
+            return _carries = true;
         }
         catch (Exception refusal) when (IsRefusal(refusal))
         {
@@ -190,24 +207,39 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var inputGradient = new T[input.Length];
-        normalizer.Backward(shape, input, outputGradient, inputGradient);
+        Backward(normalizer, shape, input, outputGradient, inputGradient);
         return inputGradient;
     }
 
-    /// <summary>
-    /// Whether a strategy says that it whitens: only a full inverse root both follows rotations of the channels and ignores
-    /// their scale and shifts.
-    /// </summary>
-    public static bool Whitens(NormalizerClaims claims)
+    /// <summary>The input gradient of the last forward pass; a strategy that carried the batch forward must carry it back.</summary>
+    public static void Backward<T>(INormalizer<T> normalizer, ActivationShape shape, T[] input, T[] outputGradient, T[] inputGradient)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        try
+        {
+            normalizer.Backward(shape, input, outputGradient, inputGradient);
+        }
+        catch (Exception refusal) when (IsRefusal(refusal))
+        {
+            throw new FaultException(refusal);
+        }
+    }
+
+    /// <summary>Whether a strategy says that it whitens all channels: it mixes its sets, follows rotations and ignores scale and shifts.</summary>
+    public static bool Whitens<T>(INormalizer<T> normalizer)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         const NormalizerClaims Whitening =
             NormalizerClaims.RotationEquivariance | NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelShiftInvariance;
-        return (claims & Whitening) == Whitening;
+        return normalizer.MixesReductionSets && (normalizer.Claims & Whitening) == Whitening;
     }
 
     public static IReadOnlyDictionary<string, object> Parameters(string name, object value) =>
         new Dictionary<string, object>(StringComparer.Ordinal) { [name] = value };
 }
+
+/// <summary>A refusal where the strategy had already carried the batch: a fault of its own.</summary>
+internal sealed class FaultException(Exception cause) : InvalidOperationException(cause.Message, cause);
 
 /// <summary>Arithmetic that several probes share.</summary>
 internal static class Statistics

@@ -12,7 +12,7 @@ public sealed class DigitSet
     /// <param name="height">H, at least 1.</param>
     /// <param name="width">W, at least 1.</param>
     /// <param name="pixels">(N, H, W), row-major; 0 is paper, 255 full ink. Kept, not copied.</param>
-    /// <param name="labels">(N), each 0 to 9. Kept, not copied.</param>
+    /// <param name="labels">(N), each 0 to 9, or empty for images without labels. Kept, not copied.</param>
     /// <param name="source">Where the images come from, in a few words for reports.</param>
     /// <exception cref="ArgumentException">The lengths do not fit each other, or a label is above 9.</exception>
     public DigitSet(int height, int width, byte[] pixels, byte[] labels, string source)
@@ -22,9 +22,11 @@ public sealed class DigitSet
         ArgumentNullException.ThrowIfNull(pixels);
         ArgumentNullException.ThrowIfNull(labels);
         ArgumentException.ThrowIfNullOrEmpty(source);
-        if ((Int128)labels.Length * height * width != pixels.Length)
+        Count = (int)(pixels.Length / ((long)height * width));
+        if ((Int128)Count * height * width != pixels.Length || (labels.Length != 0 && labels.Length != Count))
         {
-            throw new ArgumentException($"{labels.Length} images of {height} x {width} do not have {pixels.Length} pixels.", nameof(pixels));
+            throw new ArgumentException(
+                $"{pixels.Length} pixels are not {(labels.Length == 0 ? "whole" : labels.Length)} images of {height} x {width}.", nameof(pixels));
         }
 
         int wrong = labels.AsSpan().IndexOfAnyExceptInRange((byte)0, (byte)9);
@@ -41,7 +43,7 @@ public sealed class DigitSet
     }
 
     /// <summary>N, the number of images.</summary>
-    public int Count => _labels.Length;
+    public int Count { get; }
 
     /// <summary>H, in pixels.</summary>
     public int Height { get; }
@@ -55,7 +57,7 @@ public sealed class DigitSet
     /// <summary>All images, (N, H, W) row-major; 0 is paper, 255 full ink.</summary>
     public ReadOnlySpan<byte> Pixels => _pixels;
 
-    /// <summary>The digits, (N), each 0 to 9.</summary>
+    /// <summary>The digits, (N), each 0 to 9; empty where there are no labels.</summary>
     public ReadOnlySpan<byte> Labels => _labels;
 
     /// <summary>One image, (H, W) row-major.</summary>
@@ -71,10 +73,11 @@ public sealed class DigitSet
     /// <summary>Reads MNIST's files: the training set, or where its images are missing the test set.</summary>
     /// <param name="directory">Holds <c>train-images-idx3-ubyte</c> and <c>train-labels-idx1-ubyte</c> (or <c>t10k-</c>), gzipped or
     /// not; <c>train-images.idx3-ubyte</c> and the like are read too.</param>
+    /// <param name="needsLabels">Whether images without a file of labels beside them are refused. Labels that are there are read and checked either way.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="FileNotFoundException">The folder lacks the images or their labels; the message lists the names looked for.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or images and labels do not belong together.</exception>
-    public static DigitSet Load(string directory)
+    public static DigitSet Load(string directory, bool needsLabels = true)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
         string[] looked = [.. Parts.SelectMany(part => Names(part, "images", 3))];
@@ -90,25 +93,33 @@ public sealed class DigitSet
                 continue;
             }
 
+            IdxFile pixels = LoadImages(images);
             string[] labelNames = Names(part, "labels", 1);
-            string labels = Find(directory, labelNames) ?? throw new FileNotFoundException(
-                $"'{images}' has no labels beside it; looked for {string.Join(", ", labelNames)}.");
-            return Load(images, labels);
+            if (Find(directory, labelNames) is { } labels)
+            {
+                return Join(images, pixels, labels);
+            }
+
+            return needsLabels
+                ? throw new FileNotFoundException($"'{images}' has no labels beside it; looked for {string.Join(", ", labelNames)}.")
+                : new DigitSet(pixels.Dimensions[1], pixels.Dimensions[2], pixels.Values, [], Path.GetFileName(images));
         }
 
         throw new FileNotFoundException($"The folder '{directory}' holds no digit images; looked for {string.Join(", ", looked)}.");
     }
 
-    private static DigitSet Load(string imagesPath, string labelsPath)
+    private static IdxFile LoadImages(string path)
     {
-        IdxFile images = IdxFile.Load(imagesPath);
-        IdxFile labels = IdxFile.Load(labelsPath);
-        if (images.Dimensions is not [> 0, > 0, > 0])
-        {
-            throw new InvalidDataException(
-                $"{imagesPath}: images have three axes (N, H, W), none empty; this file has ({string.Join(", ", images.Dimensions.ToArray())}).");
-        }
+        IdxFile images = IdxFile.Load(path);
+        return images.Dimensions is [> 0, > 0, > 0]
+            ? images
+            : throw new InvalidDataException(
+                $"{path}: images have three axes (N, H, W), none empty; this file has ({string.Join(", ", images.Dimensions.ToArray())}).");
+    }
 
+    private static DigitSet Join(string imagesPath, IdxFile images, string labelsPath)
+    {
+        IdxFile labels = IdxFile.Load(labelsPath);
         if (labels.Dimensions is not [int count] || count != images.Dimensions[0])
         {
             throw new InvalidDataException(

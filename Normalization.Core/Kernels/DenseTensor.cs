@@ -115,12 +115,12 @@ internal static unsafe class DenseTensor
 }
 
 /// <summary>A tensor operand as dense memory in a wanted order: the tensor's own memory, or a rented copy of it.</summary>
-internal unsafe ref struct DenseOperand<T>
+internal unsafe struct DenseOperand<T>
     where T : unmanaged
 {
     private readonly ActivationShape _shape;
     private readonly T* _own;
-    private readonly ReadOnlySpan<nint> _strides;
+    private fixed long _strides[ActivationShape.MaximumRank];
     private T[]? _rented;
     private GCHandle _pin;
 
@@ -136,7 +136,11 @@ internal unsafe ref struct DenseOperand<T>
     {
         _shape = shape;
         _own = own;
-        _strides = strides;
+        for (int axis = 0; axis < strides.Length; axis++)
+        {
+            _strides[axis] = strides[axis];
+        }
+
         Order = order;
         Pointer = own;
         if (!needsCopy)
@@ -164,8 +168,14 @@ internal unsafe ref struct DenseOperand<T>
         if (_rented is not null)
         {
             Span<nint> dense = stackalloc nint[ActivationShape.MaximumRank];
+            Span<nint> own = stackalloc nint[ActivationShape.MaximumRank];
+            for (int axis = 0; axis < _shape.Rank; axis++)
+            {
+                own[axis] = (nint)_strides[axis];
+            }
+
             DenseTensor.WriteStrides(_shape, Order, dense);
-            DenseTensor.Copy(_shape, Pointer, dense, _own, _strides);
+            DenseTensor.Copy(_shape, Pointer, dense, _own, own);
         }
     }
 

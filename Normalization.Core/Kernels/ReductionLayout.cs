@@ -78,6 +78,8 @@ internal readonly struct Chunking
 {
     private const nint ChunkElements = 8192;
     private const nint ChunkRows = 64;
+    private const int ManyRuns = 512;
+    private const int FewChunks = 8;
     private readonly int _blocks;
     private readonly nint _blockLength;
     private readonly int _blocksPerChunk; // short blocks are taken several together
@@ -87,6 +89,12 @@ internal readonly struct Chunking
     public Chunking(in ReductionLayout layout)
     {
         nint target = layout.Columns == 1 ? ChunkElements : layout.Columns * Math.Max(ChunkRows, ChunkElements / layout.Columns);
+        if (layout.Runs > ManyRuns)
+        {
+            // A chunk keeps two sums for every run of the block, so chunks must stay few.
+            target = Math.Max(target, (layout.BlockLength / FewChunks) + layout.Columns - 1) / layout.Columns * layout.Columns;
+        }
+
         _blocks = layout.Blocks;
         _blockLength = layout.BlockLength;
         _blocksPerChunk = (int)Math.Max(1, target / _blockLength);

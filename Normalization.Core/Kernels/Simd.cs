@@ -74,10 +74,6 @@ internal static unsafe class Simd
         return two.GetElement(0) + two.GetElement(1);
     }
 
-    /// <summary>The largest finite value that T stores.</summary>
-    public static double MaxValue<T>()
-        where T : unmanaged => typeof(T) == typeof(double) ? double.MaxValue : float.MaxValue;
-
     /// <summary>Whether a double survives rounding to T as a finite number.</summary>
     public static bool Fits<T>(double value)
         where T : unmanaged => typeof(T) == typeof(double) ? double.IsFinite(value) : float.IsFinite((float)value);

@@ -112,7 +112,7 @@ internal static unsafe class Standardizer
         bool elementWeightsOfRow = layout.Columns == 1 && layout.RunLength == 0;
         bool accumulate = elementWeightsOfRow && wantsParameters;
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
+        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.ElementWeights > CachedColumns);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
         nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
         nint accumulators = accumulate && panelByPanel ? AccumulatorTasks * layout.ElementWeights * 2 : 0;

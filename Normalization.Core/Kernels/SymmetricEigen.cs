@@ -15,8 +15,35 @@ internal static unsafe class SymmetricEigen
 
     /// <summary>Decomposes A = V^T diag(values) V: row i of vectors is the eigenvector of values[i].</summary>
     /// <remarks>A is finite and symmetric and is overwritten; rows of both matrices lie pitch apart, whole vectors. False: not converged.</remarks>
-    public static bool Decompose(double* matrix, int size, nint pitch, double* vectors, double* values) =>
-        size <= LargestJacobi ? Jacobi(matrix, size, pitch, vectors, values) : Library(matrix, size, pitch, vectors, values);
+    public static bool Decompose(double* matrix, int size, nint pitch, double* vectors, double* values)
+    {
+        // Scaled to entries of at most 1: squares neither overflow nor vanish in either solver.
+        double largest = 0;
+        for (int i = 0; i < size; i++)
+        {
+            for (int j = 0; j < size; j++)
+            {
+                largest = Math.Max(largest, Math.Abs(matrix[(i * pitch) + j]));
+            }
+        }
+
+        double scale = largest == 0 ? 1 : largest;
+        for (int i = 0; i < size; i++)
+        {
+            for (int j = 0; j < size; j++)
+            {
+                matrix[(i * pitch) + j] /= scale;
+            }
+        }
+
+        bool converged = size <= LargestJacobi ? Jacobi(matrix, size, pitch, vectors, values) : Library(matrix, size, pitch, vectors, values);
+        for (int i = 0; i < size; i++)
+        {
+            values[i] *= scale;
+        }
+
+        return converged;
+    }
 
     private static bool Jacobi(double* a, int size, nint pitch, double* v, double* values)
     {
@@ -112,24 +139,13 @@ internal static unsafe class SymmetricEigen
 
     private static bool Library(double* a, int size, nint pitch, double* v, double* values)
     {
-        // Overflow inside the library shows as an index error, so the matrix goes in scaled to 1.
-        double largest = 0;
-        for (int i = 0; i < size; i++)
-        {
-            for (int j = 0; j < size; j++)
-            {
-                largest = Math.Max(largest, Math.Abs(a[(i * pitch) + j]));
-            }
-        }
-
-        double scale = largest == 0 ? 1 : largest;
-        Matrix<double> scaled = Matrix<double>.Build.Dense(size, size, (i, j) => 0.5 * (a[(i * pitch) + j] + a[(j * pitch) + i]) / scale);
+        Matrix<double> symmetric = Matrix<double>.Build.Dense(size, size, (i, j) => 0.5 * (a[(i * pitch) + j] + a[(j * pitch) + i]));
         try
         {
-            var decomposition = scaled.Evd(Symmetricity.Symmetric);
+            var decomposition = symmetric.Evd(Symmetricity.Symmetric);
             for (int i = 0; i < size; i++)
             {
-                values[i] = decomposition.EigenValues[i].Real * scale;
+                values[i] = decomposition.EigenValues[i].Real;
                 for (int j = 0; j < size; j++)
                 {
                     v[(i * pitch) + j] = decomposition.EigenVectors[j, i];

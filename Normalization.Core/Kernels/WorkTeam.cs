@@ -50,34 +50,47 @@ internal static unsafe class WorkTeam
             return;
         }
 
-        EnsureWorkers(threads - 1);
         fixed (TJob* pointer = &job)
         {
-            s_job = pointer;
-            s_run = &Invoke<TJob>;
-            s_pieces = count;
-            s_limit = threads - 1;
-            Volatile.Write(ref s_next, 0);
-            long opened = ((Volatile.Read(ref s_state) & ~(Generation - 1)) + Generation) | Open;
-            Interlocked.Exchange(ref s_state, opened);
-            if (Volatile.Read(ref s_sleepers) > 0)
+            try
             {
-                lock (SleepGate)
-                {
-                    Monitor.PulseAll(SleepGate);
-                }
+                EnsureWorkers(threads - 1);
+                s_job = pointer;
+                s_run = &Invoke<TJob>;
+                s_pieces = count;
+                Volatile.Write(ref s_limit, threads - 1);
+                Volatile.Write(ref s_next, 0);
+                long opened = ((Volatile.Read(ref s_state) & ~(Generation - 1)) + Generation) | Open;
+                Interlocked.Exchange(ref s_state, opened);
+                Wake();
+                Drain();
             }
-
-            Drain();
-            Interlocked.And(ref s_state, ~Open);
-            var spinner = default(SpinWait);
-            while ((Volatile.Read(ref s_state) & JoinedMask) != 0)
+            finally
             {
-                spinner.SpinOnce(sleep1Threshold: -1);
+                // Workers read the job on this stack: none may be left when it goes.
+                Interlocked.And(ref s_state, ~Open);
+                var spinner = default(SpinWait);
+                while ((Volatile.Read(ref s_state) & JoinedMask) != 0)
+                {
+                    spinner.SpinOnce(sleep1Threshold: -1);
+                }
+
+                Volatile.Write(ref s_busy, 0);
             }
         }
+    }
 
-        Volatile.Write(ref s_busy, 0);
+    private static void Wake()
+    {
+        if (Volatile.Read(ref s_sleepers) == 0)
+        {
+            return;
+        }
+
+        lock (SleepGate)
+        {
+            Monitor.PulseAll(SleepGate);
+        }
     }
 
     private static void Invoke<TJob>(void* job, int piece)
@@ -107,7 +120,16 @@ internal static unsafe class WorkTeam
             {
                 int index = s_workers;
                 var thread = new Thread(() => Work(index)) { IsBackground = true, Name = $"Normalization kernel {index + 1}" };
-                thread.Start();
+                try
+                {
+                    thread.Start();
+                }
+                catch (OutOfMemoryException)
+                {
+                    // The system gives no more threads: the work is done by those there are.
+                    return;
+                }
+
                 Volatile.Write(ref s_workers, index + 1);
             }
         }
@@ -118,28 +140,22 @@ internal static unsafe class WorkTeam
         long seen = 0;
         while (true)
         {
-            long state = WaitForJob(seen);
+            long state = WaitForJob(seen, index);
             seen = state & ~(Generation - 1);
-            if (!TryJoin(seen))
-            {
-                continue;
-            }
-
-            if (index < s_limit)
+            if (TryJoin(seen))
             {
                 Drain();
+                Interlocked.Decrement(ref s_state);
             }
-
-            Interlocked.Decrement(ref s_state);
         }
     }
 
-    private static long WaitForJob(long seen)
+    private static long WaitForJob(long seen, int index)
     {
         for (int spin = 0; spin < SpinsBeforeSleep; spin++)
         {
             long state = Volatile.Read(ref s_state);
-            if (IsNew(state, seen))
+            if (IsWanted(state, seen, index))
             {
                 return state;
             }
@@ -151,7 +167,7 @@ internal static unsafe class WorkTeam
         {
             Interlocked.Increment(ref s_sleepers);
             long state = Interlocked.Read(ref s_state);
-            while (!IsNew(state, seen))
+            while (!IsWanted(state, seen, index))
             {
                 Monitor.Wait(SleepGate);
                 state = Interlocked.Read(ref s_state);
@@ -162,7 +178,10 @@ internal static unsafe class WorkTeam
         }
     }
 
-    private static bool IsNew(long state, long seen) => (state & Open) != 0 && (state & ~(Generation - 1)) != seen;
+    // A worker beyond the job's thread count must not join, or the caller would wait for it. The limit is read after the state: where
+    // it is a later job's, so is the generation, and joining the earlier one fails.
+    private static bool IsWanted(long state, long seen, int index) =>
+        (state & Open) != 0 && (state & ~(Generation - 1)) != seen && index < Volatile.Read(ref s_limit);
 
     private static bool TryJoin(long generation)
     {

@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Normalization.Core.Reporting;
 
 /// <summary>Turns records into the text of one file. A pure function: the same records give the same bytes, under every culture.</summary>
@@ -31,18 +33,8 @@ public static class ReportFiles
         foreach (var writer in Writers)
         {
             string path = Path.Combine(directory, writer.FileName);
-            string temporary = path + ".tmp";
-            try
-            {
-                File.WriteAllText(temporary, writer.Write(run));
-                File.Move(temporary, path, overwrite: true);
-            }
-            catch
-            {
-                File.Delete(temporary);
-                throw;
-            }
-
+            byte[] content = Encoding.UTF8.GetBytes(writer.Write(run));
+            AtomicFile.Write(path, stream => stream.Write(content));
             written.Add(path);
         }
 

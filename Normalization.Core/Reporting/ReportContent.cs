@@ -355,7 +355,7 @@ internal sealed class ReportContent
                 "Every number here is a row of results.json, made from records.jsonl: the records hold one line a finished case, and every file of this folder is drawn from "
                 + "them without measuring again. A row that could not be formed has no value and says why. Values are shown with three significant digits; the files hold all of them."),
             new Paragraph(
-                "Each strategy sees the same input in each scenario. Outputs and gradients are computed in double and in float, and the double instance is the reference. "
+                "Each strategy sees the same input in each scenario. Outputs are computed in double and in float, the double instance being the reference; gradients and everything else but speed in double. "
                 + "Nothing is timed before its output was checked; times are medians. ‘" + RunRows.Yardstick + "’ is the identity: the yardstick beside the strategies, never a recommendation."),
             Facts("Strategies", [new Head("strategy", IsText: true), new Head("shared statistics", IsText: true), new Head("options", IsText: true)],
                 header.Strategies.Select(strategy => new[] { strategy.Id, strategy.Axes, strategy.Options })),

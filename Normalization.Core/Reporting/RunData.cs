@@ -60,6 +60,26 @@ public sealed record RunData(RunHeader Header, IReadOnlyList<CaseRecord> Cases)
     /// <summary>All measurements in record order.</summary>
     public IEnumerable<Measurement> Measurements => Cases.SelectMany(record => record.Measurements);
 
+    /// <summary>The run with its cases by aspect, scenario and strategy as the header lists them, in whatever order they finished.</summary>
+    public RunData InOrder()
+    {
+        List<string> scenarios = [.. Header.Scenarios.Select(scenario => scenario.Id)];
+        List<string> strategies = [.. Header.Strategies.Select(strategy => strategy.Id)];
+        List<string> aspects = [.. Aspects.All];
+        return this with
+        {
+            Cases =
+            [
+                .. from record in Cases
+                   let parts = record.Case.Split('/', 3)
+                   orderby Place(aspects, parts[0]), Place(scenarios, parts.ElementAtOrDefault(1)), Place(strategies, parts.ElementAtOrDefault(2))
+                   select record,
+            ],
+        };
+
+        static int Place(List<string> order, string? id) => id is not null && order.IndexOf(id) is >= 0 and var place ? place : int.MaxValue;
+    }
+
     /// <summary>Whether every case of the run is there.</summary>
     public bool Complete => Cases.Count >= Header.CaseCount;
 }

@@ -63,7 +63,7 @@ public static class RunFile
 
         return header is null
             ? throw Corrupt(directory, 1, "the header is missing or incomplete, so nothing was recorded; delete the folder and run again")
-            : (new RunData(header, cases), start);
+            : (new RunData(header, cases).InOrder(), start);
     }
 
     private static RunHeader ReadHeader(ReadOnlySpan<byte> line, string directory)
@@ -125,8 +125,11 @@ public sealed class RunRecorder : IDisposable
     /// <summary>The header in the file; of a resumed run, that of its first start.</summary>
     public RunHeader Header { get; }
 
-    /// <summary>The cases in the file, in order: those found by <see cref="Resume"/>, then those appended.</summary>
+    /// <summary>The cases in the file, in the order they were written: those found by <see cref="Resume"/>, then those appended.</summary>
     public IReadOnlyList<CaseRecord> Cases => _cases;
+
+    /// <summary>The run so far, its cases in the order of the report.</summary>
+    public RunData Run => new RunData(Header, _cases).InOrder();
 
     /// <summary>Starts a run in a folder that does not exist or is empty, and writes the header.</summary>
     /// <param name="directory">The report folder; made with its parents.</param>
@@ -173,7 +176,7 @@ public sealed class RunRecorder : IDisposable
 
     /// <summary>Goes on with a run: <see cref="Cases"/> are those that need not run again. An incomplete last line is cut off.</summary>
     /// <param name="directory">The report folder.</param>
-    /// <param name="header">What this run would write; settings, strategies, scenarios, seed and threads must be the file's.</param>
+    /// <param name="header">What this run would write; settings, strategies, scenarios, seed, threads, program, processor and runtime must be the file's.</param>
     /// <exception cref="IOException">The folder has no records, is in use or cannot be written.</exception>
     /// <exception cref="InvalidDataException">A line other than the last is corrupt; the message names it.</exception>
     /// <exception cref="ArgumentException">The run differs from the one recorded; the message names every difference.</exception>
@@ -298,6 +301,10 @@ public sealed class RunRecorder : IDisposable
             [.. now.Scenarios.Select(scenario => (scenario.Id, scenario.Description))]);
         if (!recorded.Settings.ContainsKey("seed")) Compare("seed", Text(recorded.Environment.Seed), Text(now.Environment.Seed));
         if (!recorded.Settings.ContainsKey("threads")) Compare("threads", Text(recorded.Environment.Threads), Text(now.Environment.Threads));
+        Compare("commit", recorded.Environment.Commit, now.Environment.Commit);
+        Compare("cpu", recorded.Environment.Cpu, now.Environment.Cpu);
+        Compare("vector bits", Text(recorded.Environment.SimdBits), Text(now.Environment.SimdBits));
+        Compare("runtime", recorded.Environment.Runtime, now.Environment.Runtime);
         Compare("number of cases", Text(recorded.CaseCount), Text(now.CaseCount));
         return differences;
 

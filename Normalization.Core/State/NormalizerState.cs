@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Numerics;
 
 namespace Normalization.Core;
@@ -66,7 +67,7 @@ public static class NormalizerState
                 continue;
             }
 
-            if (!buffer.IsCounter && Fits<T>(prefix + buffer.Name, tensor, buffer.Shape, faults))
+            if (!buffer.IsCounter && Fits<T>(prefix + buffer.Name, tensor, buffer.Shape, faults) && IsStatistic<T>(prefix, buffer.Name, tensor, faults))
             {
                 arrays.Add((buffer.Values, tensor));
             }
@@ -121,6 +122,24 @@ public static class NormalizerState
         }
 
         return faults.Count == before;
+    }
+
+    // A running statistic was once a batch's: finite, and a variance at least 0.
+    private static bool IsStatistic<T>(string prefix, string name, StateTensor tensor, List<string> faults)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        ReadOnlySpan<T> values = tensor.AsSpan<T>();
+        for (int i = 0; i < values.Length; i++)
+        {
+            if (!T.IsFinite(values[i]) || (name == "running_var" && T.IsNegative(values[i]) && values[i] != T.Zero))
+            {
+                string rule = name == "running_var" ? "a variance is finite and at least 0" : "a running statistic is finite";
+                faults.Add(string.Create(CultureInfo.InvariantCulture, $"'{prefix}{name}' has {values[i]} at element {i}, but {rule}"));
+                return false;
+            }
+        }
+
+        return true;
     }
 
     private static bool FitsCounter(string name, StateTensor tensor, List<string> faults)

@@ -75,6 +75,11 @@ public sealed class ComparerTests
     [DataRow(Flaw.Imprecise, Aspects.Outputs, "float_error")]
     [DataRow(Flaw.NotANumber, Aspects.Outputs, "not finite")]
     [DataRow(Flaw.Crashes, Aspects.Outputs, "FormatException: off by one")]
+    [DataRow(Flaw.OffCentre, Aspects.Outputs, "set_mean_error")]
+    [DataRow(Flaw.Stretched, Aspects.Outputs, "set_variance_error")]
+    [DataRow(Flaw.WrongSets, Aspects.Outputs, "ReductionSetOf")]
+    [DataRow(Flaw.RefusesBackward, Aspects.Gradients, "ArgumentOutOfRangeException")]
+    [DataRow(Flaw.RefusesBackward, Aspects.BatchSize, "ArgumentOutOfRangeException")]
     public void Run_FlawedStandardizer_FailsAloneAndNamesTheCheck(Flaw flaw, string aspect, string message)
     {
         var records = Run([PlainContestants.Make(flaw), PlainContestants.Make()], [Images], aspect);
@@ -161,7 +166,7 @@ public sealed class ComparerTests
 
         CollectionAssert.AreEqual(
             new[] { "outputs/images/plain", "outputs/images/twin", "outputs/features/plain", "outputs/features/twin" }, comparer.Cases.ToArray());
-        CollectionAssert.AreEqual(new[] { "outputs/images/twin", "outputs/features/twin" }, records.Select(record => record.Case).ToArray());
+        CollectionAssert.AreEqual(new[] { "outputs/images/twin", "outputs/features/twin" }, InOrder(comparer, records).Select(record => record.Case).ToArray());
         Assert.AreEqual(new ComparisonProgress(4, 4, null), progress.Seen[^1]);
         Assert.IsTrue(progress.Seen.All(seen => seen is { Total: 4, Finished: >= 2 }));
     }
@@ -278,9 +283,13 @@ public sealed class ComparerTests
     private static List<CaseRecord> Run(Contestant[] contestants, Scenario[] scenarios, int threads, string[]? aspects = null, long seed = 1)
     {
         var records = new List<CaseRecord>();
-        new Comparer(contestants) { Scenarios = scenarios, Aspects = aspects is null or [] ? Untimed : aspects, Threads = threads, Seed = seed }.Run(records.Add);
-        return records;
+        var comparer = new Comparer(contestants) { Scenarios = scenarios, Aspects = aspects is null or [] ? Untimed : aspects, Threads = threads, Seed = seed };
+        comparer.Run(records.Add);
+        return InOrder(comparer, records);
     }
+
+    private static List<CaseRecord> InOrder(Comparer comparer, List<CaseRecord> records) =>
+        [.. new RunData(comparer.Describe(RunEnvironment.Capture("test", [], 1, 1)), records).InOrder().Cases];
 
     private static List<Measurement> Rows(IEnumerable<CaseRecord> records, string metric) =>
         [.. records.SelectMany(record => record.Measurements).Where(row => row.Metric == metric)];

@@ -30,6 +30,18 @@ public enum Flaw
 
     /// <summary>A NaN in every output.</summary>
     NotANumber,
+
+    /// <summary>The normalized values' mean is 0.05 of their own deviation.</summary>
+    OffCentre,
+
+    /// <summary>The normalized values are 1 % too wide, as with another divisor.</summary>
+    Stretched,
+
+    /// <summary>Names smaller reduction sets than it has.</summary>
+    WrongSets,
+
+    /// <summary>Throws on the way back as if the input were wrong.</summary>
+    RefusesBackward,
 }
 
 /// <summary>Per-channel standardization in plain loops, with running statistics.</summary>
@@ -72,7 +84,8 @@ public sealed class PlainStandardizer<T> : INormalizer<T>
         | NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelScaleInvariance | NormalizerClaims.BatchPermutationEquivariance
         | (_flaw == Flaw.LyingClaims ? NormalizerClaims.SampleIndependence | NormalizerClaims.RotationEquivariance : NormalizerClaims.BatchDependence);
 
-    public long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => channel;
+    public long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) =>
+        _flaw == Flaw.WrongSets ? (sample * shape.Channels) + channel : channel;
 
     public void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
     {
@@ -133,6 +146,7 @@ public sealed class PlainStandardizer<T> : INormalizer<T>
         {
             int c = i / positions % channels;
             double normalized = (double.CreateChecked(x[i]) - mean[c]) * inverse[c];
+            normalized = _flaw switch { Flaw.OffCentre => normalized + 0.05, Flaw.Stretched => 1.01 * normalized, _ => normalized };
             y[i] = T.CreateChecked((double.CreateChecked(_weight.Values[c]) * normalized) + double.CreateChecked(_bias.Values[c]));
         }
 
@@ -151,6 +165,11 @@ public sealed class PlainStandardizer<T> : INormalizer<T>
 
     public void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
     {
+        if (_flaw == Flaw.RefusesBackward)
+        {
+            throw new ArgumentOutOfRangeException(nameof(outputGradient), "off by one");
+        }
+
         var shape = new ActivationShape(input.Lengths);
         T[] x = Flat(input);
         T[] g = Flat(outputGradient);

@@ -15,7 +15,7 @@ public sealed class SpeedProbeTests
         var probe = Measure(PlainContestants.Make(), Small, Small with { ChannelsLast = true }, Small with { Shape = new ActivationShape(3, 4, 5, 2, 2), ChannelsLast = true });
 
         Assert.IsNull(probe.Failure);
-        Assert.HasCount(3 * 3 * 4, probe.Rows);
+        Assert.HasCount(3 * 3 * 5, probe.Rows);
         foreach (var row in probe.Rows)
         {
             Assert.IsGreaterThan(0, row.Value!.Value, row.ToString());
@@ -63,7 +63,7 @@ public sealed class SpeedProbeTests
         var probe = Measure(PlainContestants.Make(Flaw.RefusesFeatures), Small with { Shape = new ActivationShape(9, 4) });
 
         Assert.IsNull(probe.Failure);
-        Assert.HasCount(12, probe.Rows);
+        Assert.HasCount(15, probe.Rows);
         Assert.IsTrue(probe.Rows.All(row => row.Value is null && row.Note == "needs spatial axes, got (9, 4)"));
     }
 

@@ -28,8 +28,8 @@ public sealed class RunFileTests
         var read = RunFile.Load(Folder);
 
         Assert.IsTrue(read.Complete);
-        Assert.AreEqual(Text(Run), Text(read));
-        Assert.AreEqual(new JsonReport().Write(Run), new JsonReport().Write(read));
+        Assert.IsTrue(Text(Run.InOrder()) == Text(read), "The rows that were read differ from those written.");
+        Assert.IsTrue(new JsonReport().Write(Run.InOrder()) == new JsonReport().Write(read), "results.json differs.");
         CollectionAssert.AreEqual(Run.Header.Settings.ToList(), read.Header.Settings.ToList());
         Assert.AreEqual(Run.Header.Environment with { Packages = read.Header.Environment.Packages }, read.Header.Environment);
     }
@@ -174,12 +174,33 @@ public sealed class RunFileTests
     }
 
     [TestMethod]
-    public void Resume_AnotherMachine_KeepsTheFirstHeader()
+    public void Resume_AtAnotherTime_KeepsTheFirstHeader()
     {
         Record(1);
-        var elsewhere = Run.Header with { Environment = Run.Header.Environment with { Started = "2027-01-01T00:00:00Z", Commit = "other" } };
-        using var recorder = RunRecorder.Resume(Folder, elsewhere);
+        var later = Run.Header with { Environment = Run.Header.Environment with { Started = "2027-01-01T00:00:00Z", CommandLine = "compare --resume run" } };
+        using var recorder = RunRecorder.Resume(Folder, later);
         Assert.AreEqual(Run.Header.Environment.Started, recorder.Header.Environment.Started);
+    }
+
+    [TestMethod]
+    public void Resume_AnotherMachineOrProgram_IsRefusedAndNamesBoth()
+    {
+        Record(1);
+        var elsewhere = Run.Header with { Environment = Run.Header.Environment with { Cpu = "Another CPU", Commit = "other" } };
+        var error = Assert.ThrowsExactly<ArgumentException>(() => RunRecorder.Resume(Folder, elsewhere));
+        Assert.Contains("commit was 0.1.0+0123456789abcdef and is now other", error.Message);
+        Assert.Contains("cpu was Example CPU 3.0 GHz and is now Another CPU", error.Message);
+    }
+
+    [TestMethod]
+    public void Load_CasesInAnyOrder_ComeInTheOrderOfTheReport()
+    {
+        using (var recorder = RunRecorder.Create(Folder, Run.Header))
+        {
+            foreach (var record in Run.Cases.Reverse()) recorder.Append(record);
+        }
+
+        CollectionAssert.AreEqual(Run.InOrder().Cases.Select(record => record.Case).ToList(), RunFile.Load(Folder).Cases.Select(record => record.Case).ToList());
     }
 
     [TestMethod]

@@ -171,6 +171,7 @@ public sealed class PresetTests
         "Variance is taken in two passes in double. Flax's default E[x^2] - E[x]^2 loses the variance of data with a large mean.",
         "Group norm's weight and bias go by channel, as in the paper, PyTorch and ONNX opset 21; opset 18 had them by group.",
         "Group norm with one group is layer norm over (C, ...) but for the affine: (C) against (C, ...).",
+        "Instance norm with running statistics counts `num_batches_tracked` and honours the cumulative average; PyTorch's leaves its counter at 0.",
         "Instance norm never reads (N, C) as an unbatched (C, L): it is an error.",
     ];
 
