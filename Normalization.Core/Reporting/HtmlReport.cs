@@ -20,6 +20,7 @@ public sealed class HtmlReport : IReportWriter
         p{max-width:46rem;margin:.6rem 0}a{color:var(--link)}.origin,.key,caption,figcaption,.legend,.notes,footer{color:var(--soft)}
         .origin{max-width:none;margin:0}nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:.8rem 0 0;font-size:.95rem}nav a{padding:.3rem 0}
         .warning{background:var(--warn);color:var(--warn-ink);border-left:.3rem solid currentColor;padding:.6rem .9rem;margin:1rem 0;max-width:none;font-weight:600;overflow-wrap:anywhere}
+        .warning details{font-weight:400}.warning summary{color:inherit}.warning ul{margin:.2rem 0;padding-left:1.2rem}
         #findings h2{border:0;margin-top:1rem;padding-top:0}
         .findings{width:100%;border-collapse:collapse;font-size:.94rem;line-height:1.4}
         .findings th,.findings td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-top:1px solid var(--rule);white-space:normal;overflow-wrap:anywhere}
@@ -77,7 +78,19 @@ public sealed class HtmlReport : IReportWriter
             Put($"<title>{E(page.Title)}</title>\n<style>\n");
             _html.Append(SvgChart.Style).Append(PageStyle);
             Put($"</style>\n</head>\n<body>\n<header>\n<h1>{E(page.Title)}</h1>\n<p class=\"origin\">{E(page.Origin)}</p>\n");
-            foreach (string warning in page.Warnings) Put($"<p class=\"warning\" role=\"alert\">⚠ {E(warning)}</p>\n");
+            foreach (var warning in page.Warnings)
+            {
+                Put($"<div class=\"warning\" role=\"alert\">⚠ {E(warning.Text)}");
+                if (warning.Details.Count > 0)
+                {
+                    Put($"<details><summary>{(warning.Details.Count == 1 ? "In full" : $"All {warning.Details.Count}")}</summary><ul>");
+                    foreach (string detail in warning.Details) Put($"<li>{E(detail)}</li>");
+                    _html.Append("</ul></details>");
+                }
+
+                _html.Append("</div>\n");
+            }
+
             _html.Append("<nav aria-label=\"Parts of the report\">");
             foreach (var section in page.Sections) Put($"<a href=\"#{section.Id}\">{E(section.Title)}</a>");
             _html.Append("</nav>\n</header>\n<main>\n");

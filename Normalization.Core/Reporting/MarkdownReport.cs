@@ -16,7 +16,13 @@ public sealed class MarkdownReport : IReportWriter
         var page = ReportContent.Of(run);
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"# {Escape(page.Title)}\n\n{Escape(page.Origin)}\n\n");
-        foreach (string warning in page.Warnings) text.Append(CultureInfo.InvariantCulture, $"> **⚠ {Escape(warning)}**\n\n");
+        foreach (var warning in page.Warnings)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"> **⚠ {Escape(warning.Text)}**\n");
+            if (warning.Details.Count > 0) text.Append(">\n");
+            foreach (string detail in warning.Details) text.Append(CultureInfo.InvariantCulture, $"> - {Escape(detail)}\n");
+            text.Append('\n');
+        }
 
         if (page.Findings.Count > 0)
         {

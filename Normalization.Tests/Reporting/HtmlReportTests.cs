@@ -118,7 +118,28 @@ public sealed class HtmlReportTests
         string page = new HtmlReport().Write(broken);
         string top = page[..page.IndexOf("<main>", StringComparison.Ordinal)];
         StringAssert.Contains(top, $"Incomplete: {Run.Cases.Count - 1} of {Run.Cases.Count} cases");
-        StringAssert.Contains(top, $"Check failed: {Run.Cases[0].Case}: off by 3");
+        StringAssert.Contains(top, $"none failed its checks in 1 case and is recommended nowhere; {Run.Cases[0].Case}: off by 3</div>");
+    }
+
+    [TestMethod]
+    public void Write_StrategyWithManyFailures_HasOneBannerAndItsMarkInTables()
+    {
+        var broken = Run with
+        {
+            Cases = [.. Run.Cases.Select(record => record.Case.EndsWith("/batch-norm", StringComparison.Ordinal) ? record with { Failure = $"off by {record.Case.Length} <m>" } : record)],
+        };
+        string[] failed = [.. broken.Cases.Where(record => record.Failure is not null).Select(record => record.Case)];
+        Assert.IsGreaterThan(3, failed.Length);
+        string page = new HtmlReport().Write(broken);
+        string top = page[..page.IndexOf("<main>", StringComparison.Ordinal)];
+        Assert.AreEqual(1, Regex.Count(top, "class=\"warning\""));
+        StringAssert.Contains(top, $"batch-norm failed its checks in {failed.Length} cases and is recommended nowhere; first: {failed[0]}: off by");
+        foreach (string name in failed) StringAssert.Contains(top, $"<li>{name}: off by");
+
+        string summary = Regex.Match(page, "<caption>Speed, .*?</table>", RegexOptions.Singleline).Value;
+        string row = Regex.Match(summary, "<tr><th scope=\"row\"[^>]*>batch-norm<small>✗ failed a check</small>.*?</tr>").Value;
+        Assert.AreNotEqual("", row);
+        Assert.IsFalse(row.Contains('★'));
     }
 
     [TestMethod]
@@ -143,7 +164,7 @@ public sealed class HtmlReportTests
     [TestMethod]
     public void Write_StatedRow_ReadsNotFormedWithItsNote()
     {
-        string summary = Regex.Match(Page, "<caption>Batch size, summary.*?</ol>", RegexOptions.Singleline).Value;
+        string summary = Regex.Match(Page, "<caption>Output noise over batch size, gaussian.*?</ol>", RegexOptions.Singleline).Value;
         StringAssert.Contains(summary, "class=\"missing\">not formed<sup>1</sup>");
         StringAssert.Contains(summary, "<li>M = 8 columns cannot fill a 16 x 16 covariance.</li>");
     }
