@@ -452,8 +452,9 @@ internal sealed class ReportContent
 
     private static IEnumerable<string> InColumnOrder(IEnumerable<string> metrics) => metrics.Distinct().OrderBy(ColumnOrder);
 
+    // The title beside the id where it says more.
     private string Named(string scenario) => _run.Header.Scenarios.FirstOrDefault(known => known.Id == scenario)?.Title is { Length: > 0 } title
-        && !title.Equals(scenario, StringComparison.OrdinalIgnoreCase) ? $"{scenario} ({title})" : scenario;
+        && !title.Contains(scenario.Replace('-', ' '), StringComparison.OrdinalIgnoreCase) ? $"{scenario} ({title})" : scenario;
 
     private static string Capital(string text) => text.Length == 0 ? text : char.ToUpperInvariant(text[0]) + text[1..];
 
