@@ -68,7 +68,7 @@ public static class Metrics
         new("jacobian_singular_value", Aspects.Gradients, "singular value", "1", Better.Neither,
             "Singular values of the Jacobian of a random linear layer followed by the strategy: one sample's output by the same sample's input, in a batch of 32, at up to 4 x 4 positions; weight 1, bias 0. Largest first, up to 32 evenly spaced ones of all. Parameter: index (from 1)."),
         new("jacobian_condition", Aspects.Gradients, "Jacobian spread", "1", Better.Lower,
-            "Largest over median singular value of that Jacobian."),
+            "Largest over median singular value of the Jacobian of a random linear layer followed by the strategy."),
 
         new("output_noise", Aspects.BatchSize, "output noise", "1", Better.Lower,
             "Root mean square deviation of one fixed sample's output over random batches that contain it, over the root mean square of its mean output; random weight and bias. Spread: 10th to 90th percentile over the batches. Parameter: n."),

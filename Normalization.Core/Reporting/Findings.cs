@@ -33,8 +33,9 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 
 /// <summary>The one-screen answer: rules that draw sentences from the records.</summary>
 /// <remarks>
-/// A rule names no strategy: it picks by measured value, and stays silent where its records are missing. The identity is the yardstick
-/// and never a choice. Values within 5 % of the best, or both no more than rounding, share its place.
+/// A rule names no strategy: it picks by measured value, at its worst over the run's scenarios unless it says which, and
+/// stays silent where its records are missing. The identity is the yardstick and never a choice; a strategy that failed a check is neither
+/// a choice nor a comparison. Values within 5 % of the best, or both no more than rounding, share its place; of times, those whose spreads overlap.
 /// </remarks>
 public static class Findings
 {
@@ -66,14 +67,14 @@ public static class Findings
 
     private static Finding? SmallestBatch(RunRows rows)
     {
-        if (rows.FirstScenario("output_noise") is not { } scenario) return null;
-        var all = rows.Of("output_noise").Where(row => row.Scenario == scenario).ToList();
-        if (RunRows.SmallestBatch(all) is not { } n || Ranking.Lowest(rows, all.Where(row => row.Number("n") == n)) is not { } ranking) return null;
+        if (rows.SmallestBatch(rows.Of("output_noise")) is not { } n) return null;
+        var here = rows.Of("output_noise").Where(row => row.Number("n") == n).ToList();
+        if (Ranking.Lowest(rows, here) is not { } ranking) return null;
 
         FindingPart[] sentence =
         [
-            $"At N = {ReportText.Number(n)} on {scenario} a sample's output changes least with the rest of its batch: noise ", .. ranking.BestValues,
-            .. ranking.Against("most with"), ".",
+            $"At N = {ReportText.Number(n)} the noise that the rest of the batch puts on a sample's output, {Over(here)}, {ranking.IsLowest}: ",
+            .. ranking.BestValues, .. ranking.Against("most with"), ".",
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
         double rounding = RunRows.Rounding("output_noise");
@@ -86,19 +87,19 @@ public static class Findings
             ];
         }
 
-        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. NotFormed(rows, all.Where(row => row.Number("n") == n))]);
+        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. NotFormed(rows, here)]);
     }
 
     private static Finding? SmallBatchInference(RunRows rows)
     {
-        if (rows.FirstScenario("batch_train_inference_gap") is not { } scenario) return null;
-        var all = rows.Of("batch_train_inference_gap").Where(row => row.Scenario == scenario).ToList();
-        if (RunRows.SmallestBatch(all) is not { } n || Ranking.Lowest(rows, all.Where(row => row.Number("n") == n)) is not { } ranking) return null;
-        return ranking.Finding(
+        if (rows.SmallestBatch(rows.Of("batch_train_inference_gap")) is not { } n) return null;
+        var here = rows.Of("batch_train_inference_gap").Where(row => row.Number("n") == n).ToList();
+        return Ranking.Lowest(rows, here)?.Finding(
             "Trained on small batches, then served",
+            ranking =>
             [
-                $"Trained at N = {ReportText.Number(n)} on {scenario}, inference departs least from training: gap ", .. ranking.BestValues,
-                .. ranking.Against("most with"), ".",
+                $"Trained at N = {ReportText.Number(n)}, the gap between inference and training, {Over(here)}, {ranking.IsLowest}: ", .. ranking.BestValues,
+                .. ranking.Against("most with"), ".", .. NotFormed(rows, here),
             ]);
     }
 
@@ -135,14 +136,23 @@ public static class Findings
         var all = rows.Of("condition_number_left").Where(row => row.Scenario == Scenario).ToList();
         if (Ranking.Lowest(rows, all) is not { } ranking) return null;
         string chosen = ranking.Best[0].Strategy;
-        var sentence = new List<FindingPart> { "On correlated channels the condition number left is " };
+        var sentence = new List<FindingPart> { $"On correlated channels the condition number left {ranking.IsLowest}: " };
         sentence.AddRange(ranking.BestValues);
         foreach (var row in rows.Of("correlation_left").Where(row => row.Scenario == Scenario && row.Strategy == chosen && row.Value is not null).Take(1))
-            sentence.AddRange([" and the largest correlation ", row]);
-        foreach (var row in all.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null).Take(1))
+            sentence.AddRange([", with a largest correlation of ", row]);
+        foreach (var row in all.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null && !rows.Failures.Contains(row.Strategy)).Take(1))
             sentence.AddRange([", from ", row, " unnormalized"]);
         sentence.AddRange(ranking.Against("highest with"));
         sentence.Add(".");
+
+        const string Real = "activations";
+        var real = rows.Of("condition_number_left").Where(row => row.Scenario == Real).ToList();
+        if (Ranking.Lowest(rows, real) is { } there && there.All.Where(row => row.Strategy == chosen).Cast<ReportRow?>().FirstOrDefault() is { } left)
+        {
+            sentence.AddRange([$" On {Real} {chosen} leaves ", left]);
+            if (!there.Names.Contains(chosen)) sentence.AddRange([$", and {ReportText.List(there.Names)} the least: ", .. there.BestValues]);
+            sentence.Add(".");
+        }
 
         var speeds = SpeedRows(rows, "ns_per_element", "forward");
         var price = speeds.Where(row => row.Strategy == chosen).Cast<ReportRow?>().FirstOrDefault();
@@ -162,8 +172,8 @@ public static class Findings
     private static Finding? FeatureVectors(RunRows rows)
     {
         var here = rows.All.Where(row => row.Scenario == "features" && row.Measurement.Aspect == Aspects.Outputs && row.Strategy != RunRows.Yardstick).ToList();
-        var carrying = rows.Strategies.Where(strategy => here.Any(row => row.Strategy == strategy && row.Value is not null)).ToList();
-        var refused = rows.Strategies.Where(strategy => here.Any(row => row.Strategy == strategy) && !carrying.Contains(strategy)).ToList();
+        var carrying = rows.Strategies.Where(strategy => rows.Competes(strategy) && here.Any(row => row.Strategy == strategy && row.Value is not null)).ToList();
+        var refused = rows.Strategies.Where(strategy => rows.Competes(strategy) && here.Any(row => row.Strategy == strategy) && !carrying.Contains(strategy)).ToList();
         if (carrying.Count + refused.Count < 2) return null;
 
         var sentence = new List<FindingPart>();
@@ -184,31 +194,34 @@ public static class Findings
     }
 
     private static Finding? LargeMean(RunRows rows) =>
-        Ranking.Lowest(rows, rows.Of("float_error").Where(row => row.Scenario == "large-mean")) is { } ranking
-            ? ranking.Finding(
-                "Mean far above the spread",
-                ["Under mean 1e4 with unit variance float departs least from double: error ", .. ranking.BestValues, .. ranking.Against("most with"), "."])
-            : null;
+        Ranking.Lowest(rows, rows.Of("float_error").Where(row => row.Scenario == "large-mean"))?.Finding(
+            "Mean far above the spread",
+            ranking => [$"Under mean 1e4 with unit variance the error of float against double {ranking.IsLowest}: ", .. ranking.BestValues, .. ranking.Against("most with"), "."]);
 
     private static Finding? HostileInput(RunRows rows)
     {
         var hostile = rows.Of("gradient_gain").Where(row => row.Scenario is "heavy-tails" or "dead-channel").ToList();
-        if (Ranking.Lowest(rows, rows.Worst(hostile)) is not { } ranking) return null;
-        return ranking.Finding(
+        string[] scenarios = [.. hostile.Select(row => row.Scenario).Distinct()];
+        return Ranking.Lowest(rows, hostile)?.Finding(
             "Heavy tails or dead channels",
+            ranking =>
             [
-                $"The largest gradient gain over {ReportText.List([.. hostile.Select(row => row.Scenario).Distinct()])} is lowest: ", .. ranking.BestValues,
-                $" on {ranking.Best[0].Scenario}", .. ranking.Against("highest with", withScenario: true), ".",
+                $"{(scenarios.Length > 1 ? $"Of the gradient gains on {ReportText.List(scenarios)} the larger decides; it" : $"The gradient gain on {scenarios[0]}")} {ranking.IsLowest}: ",
+                .. ranking.BestValues, .. ranking.Against("highest with"), ".",
             ]);
     }
 
-    private static Finding? JacobianSpread(RunRows rows) =>
-        rows.FirstScenario("jacobian_condition") is { } scenario
-        && Ranking.Lowest(rows, rows.Of("jacobian_condition").Where(row => row.Scenario == scenario)) is { } ranking
-            ? ranking.Finding(
-                "Evenly scaled gradients",
-                [$"Behind a random linear layer, on {scenario}, the Jacobian's largest over median singular value is lowest: ", .. ranking.BestValues, .. ranking.Against("highest with"), "."])
-            : null;
+    private static Finding? JacobianSpread(RunRows rows)
+    {
+        var all = rows.Of("jacobian_condition").ToList();
+        return Ranking.Lowest(rows, all)?.Finding(
+            "Evenly scaled gradients",
+            ranking =>
+            [
+                $"Behind a random linear layer the Jacobian's largest singular value over its median, {Over(all)}, {ranking.IsLowest}: ",
+                .. ranking.BestValues, .. ranking.Against("highest with"), ".", .. NotFormed(rows, all),
+            ]);
+    }
 
     private static Finding? Fastest(RunRows rows)
     {
@@ -216,11 +229,13 @@ public static class Findings
         var chosen = new List<string>();
         foreach (string direction in rows.Directions)
         {
-            var speeds = SpeedRows(rows, "fraction_of_copy", direction);
-            if (Ranking.Highest(rows, speeds) is not { } ranking) continue;
+            if (Ranking.Highest(rows, SpeedRows(rows, "fraction_of_copy", direction)) is not { } ranking) continue;
             chosen.AddRange(ranking.Names);
             sentence.AddRange([sentence.Count == 0 ? $"On {rows.SpeedSettings[0]}, as a fraction of a memory copy: {direction} " : $"; {direction} "]);
-            sentence.AddRange([.. ranking.BestValues, $" ({ReportText.List(ranking.Names)})"]);
+            sentence.AddRange([.. ranking.BestRange, $" ({ReportText.List(ranking.Names)}{(ranking.Best.Count > 1 ? ", tied within their spread" : "")}"]);
+            var fastest = ranking.Best.MaxBy(row => row.Value);
+            if (fastest.Value > 1) sentence.Add($"; above 1 is faster than the copy{(fastest.Low <= 1 ? ": within noise" : "")}");
+            sentence.Add(")");
         }
 
         if (chosen.Count == 0) return null;
@@ -258,7 +273,7 @@ public static class Findings
     {
         // What five-point differences in double can resolve, with room for a badly scaled input.
         const double Resolved = 1e-6;
-        var worst = rows.Worst(rows.Of("gradient_error_input").Concat(rows.Of("gradient_error_parameter")));
+        var worst = rows.WorstOfAll(rows.Of("gradient_error_input").Concat(rows.Of("gradient_error_parameter")));
         if (worst.Count == 0) return null;
         var row = worst.MaxBy(row => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : row.Value);
         return new Finding(
@@ -266,68 +281,98 @@ public static class Findings
             ["The largest departure from five-point differences, over inputs, parameters and scenarios, is ", row, $" ({row.Strategy}, {row.Scenario})."]);
     }
 
+    private static string Over(IEnumerable<ReportRow> rows)
+    {
+        string[] scenarios = [.. rows.Where(row => row.Value is not null).Select(row => row.Scenario).Distinct()];
+        return scenarios.Length == 1 ? $"on {scenarios[0]}" : $"at its worst over {scenarios.Length} scenarios";
+    }
+
     private static List<FindingPart> NotFormed(RunRows rows, IEnumerable<ReportRow> here)
     {
-        var missing = here.Where(row => row.Value is null && row.Strategy != RunRows.Yardstick).ToList();
+        var missing = here.Where(row => row.Value is null && rows.Competes(row.Strategy)).ToLookup(row => row.Strategy, StringComparer.Ordinal);
         var parts = new List<FindingPart>();
-        foreach (string strategy in rows.Strategies.Where(strategy => missing.Any(row => row.Strategy == strategy)))
-            parts.AddRange([$" {strategy}: ", missing.First(row => row.Strategy == strategy), "."]);
+        foreach (string strategy in rows.Strategies.Where(missing.Contains))
+            parts.AddRange([$" {strategy} on {ReportText.List([.. missing[strategy].Select(row => row.Scenario).Distinct()])}: ", missing[strategy].First(), "."]);
         return parts;
     }
 
     // On the largest tensor that was timed.
     private static List<ReportRow> SpeedRows(RunRows rows, string metric, string direction) => rows.SpeedSettings.Count == 0 ? [] :
     [
-        .. rows.Of(metric).Where(row => row.Value is { } value && !double.IsNaN(value) && row.Strategy != RunRows.Yardstick
+        .. rows.Of(metric).Where(row => row.Value is { } value && !double.IsNaN(value) && rows.Competes(row.Strategy)
             && row.Text("direction") == direction && SpeedSetting.Of(row) == rows.SpeedSettings[0]),
     ];
 
-    /// <summary>Strategies in the order of a measured value, one row each.</summary>
+    /// <summary>Strategies in the order of a measured value, one row each: that of their worst scenario.</summary>
     private sealed class Ranking
     {
-        private Ranking(List<ReportRow> all, List<ReportRow> best, ReportRow last) => (All, Best, Last) = (all, best, last);
+        private readonly bool _severalScenarios;
+
+        private Ranking(List<ReportRow> all, List<ReportRow> best, ReportRow last, bool severalScenarios) =>
+            (All, Best, Last, _severalScenarios) = (all, best, last, severalScenarios);
 
         public List<ReportRow> All { get; }
 
-        /// <summary>The best and those within 5 % of it, in report order.</summary>
+        /// <summary>The best and those that share its place, in report order.</summary>
         public List<ReportRow> Best { get; }
 
         private ReportRow Last { get; }
 
         public List<string> Names => [.. Best.Select(row => row.Strategy)];
 
-        /// <summary>The best value, and how it is shared.</summary>
-        public FindingPart[] BestValues
-        {
-            get
-            {
-                if (Best.Count == 1) return [Best[0]];
-                var (low, high) = (Best.MinBy(row => row.Value), Best.MaxBy(row => row.Value));
-                string within = high.Value <= RunRows.Rounding(high.Measurement.Metric) ? "rounding" : "5 %";
-                return low.Value == high.Value ? [low, $" ({Best.Count} tied)"] : [low, " to ", high, $" ({Best.Count} tied within {within})"];
-            }
-        }
+        /// <summary>The verb: what is said of the best, or of all where they are alike.</summary>
+        public string IsLowest => !AllAlike ? "is lowest" : High.Value <= Step ? "is no more than rounding for all" : Low.Value == High.Value ? "is the same for all" : "is within 5 % for all";
+
+        /// <summary>The best value, how it is shared, and the scenario it comes from.</summary>
+        public FindingPart[] BestValues => [.. BestRange, Sharing, Where(Best)];
+
+        /// <summary>The best value, or the range of those that share its place.</summary>
+        public FindingPart[] BestRange => Low.Value == High.Value ? [Low] : [Low, " to ", High];
+
+        private bool AllAlike => Best.Count == All.Count;
+
+        private ReportRow Low => Best.MinBy(row => row.Value);
+
+        private ReportRow High => Best.MaxBy(row => row.Value);
+
+        private double Step => RunRows.Rounding(Last.Measurement.Metric);
+
+        private string Sharing => AllAlike || Best.Count == 1 ? ""
+            : Low.Value == High.Value ? $" ({Best.Count} tied)" : $" ({Best.Count} tied within {(High.Value <= Step ? "rounding" : "5 %")})";
 
         public static Ranking? Lowest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Lower);
 
         public static Ranking? Highest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Higher);
 
-        /// <summary>The other end, where not all are tied.</summary>
-        public FindingPart[] Against(string how, bool withScenario = false) => Best.Any(row => row.Index == Last.Index)
-            ? []
-            : [$"; {how} {Last.Strategy}: ", Last, withScenario ? $" on {Last.Scenario}" : ""];
+        /// <summary>The other end, where not all are tied, and who has no number.</summary>
+        public FindingPart[] Against(string how)
+        {
+            FindingPart[] other = Best.Any(row => row.Index == Last.Index) ? [] : [$"; {how} {Last.Strategy}: ", Last, Where([Last])];
+            return [.. other, .. All.Where(row => double.IsNaN(row.Value!.Value)).SelectMany(row => new FindingPart[] { $"; no number with {row.Strategy}: ", row, Where([row]) })];
+        }
 
         public Finding Finding(string name, FindingPart[] sentence) =>
-            Best.Count == All.Count ? new(name, [], "all alike", sentence) : new(name, Names, "", sentence);
+            AllAlike ? new(name, [], "all alike", sentence) : new(name, Names, "", sentence);
+
+        public Finding Finding(string name, Func<Ranking, FindingPart[]> sentence) => Finding(name, sentence(this));
+
+        // What is rounding comes from no scenario in particular.
+        private string Where(List<ReportRow> rows)
+        {
+            string[] scenarios = [.. rows.Where(row => !(row.Value <= Step)).Select(row => row.Scenario).Distinct()];
+            return _severalScenarios && scenarios.Length > 0 ? $" on {ReportText.List(scenarios)}" : "";
+        }
 
         // A comparison needs two.
         private static Ranking? Of(RunRows rows, IEnumerable<ReportRow> of, Better better)
         {
-            var all = rows.Worst(of);
-            if (all.Count < 2 || RunRows.Best(all.Select(row => row.Value!.Value), better) is not { } best) return null;
-            var tied = all.Where(row => RunRows.Ties(row.Value!.Value, best, better, RunRows.Rounding(row.Measurement.Metric))).ToList();
-            double Badness(ReportRow row) => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : better == Better.Lower ? row.Value.Value : -row.Value.Value;
-            return new Ranking(all, tied, all.MaxBy(Badness));
+            var measured = of.Where(row => row.Value is not null).ToList();
+            var all = rows.Worst(measured);
+            var best = RunRows.Leading(all, better);
+            if (all.Count < 2 || best.Count == 0) return null;
+            var numbers = all.Where(row => !double.IsNaN(row.Value!.Value));
+            var last = better == Better.Lower ? numbers.MaxBy(row => row.Value) : numbers.MinBy(row => row.Value);
+            return new Ranking(all, best, last, measured.Select(row => row.Scenario).Distinct().Count() > 1);
         }
     }
 }

@@ -20,6 +20,7 @@ public sealed class HtmlReport : IReportWriter
         p{max-width:46rem;margin:.6rem 0}a{color:var(--link)}.origin,.key,caption,figcaption,.legend,.notes,footer{color:var(--soft)}
         .origin{max-width:none;margin:0}nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:.8rem 0 0;font-size:.95rem}nav a{padding:.3rem 0}
         .warning{background:var(--warn);color:var(--warn-ink);border-left:.3rem solid currentColor;padding:.6rem .9rem;margin:1rem 0;max-width:none;font-weight:600;overflow-wrap:anywhere}
+        .warning details{font-weight:400}.warning summary{color:inherit}.warning ul{margin:.2rem 0;padding-left:1.2rem}
         #findings h2{border:0;margin-top:1rem;padding-top:0}
         .findings{width:100%;border-collapse:collapse;font-size:.94rem;line-height:1.4}
         .findings th,.findings td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-top:1px solid var(--rule);white-space:normal;overflow-wrap:anywhere}
@@ -40,7 +41,7 @@ public sealed class HtmlReport : IReportWriter
         .notes{font-size:.85rem;margin:.3rem 0;padding-left:1.5rem;max-width:60rem;overflow-wrap:anywhere}
         .legend{font-size:.85rem;margin:.5rem 0 1.2rem;max-width:60rem}.legend div{margin:.15rem 0}.legend dt{display:inline;font-weight:600}.legend dt::after{content:": "}.legend dd{display:inline;margin:0}
         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.5rem 2.5rem;margin:1.2rem 0}
-        figure{margin:0;min-width:0;max-width:33rem}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
+        figure{margin:0;min-width:0;max-width:33rem}figure>.chart{max-width:33rem}figure:has(>details[open]){grid-column:1/-1;max-width:none}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
         details{margin:.5rem 0;min-width:0}summary{cursor:pointer;color:var(--link);padding:.25rem 0;font-size:.94rem;overflow-wrap:anywhere}details details,figure details{font-size:.95em}
         :target{background:var(--warn);outline:2px solid var(--warn-ink)}
         footer{font-size:.88rem;padding-top:2rem;padding-bottom:2.5rem}
@@ -77,7 +78,19 @@ public sealed class HtmlReport : IReportWriter
             Put($"<title>{E(page.Title)}</title>\n<style>\n");
             _html.Append(SvgChart.Style).Append(PageStyle);
             Put($"</style>\n</head>\n<body>\n<header>\n<h1>{E(page.Title)}</h1>\n<p class=\"origin\">{E(page.Origin)}</p>\n");
-            foreach (string warning in page.Warnings) Put($"<p class=\"warning\" role=\"alert\">⚠ {E(warning)}</p>\n");
+            foreach (var warning in page.Warnings)
+            {
+                Put($"<div class=\"warning\" role=\"alert\">⚠ {E(warning.Text)}");
+                if (warning.Details.Count > 0)
+                {
+                    Put($"<details><summary>{(warning.Details.Count == 1 ? "In full" : $"All {warning.Details.Count}")}</summary><ul>");
+                    foreach (string detail in warning.Details) Put($"<li>{E(detail)}</li>");
+                    _html.Append("</ul></details>");
+                }
+
+                _html.Append("</div>\n");
+            }
+
             _html.Append("<nav aria-label=\"Parts of the report\">");
             foreach (var section in page.Sections) Put($"<a href=\"#{section.Id}\">{E(section.Title)}</a>");
             _html.Append("</nav>\n</header>\n<main>\n");
@@ -183,12 +196,12 @@ public sealed class HtmlReport : IReportWriter
 
         private void Table(Table table)
         {
-            var notes = new List<string>();
+            var notes = new Footnotes();
             Put($"<div class=\"scroll\" tabindex=\"0\"><table class=\"data\"><caption>{E(table.Caption)}</caption><thead><tr>");
             foreach (var head in table.Heads)
             {
-                string? legend = head.Legend ?? (head.IsText ? null : table.Legend);
-                Put($"<th scope=\"col\"{(head.IsText ? " class=\"w\"" : "")}{(legend is null ? "" : $" title=\"{E(legend)}\"")}>{E(head.Title)}");
+                // The legend under the table holds every sentence once.
+                Put($"<th scope=\"col\"{(head.IsText ? " class=\"w\"" : "")}>{E(head.Title)}");
                 if (head.Unit.Length > 0) Put($"<span class=\"unit\">{E(head.Unit)}</span>");
                 _html.Append("</th>");
             }
@@ -205,7 +218,7 @@ public sealed class HtmlReport : IReportWriter
             if (notes.Count > 0)
             {
                 _html.Append("<ol class=\"notes\">");
-                foreach (string note in notes) Put($"<li>{E(note)}</li>");
+                foreach (string note in notes.Texts) Put($"<li>{E(note)}</li>");
                 _html.Append("</ol>\n");
             }
 
@@ -216,7 +229,7 @@ public sealed class HtmlReport : IReportWriter
             _html.Append("</dl>\n");
         }
 
-        private void Cell(Cell cell, bool first, bool isText, List<string> notes)
+        private void Cell(Cell cell, bool first, bool isText, Footnotes notes)
         {
             string mark = cell.Mark switch
             {
@@ -236,7 +249,7 @@ public sealed class HtmlReport : IReportWriter
                 _ => "",
             });
             _html.Append(E(cell.Text));
-            if (cell.Note is { } note) Put($"<sup>{ReportText.NoteNumber(notes, note)}</sup>");
+            if (cell.Note is { } note) Put($"<sup>{notes.Number(note)}</sup>");
             if (cell.Detail.Length > 0) Put($"<small>{E(cell.Detail)}</small>");
             _html.Append(first ? "</th>" : "</td>");
         }

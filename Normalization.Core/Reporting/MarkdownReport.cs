@@ -16,7 +16,13 @@ public sealed class MarkdownReport : IReportWriter
         var page = ReportContent.Of(run);
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"# {Escape(page.Title)}\n\n{Escape(page.Origin)}\n\n");
-        foreach (string warning in page.Warnings) text.Append(CultureInfo.InvariantCulture, $"> **⚠ {Escape(warning)}**\n\n");
+        foreach (var warning in page.Warnings)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"> **⚠ {Escape(warning.Text)}**\n");
+            if (warning.Details.Count > 0) text.Append(">\n");
+            foreach (string detail in warning.Details) text.Append(CultureInfo.InvariantCulture, $"> - {Escape(detail)}\n");
+            text.Append('\n');
+        }
 
         if (page.Findings.Count > 0)
         {
@@ -66,21 +72,21 @@ public sealed class MarkdownReport : IReportWriter
     {
         if (text[^2] != '\n') text.Append('\n');
         text.Append('#', level).Append(CultureInfo.InvariantCulture, $" {Escape(table.Caption)}\n\n");
-        var notes = new List<string>();
+        var notes = new Footnotes();
         text.Append("| ").AppendJoin(" | ", table.Heads.Select(head => Escape(head.Unit.Length > 0 ? $"{head.Title} ({head.Unit})" : head.Title))).Append(" |\n|");
         foreach (var head in table.Heads) text.Append(head.IsText ? "---|" : "---:|");
         text.Append('\n');
         foreach (var row in table.Rows)
             text.Append("| ").AppendJoin(" | ", row.Select(cell => Content(cell, notes))).Append(" |\n");
         text.Append('\n');
-        for (int i = 0; i < notes.Count; i++) text.Append(CultureInfo.InvariantCulture, $"{i + 1}. {Escape(notes[i])}\n");
+        foreach (var (index, note) in notes.Texts.Index()) text.Append(CultureInfo.InvariantCulture, $"{index + 1}. {Escape(note)}\n");
         if (notes.Count > 0) text.Append('\n');
         var legends = ReportText.Legend(table).ToList();
         foreach (var (name, legend) in legends) text.Append(CultureInfo.InvariantCulture, $"- *{Escape(name)}*: {Escape(legend)}\n");
         if (legends.Count > 0) text.Append('\n');
     }
 
-    private static string Content(Cell cell, List<string> notes)
+    private static string Content(Cell cell, Footnotes notes)
     {
         string sign = cell.Mark switch
         {
@@ -89,7 +95,7 @@ public sealed class MarkdownReport : IReportWriter
             _ => "",
         };
         string detail = cell.Detail.Length > 0 ? $" ({Escape(cell.Detail)})" : "";
-        return $"{Escape(cell.Text)}{sign}{detail}{(cell.Note is { } note ? $" [{ReportText.NoteNumber(notes, note)}]" : "")}";
+        return $"{Escape(cell.Text)}{sign}{detail}{(cell.Note is { } note ? $" [{notes.Number(note)}]" : "")}";
     }
 
     // An underscore inside a word is no mark-up.

@@ -6,7 +6,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>Makes the report's tables and charts from a run's rows.</summary>
 internal sealed class ReportContent
 {
-    private const string BestKey = "★ marks the best of a column and what lies within 5 % of it or within rounding; the yardstick is left out, and a column where all are alike has none.";
+    private const string BestKey = "★ marks the best of a column and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick and strategies that failed a check are left out, and a column where all are alike has none.";
 
     private static readonly Dictionary<string, string> AspectTitles = new(StringComparer.Ordinal)
     {
@@ -59,16 +59,26 @@ internal sealed class ReportContent
             + (data is null ? "" : $" · data: {data}");
     }
 
-    private List<string> Warnings()
+    private List<Warning> Warnings()
     {
-        var warnings = new List<string>();
+        var warnings = new List<Warning>();
         if (!_run.Complete)
         {
-            warnings.Add($"Incomplete: {_run.Cases.Count} of {_run.Header.CaseCount} cases finished. What follows holds for these alone; "
-                + "--resume with this folder goes on from here.");
+            warnings.Add(new Warning(
+                $"Incomplete: {_run.Cases.Count} of {_run.Header.CaseCount} cases finished. What follows holds for these alone; --resume with this folder goes on from here.", []));
         }
 
-        warnings.AddRange(_run.Cases.Where(record => record.Failure is not null).Select(record => $"Check failed: {record.Case}: {record.Failure}"));
+        foreach (var failed in _rows.Failures)
+        {
+            string[] cases = [.. failed.Select(record => $"{record.Case}: {record.Failure}")];
+            // The answers must stay on the first screen.
+            const int Longest = 160;
+            string first = cases[0].Length <= Longest ? cases[0] : cases[0][..Longest].TrimEnd() + " …";
+            warnings.Add(new Warning(
+                $"{failed.Key} failed its checks in {cases.Length} case{(cases.Length == 1 ? "" : "s")} and is recommended nowhere; {(cases.Length == 1 ? "" : "first: ")}{first}",
+                cases.Length == 1 && first == cases[0] ? [] : cases));
+        }
+
         return warnings;
     }
 
@@ -176,9 +186,9 @@ internal sealed class ReportContent
             title, $"Root mean square difference between the normalized outputs of {names.Length} strategies, pair by pair; the table beneath has the values.",
             "root mean square difference (1)", names, (row, column) => row == column ? 0 : Pair(row, column)?.Value);
         var rows = names.Select((name, row) => (IReadOnlyList<Cell>)
-            [new Cell(name), .. names.Select((_, column) => row == column ? new Cell("0") : Pair(row, column) is { } pair ? CellOf(pair) : Empty)]);
+            [NameOf(name), .. names.Select((_, column) => row == column ? new Cell("0") : Pair(row, column) is { } pair ? CellOf(pair) : Empty)]);
         return new Figure(title, svg, new Table(
-            title, [new Head("strategy", IsText: true), .. names.Select(name => new Head(name))], [.. rows], LegendOf("distance")));
+            title, [new Head("strategy", IsText: true), .. names.Select(name => HeadOfStrategy(name))], [.. rows], LegendOf("distance")));
     }
 
     private Figure Spectrum(string scenario)
@@ -196,32 +206,31 @@ internal sealed class ReportContent
             return (IReadOnlyList<Cell>)[new Cell(ReportText.Number(group.Key)), .. columns.Select(strategy => cells.GetValueOrDefault(strategy, Empty))];
         });
         return new Figure(title, svg, new Table(
-            title, [new Head("index"), .. columns.Select(strategy => new Head(strategy))], [.. rows], LegendOf("jacobian_singular_value")));
+            title, [new Head("index"), .. columns.Select(strategy => HeadOfStrategy(strategy))], [.. rows], LegendOf("jacobian_singular_value")));
     }
 
     private List<Block> BatchSize(List<ReportRow> here)
     {
         var blocks = new List<Block>
         {
-            new Paragraph("The smallest batches that at least two strategies can form, and the largest measured. In charts the band is the spread over repeats. " + BestKey),
+            new Paragraph("The smallest batches that at least two strategies can form, and the largest measured; the worst over all scenarios, with the scenario it comes from. In charts the band is the spread over repeats. " + BestKey),
         };
-        var shown = new HashSet<string>(StringComparer.Ordinal);
         var columns = new List<(Head, Dictionary<string, Cell>)>();
         foreach (string id in InColumnOrder(here.Select(row => row.Measurement.Metric)))
         {
-            if (_rows.FirstScenario(id) is not { } scenario) continue;
-            shown.Add(scenario);
-            var of = here.Where(row => row.Measurement.Metric == id && row.Scenario == scenario).ToList();
-            foreach (double n in new[] { RunRows.SmallestBatch(of), of.Max(row => row.Number("n")) }.OfType<double>().Distinct())
+            var of = here.Where(row => row.Measurement.Metric == id).ToList();
+            var better = Metrics.Find(id)?.Better ?? Better.Neither;
+            foreach (double n in new[] { _rows.SmallestBatch(of), of.Max(row => row.Number("n")) }.OfType<double>().Distinct())
             {
-                // The charts' tables have the spread.
-                var cells = Cells(of.Where(row => row.Number("n") == n)).ToDictionary(pair => pair.Key, pair => pair.Value with { Detail = "" }, StringComparer.Ordinal);
+                var at = of.Where(row => row.Number("n") == n).ToList();
+                bool several = at.Select(row => row.Scenario).Distinct().Count() > 1;
+                var cells = at.GroupBy(row => row.Strategy).ToDictionary(group => group.Key, group => Worst([.. group], better, several), StringComparer.Ordinal);
                 MarkBest(cells, id);
                 columns.Add((HeadOf(id, $", {BatchOf(n)}"), cells));
             }
         }
 
-        blocks.Add(ByStrategy($"Batch size, summary on {string.Join(", ", shown.Select(Named))}", columns));
+        blocks.Add(ByStrategy("Batch size, summary", columns));
         var charts = _rows.Scenarios.SelectMany(scenario => InColumnOrder(here.Where(row => row.Scenario == scenario).Select(row => row.Measurement.Metric))
             .Select(metric => (scenario, metric))).ToList();
         string? first = charts.Count > 0 ? charts[0].scenario : null;
@@ -317,7 +326,7 @@ internal sealed class ReportContent
         var rows = of.Select(row => row.Text("claim")).Distinct().Select(claim => (IReadOnlyList<Cell>)
             [new Cell(claim.Length > 0 ? claim : "every claim"), .. strategies.Select(strategy => Verdict([.. of.Where(row => row.Strategy == strategy && row.Text("claim") == claim)]))]);
         return new Table(
-            caption, [new Head("claim", IsText: true), .. strategies.Select(strategy => new Head(strategy, IsText: true))], [.. rows], LegendOf("claim"));
+            caption, [new Head("claim", IsText: true), .. strategies.Select(strategy => HeadOfStrategy(strategy, isText: true))], [.. rows], LegendOf("claim"));
     }
 
     private static Cell Verdict(List<ReportRow> rows)
@@ -393,9 +402,13 @@ internal sealed class ReportContent
     private Table ByStrategy(string caption, List<(Head Head, Dictionary<string, Cell> Cells)> columns)
     {
         var rows = _rows.Strategies.Where(strategy => columns.Any(column => column.Cells.ContainsKey(strategy))).Select(strategy => (IReadOnlyList<Cell>)
-            [new Cell(strategy, strategy == RunRows.Yardstick ? "yardstick" : ""), .. columns.Select(column => column.Cells.GetValueOrDefault(strategy, Empty))]);
+            [NameOf(strategy), .. columns.Select(column => column.Cells.GetValueOrDefault(strategy, Empty))]);
         return new Table(caption, [new Head("strategy", IsText: true), .. columns.Select(column => column.Head)], [.. rows]);
     }
+
+    private Cell NameOf(string strategy) => new(strategy, strategy == RunRows.Yardstick ? "yardstick" : _rows.Failures.Contains(strategy) ? "✗ failed a check" : "");
+
+    private Head HeadOfStrategy(string strategy, bool isText = false) => new(_rows.Failures.Contains(strategy) ? strategy + ", ✗ failed a check" : strategy, IsText: isText);
 
     private static Dictionary<string, Cell> Cells(IEnumerable<ReportRow> rows) =>
         rows.GroupBy(row => row.Strategy).ToDictionary(group => group.Key, group => CellOf(group.First()), StringComparer.Ordinal);
@@ -412,17 +425,11 @@ internal sealed class ReportContent
 
     private void MarkBest(Dictionary<string, Cell> cells, string metric)
     {
-        var better = Metrics.Find(metric)?.Better ?? Better.Neither;
-        double step = RunRows.Rounding(metric);
-        var values = cells.Where(pair => pair.Key != RunRows.Yardstick && pair.Value is { Row: not null, Mark: Mark.None })
-            .ToDictionary(pair => pair.Key, pair => _rows.All[pair.Value.Row!.Value].Value!.Value);
-        if (values.Count < 2 || RunRows.Best(values.Values, better) is not { } best || values.Values.All(Ties)) return;
-        foreach (var (strategy, value) in values)
-        {
-            if (Ties(value)) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
-        }
-
-        bool Ties(double value) => RunRows.Ties(value, best, better, step);
+        var rows = cells.Where(pair => _rows.Competes(pair.Key) && pair.Value is { Row: not null, Mark: Mark.None })
+            .ToDictionary(pair => pair.Value.Row!.Value, pair => pair.Key);
+        var leading = RunRows.Leading(rows.Keys.Select(index => _rows.All[index]), Metrics.Find(metric)?.Better ?? Better.Neither);
+        if (rows.Count < 2 || leading.Count == rows.Count) return;
+        foreach (string strategy in leading.Select(row => rows[row.Index])) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
     }
 
     // Held together by no-break spaces.
@@ -445,8 +452,9 @@ internal sealed class ReportContent
 
     private static IEnumerable<string> InColumnOrder(IEnumerable<string> metrics) => metrics.Distinct().OrderBy(ColumnOrder);
 
+    // The title beside the id where it says more.
     private string Named(string scenario) => _run.Header.Scenarios.FirstOrDefault(known => known.Id == scenario)?.Title is { Length: > 0 } title
-        && !title.Equals(scenario, StringComparison.OrdinalIgnoreCase) ? $"{scenario} ({title})" : scenario;
+        && !title.Contains(scenario.Replace('-', ' '), StringComparison.OrdinalIgnoreCase) ? $"{scenario} ({title})" : scenario;
 
     private static string Capital(string text) => text.Length == 0 ? text : char.ToUpperInvariant(text[0]) + text[1..];
 

@@ -50,6 +50,11 @@ internal sealed record Figure(string Caption, string Svg, Table Data) : Block;
 /// <summary>Blocks behind a line that opens them.</summary>
 internal sealed record Folded(string Summary, IReadOnlyList<Block> Blocks) : Block;
 
+/// <summary>What a reader must know before the findings.</summary>
+/// <param name="Text">A sentence.</param>
+/// <param name="Details">Its cases in full, for who wants them.</param>
+internal sealed record Warning(string Text, IReadOnlyList<string> Details);
+
 /// <summary>A part of the report.</summary>
 /// <param name="Id">Its anchor.</param>
 /// <param name="Title">Its heading.</param>
@@ -63,4 +68,4 @@ internal sealed record Section(string Id, string Title, IReadOnlyList<Block> Blo
 /// <param name="Findings">Which strategy for which case.</param>
 /// <param name="Sections">The rest, in order.</param>
 internal sealed record ReportPage(
-    string Title, string Origin, IReadOnlyList<string> Warnings, IReadOnlyList<Finding> Findings, IReadOnlyList<Section> Sections);
+    string Title, string Origin, IReadOnlyList<Warning> Warnings, IReadOnlyList<Finding> Findings, IReadOnlyList<Section> Sections);

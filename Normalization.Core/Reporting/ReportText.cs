@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 using Normalization.Core.Comparison;
 
 namespace Normalization.Core.Reporting;
@@ -74,13 +75,52 @@ internal static class ReportText
         foreach (var head in table.Heads.Where(head => head.Legend is not null).DistinctBy(head => head.Legend))
             yield return (head.Title.Split(',')[0], head.Legend!);
     }
+}
 
-    /// <summary>The number of a footnote, counted from 1; the same words share one.</summary>
-    public static int NoteNumber(List<string> notes, string note)
+/// <summary>The footnotes of a table, numbered from 1: those that differ only in their numbers share one, which states them all.</summary>
+internal sealed partial class Footnotes
+{
+    // More distinct numbers than this are given by their ends.
+    private const int Most = 4;
+
+    private readonly List<(string[] Words, List<string>[] Numbers)> _notes = [];
+
+    /// <summary>The notes in order.</summary>
+    public IEnumerable<string> Texts => _notes.Select(note => string.Concat(note.Words.Zip(
+        note.Numbers.Select(Joined).Append(""), (word, number) => word + number)));
+
+    /// <summary>How many there are.</summary>
+    public int Count => _notes.Count;
+
+    /// <summary>The number of a note, which is added where it is new.</summary>
+    public int Number(string note)
     {
-        int index = notes.IndexOf(note);
-        if (index >= 0) return index + 1;
-        notes.Add(note);
-        return notes.Count;
+        string[] words = Digits().Split(note);
+        string[] numbers = [.. Digits().Matches(note).Select(match => match.Value)];
+        int index = _notes.FindIndex(known => known.Words.SequenceEqual(words));
+        if (index < 0)
+        {
+            index = _notes.Count;
+            _notes.Add((words, [.. numbers.Select(number => new List<string> { number })]));
+            return index + 1;
+        }
+
+        for (int i = 0; i < numbers.Length; i++)
+        {
+            if (!_notes[index].Numbers[i].Contains(numbers[i])) _notes[index].Numbers[i].Add(numbers[i]);
+        }
+
+        return index + 1;
     }
+
+    private static string Joined(List<string> numbers)
+    {
+        if (numbers.Count == 1) return numbers[0];
+        var ordered = numbers.OrderBy(number => double.Parse(number, CultureInfo.InvariantCulture)).ToList();
+        return ordered.Count <= Most ? string.Join(" / ", ordered) : $"{ordered[0]} … {ordered[^1]}";
+    }
+
+    // A digit that belongs to a name, as in x1, is none.
+    [GeneratedRegex(@"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?!\w)")]
+    private static partial Regex Digits();
 }

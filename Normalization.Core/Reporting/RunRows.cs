@@ -14,6 +14,11 @@ public readonly record struct ReportRow(int Index, Measurement Measurement)
 
     internal double? Value => Measurement.Value;
 
+    // Without a spread the value alone.
+    internal double? Low => Measurement.Spread is { Count: 2 } spread ? spread[0] : Value;
+
+    internal double? High => Measurement.Spread is { Count: 2 } spread ? spread[1] : Value;
+
     internal string Text(string parameter) => Measurement.Parameters?.GetValueOrDefault(parameter) is { } value ? ReportText.Parameter(value) : "";
 
     internal double? Number(string parameter) => Measurement.Parameters?.GetValueOrDefault(parameter) switch
@@ -54,6 +59,8 @@ internal sealed class RunRows
     public RunRows(RunData run)
     {
         All = [.. run.Measurements.Select((measurement, index) => new ReportRow(index, measurement))];
+        // A case's id is aspect/scenario/strategy.
+        Failures = run.Cases.Where(record => record.Failure is not null).ToLookup(record => record.Case.Split('/', 3)[^1], StringComparer.Ordinal);
         _byMetric = All.ToLookup(row => row.Measurement.Metric, StringComparer.Ordinal);
         Strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id).Union(All.Select(row => row.Strategy), StringComparer.Ordinal)];
         Scenarios = [.. run.Header.Scenarios.Select(scenario => scenario.Id).Union(All.Select(row => row.Scenario), StringComparer.Ordinal)];
@@ -78,17 +85,19 @@ internal sealed class RunRows
 
     public IReadOnlyList<string> Directions { get; }
 
+    /// <summary>The cases in which a strategy failed a check, by strategy.</summary>
+    public ILookup<string, CaseRecord> Failures { get; }
+
+    /// <summary>Whether a strategy may be recommended or compared with: the yardstick never is, nor one that failed a check.</summary>
+    public bool Competes(string strategy) => strategy != Yardstick && !Failures.Contains(strategy);
+
     public IEnumerable<ReportRow> Of(string metric) => _byMetric[metric];
 
-    /// <summary>The scenario a metric is shown on where one must do: the first in report order that has it.</summary>
-    public string? FirstScenario(string metric)
-    {
-        var having = Of(metric).Where(row => row.Value is not null).Select(row => row.Scenario).ToHashSet(StringComparer.Ordinal);
-        return Scenarios.FirstOrDefault(having.Contains);
-    }
+    /// <summary>For each strategy that competes the row with the largest value, NaN above all, in report order; rows without a value left out.</summary>
+    public List<ReportRow> Worst(IEnumerable<ReportRow> rows) => WorstOfAll(rows.Where(row => Competes(row.Strategy)));
 
-    /// <summary>For each strategy the row with the largest value, NaN above all, in report order; the yardstick and rows without a value left out.</summary>
-    public List<ReportRow> Worst(IEnumerable<ReportRow> rows)
+    /// <summary>The same, those that failed a check included.</summary>
+    public List<ReportRow> WorstOfAll(IEnumerable<ReportRow> rows)
     {
         var worst = new Dictionary<string, ReportRow>(StringComparer.Ordinal);
         foreach (var row in rows)
@@ -100,9 +109,9 @@ internal sealed class RunRows
         return [.. Strategies.Where(worst.ContainsKey).Select(strategy => worst[strategy])];
     }
 
-    /// <summary>The smallest batch size, of 2 or more, at which at least two strategies formed a value of a metric on a scenario.</summary>
-    public static double? SmallestBatch(IEnumerable<ReportRow> rows) => rows
-        .Where(row => row.Value is not null && row.Strategy != Yardstick)
+    /// <summary>The smallest batch size, of 2 or more, at which at least two competing strategies formed a value of a metric.</summary>
+    public double? SmallestBatch(IEnumerable<ReportRow> rows) => rows
+        .Where(row => row.Value is not null && Competes(row.Strategy))
         .GroupBy(row => row.Number("n"))
         .Where(group => group.Key is >= 2 && group.Select(row => row.Strategy).Distinct().Count() > 1)
         .Min(group => group.Key);
@@ -110,23 +119,17 @@ internal sealed class RunRows
     /// <summary>Below this a metric where lower is better is rounding and ranks nobody: 2^-23, the step of float, or 1e-9 for what double measures.</summary>
     public static double Rounding(string metric) => metric is "set_mean_error" or "set_variance_error" or "float_error" ? 1.1920929e-7 : 1e-9;
 
-    /// <summary>Whether a value counts as the best: no worse than 5 % beyond it, or rounding like it. NaN never does.</summary>
-    public static bool Ties(double value, double best, Better better, double rounding) => better switch
+    /// <summary>The best of some rows of one metric and those that share its place; none where the metric only describes or no value is a number.</summary>
+    /// <remarks>Times share it where their spreads overlap, other values within 5 % of the best or where all are rounding. NaN never does.</remarks>
+    public static List<ReportRow> Leading(IEnumerable<ReportRow> rows, Better better)
     {
-        Better.Lower => value <= Math.Max(best * 1.05, rounding),
-        Better.Higher => value >= best / 1.05,
-        _ => false,
-    };
+        var numbers = rows.Where(row => row.Value is { } value && !double.IsNaN(value)).ToList();
+        if (numbers.Count == 0 || better == Better.Neither) return [];
+        var best = better == Better.Lower ? numbers.MinBy(row => row.Value) : numbers.MaxBy(row => row.Value);
+        return [.. numbers.Where(row => row.Index == best.Index || Shares(row))];
 
-    /// <summary>The best of some values, or null where the metric only describes or no value is a number.</summary>
-    public static double? Best(IEnumerable<double> values, Better better)
-    {
-        var numbers = values.Where(value => !double.IsNaN(value)).ToList();
-        return numbers.Count == 0 ? null : better switch
-        {
-            Better.Lower => numbers.Min(),
-            Better.Higher => numbers.Max(),
-            _ => null,
-        };
+        bool Shares(ReportRow row) => row.Measurement.Aspect == Aspects.Speed ? row.Low <= best.High && row.High >= best.Low
+            : better == Better.Lower ? row.Value <= Math.Max(best.Value!.Value * 1.05, Rounding(row.Measurement.Metric))
+            : row.Value >= best.Value / 1.05;
     }
 }

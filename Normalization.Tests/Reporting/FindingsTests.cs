@@ -114,16 +114,24 @@ public sealed class FindingsTests
         var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 2), ("layer-norm", 2))).Single();
         Assert.IsEmpty(finding.Choice);
         Assert.AreEqual("all alike", finding.Answer);
-        StringAssert.Contains(finding.Text, "2 (2 tied)");
+        StringAssert.Contains(finding.Text, "is the same for all: 2.");
         Assert.IsFalse(finding.Text.Contains("most with", StringComparison.Ordinal));
     }
 
     [TestMethod]
-    public void Draw_NaN_IsTheWorst()
+    public void Draw_AllRounding_SaysSo()
     {
-        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", double.NaN), ("layer-norm", 1e9))).Single();
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", 3e-8), ("layer-norm", 6e-8))).Single();
+        Assert.AreEqual("all alike", finding.Answer);
+        StringAssert.Contains(finding.Text, "is no more than rounding for all: 3.00e-8 to 6.00e-8.");
+    }
+
+    [TestMethod]
+    public void Draw_NaN_NeverRanks()
+    {
+        var finding = Findings.Draw(Only("large-mean", "float_error", ("batch-norm", double.NaN), ("layer-norm", 1e8), ("group-norm", 1e9))).Single();
         CollectionAssert.AreEqual(new[] { "layer-norm" }, finding.Choice.ToArray());
-        StringAssert.Contains(finding.Text, "most with batch-norm: NaN");
+        StringAssert.Contains(finding.Text, "most with group-norm: 1.00e9; no number with batch-norm: NaN.");
     }
 
     [TestMethod]
@@ -137,7 +145,85 @@ public sealed class FindingsTests
         CollectionAssert.DoesNotContain(features.Choice.ToList(), "instance-norm");
         CollectionAssert.Contains(features.Choice.ToList(), "zca-whitening");
         StringAssert.Contains(features.Text, "instance-norm cannot carry (N, C) features: not formed (Instance norm needs at least two values");
-        StringAssert.Contains(Of(Sample, "Smallest batches (N = 2)")!.Text, "zca-whitening: not formed");
+        StringAssert.Contains(Of(Sample, "Smallest batches (N = 2)")!.Text, "zca-whitening on gaussian: not formed");
+    }
+
+    // The best of each case, made to fail a check elsewhere.
+    [TestMethod]
+    [DynamicData(nameof(Cases))]
+    public void Draw_FailedStrategy_IsNeitherChosenNorCompared(string name, string[] metrics, string chosen, string other)
+    {
+        Assert.IsNotEmpty(metrics);
+        Assert.AreNotEqual(chosen, other);
+        var before = Of(Sample, name)!;
+        var failed = before.Choice.Append(other).ToHashSet();
+        var broken = Run with
+        {
+            Cases = [.. Run.Cases.Select(record => record.Case.Split('/') is ["outputs", "gaussian", var strategy] && failed.Contains(strategy) ? record with { Failure = "off by 3" } : record)],
+        };
+        var rows = Run.Measurements.ToList();
+        var after = Of(Findings.Draw(broken), name);
+        if (after is null) return;
+        Assert.IsFalse(after.Choice.Any(failed.Contains), after.Text);
+        Assert.IsFalse(after.Rows.Any(row => failed.Contains(row.Measurement.Strategy)), after.Text);
+        Assert.IsTrue(after.Rows.All(row => ReferenceEquals(rows[row.Index], row.Measurement)));
+    }
+
+    [TestMethod]
+    public void Draw_BestFailedACheck_NamesTheNextOne()
+    {
+        var run = Many("large-mean", "float_error", ("batch-norm", 1), ("layer-norm", 2), ("group-norm", 3), ("instance-norm", 4));
+        CollectionAssert.AreEqual(new[] { "batch-norm" }, Findings.Draw(run).Single().Choice.ToArray());
+        var finding = Findings.Draw(run with
+        {
+            Cases = [.. run.Cases.Select(record => record.Case.EndsWith("/batch-norm", StringComparison.Ordinal) || record.Case.EndsWith("/instance-norm", StringComparison.Ordinal) ? record with { Failure = "off" } : record)],
+        }).Single();
+        CollectionAssert.AreEqual(new[] { "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "is lowest: 2; most with group-norm: 3.");
+        CollectionAssert.AreEqual(new[] { 1, 2 }, finding.Rows.Select(row => row.Index).ToArray());
+    }
+
+    [TestMethod]
+    public void Draw_WrongGradientOfAFailedStrategy_IsStillNamed()
+    {
+        var wrong = SampleRun.Map(Run, row => row is { Metric: "gradient_error_parameter", Strategy: "group-norm", Scenario: "features" } ? row with { Value = 0.5 } : row);
+        wrong = wrong with { Cases = [.. wrong.Cases.Select(record => record.Case == "gradients/features/group-norm" ? record with { Failure = "off" } : record)] };
+        StringAssert.Contains(Of(Findings.Draw(wrong), "Analytic gradients")!.Text, "0.500 (group-norm, features)");
+    }
+
+    [TestMethod]
+    [DataRow("jacobian_condition", "Evenly scaled gradients")]
+    [DataRow("output_noise", "Smallest batches (N = 2)")]
+    [DataRow("batch_train_inference_gap", "Trained on small batches, then served")]
+    public void Draw_BestOnOneScenarioAndWorstOnAnother_IsRankedByTheWorst(string metric, string name)
+    {
+        var finding = Of(Findings.Draw(Many("gaussian", metric, [("dead-channel", "batch-norm", 75), ("dead-channel", "layer-norm", 2.5)], ("batch-norm", 1.2), ("layer-norm", 3))), name)!;
+        CollectionAssert.AreEqual(new[] { "layer-norm" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "at its worst over 2 scenarios, is lowest: 3 on gaussian;");
+        StringAssert.Contains(finding.Text, "with batch-norm: 75 on dead-channel.");
+    }
+
+    [TestMethod]
+    public void Draw_DecorrelationOnActivations_NamesWhoLeavesLeastThere()
+    {
+        var finding = Findings.Draw(Many(
+            "correlated", "condition_number_left", [("activations", "zca-whitening", 6e10), ("activations", "instance-norm", 6380)], ("zca-whitening", 1.1), ("instance-norm", 1570))).Single();
+        CollectionAssert.AreEqual(new[] { "zca-whitening" }, finding.Choice.ToArray());
+        StringAssert.Contains(finding.Text, "On activations zca-whitening leaves 6.00e10, and instance-norm the least: 6380.");
+    }
+
+    [TestMethod]
+    public void Draw_OverlappingSpreads_TieAndAboveOneIsSaidToBeNoise()
+    {
+        var run = SampleRun.Map(Run, row => row.Metric != "fraction_of_copy" || !row.Parameters!["direction"].Equals("forward") ? row : row.Strategy switch
+        {
+            "batch-norm" => row with { Value = 1.02, Spread = [0.9, 1.1] },
+            "layer-norm" => row with { Value = 0.85, Spread = [0.8, 0.91] },
+            _ => row with { Value = 0.88, Spread = [0.87, 0.89] },
+        });
+        StringAssert.Contains(
+            Of(Findings.Draw(run), "Fastest against a memory copy")!.Text,
+            "forward 0.850 to 1.02 (batch-norm and layer-norm, tied within their spread; above 1 is faster than the copy: within noise)");
     }
 
     [TestMethod]
@@ -179,6 +265,29 @@ public sealed class FindingsTests
     }
 
     private static Finding? Of(IReadOnlyList<Finding> findings, string name) => findings.SingleOrDefault(finding => finding.Case == name);
+
+    private static RunData Many(string scenario, string metric, params (string Strategy, double Value)[] values) => Many(scenario, metric, [], values);
+
+    // A case for each strategy and scenario.
+    private static RunData Many(string scenario, string metric, (string Scenario, string Strategy, double Value)[] others, params (string Strategy, double Value)[] values) => Run with
+    {
+        Cases =
+        [
+            .. values.Select(pair => (Scenario: scenario, pair.Strategy, pair.Value)).Concat(others).Select(row => new CaseRecord
+            {
+                Case = $"{Metrics.Get(metric).Aspect}/{row.Scenario}/{row.Strategy}",
+                Seconds = 1,
+                Measurements =
+                [
+                    new Measurement
+                    {
+                        Aspect = Metrics.Get(metric).Aspect, Strategy = row.Strategy, Scenario = row.Scenario, Metric = metric, Value = row.Value, Unit = "1",
+                        Parameters = Metrics.Get(metric).Aspect == Aspects.BatchSize ? new Dictionary<string, object> { ["n"] = 2L } : null,
+                    },
+                ],
+            }),
+        ],
+    };
 
     private static RunData Only(string scenario, string metric, params (string Strategy, double Value)[] values) => Run with
     {

@@ -72,10 +72,15 @@ public sealed class HtmlReportTests
         Assert.IsGreaterThan(30, tables.Count);
         foreach (Match table in tables)
         {
-            var heads = Regex.Matches(table.Groups["head"].Value, "<th scope=\"col\"(?<class> class=\"w\")?(?<title> title=\"[^\"]+\")?>(?<text>[^<]*)");
+            var heads = Regex.Matches(table.Groups["head"].Value, "<th scope=\"col\"(?<class> class=\"w\")?>(?<text>[^<]*)");
             var numbers = heads.Where(head => !head.Groups["class"].Success && head.Groups["text"].Value is not ("index" or "value")).ToList();
-            foreach (var head in numbers) Assert.IsTrue(head.Groups["title"].Success, $"{head.Value} in {table.Groups["head"].Value}");
-            if (numbers.Count > 0) StringAssert.Contains(table.Groups["after"].Value, "<dt>");
+            foreach (var head in numbers)
+            {
+                string name = head.Groups["text"].Value.Split(',')[0];
+                Assert.IsTrue(
+                    table.Groups["after"].Value.Contains($"<dt>{name}</dt>", StringComparison.Ordinal) || table.Groups["after"].Value.Contains("<dt>values</dt>", StringComparison.Ordinal),
+                    $"{head.Value} in {table.Groups["head"].Value}");
+            }
         }
 
         foreach (var metric in Metrics.All.Where(metric => Run.Measurements.Any(row => row.Metric == metric.Id)))
@@ -118,7 +123,28 @@ public sealed class HtmlReportTests
         string page = new HtmlReport().Write(broken);
         string top = page[..page.IndexOf("<main>", StringComparison.Ordinal)];
         StringAssert.Contains(top, $"Incomplete: {Run.Cases.Count - 1} of {Run.Cases.Count} cases");
-        StringAssert.Contains(top, $"Check failed: {Run.Cases[0].Case}: off by 3");
+        StringAssert.Contains(top, $"none failed its checks in 1 case and is recommended nowhere; {Run.Cases[0].Case}: off by 3</div>");
+    }
+
+    [TestMethod]
+    public void Write_StrategyWithManyFailures_HasOneBannerAndItsMarkInTables()
+    {
+        var broken = Run with
+        {
+            Cases = [.. Run.Cases.Select(record => record.Case.EndsWith("/batch-norm", StringComparison.Ordinal) ? record with { Failure = $"off by {record.Case.Length} <m>" } : record)],
+        };
+        string[] failed = [.. broken.Cases.Where(record => record.Failure is not null).Select(record => record.Case)];
+        Assert.IsGreaterThan(3, failed.Length);
+        string page = new HtmlReport().Write(broken);
+        string top = page[..page.IndexOf("<main>", StringComparison.Ordinal)];
+        Assert.AreEqual(1, Regex.Count(top, "class=\"warning\""));
+        StringAssert.Contains(top, $"batch-norm failed its checks in {failed.Length} cases and is recommended nowhere; first: {failed[0]}: off by");
+        foreach (string name in failed) StringAssert.Contains(top, $"<li>{name}: off by");
+
+        string summary = Regex.Match(page, "<caption>Speed, .*?</table>", RegexOptions.Singleline).Value;
+        string row = Regex.Match(summary, "<tr><th scope=\"row\"[^>]*>batch-norm<small>✗ failed a check</small>.*?</tr>").Value;
+        Assert.AreNotEqual("", row);
+        Assert.IsFalse(row.Contains('★'));
     }
 
     [TestMethod]
@@ -143,7 +169,7 @@ public sealed class HtmlReportTests
     [TestMethod]
     public void Write_StatedRow_ReadsNotFormedWithItsNote()
     {
-        string summary = Regex.Match(Page, "<caption>Batch size, summary.*?</ol>", RegexOptions.Singleline).Value;
+        string summary = Regex.Match(Page, "<caption>Output noise over batch size, gaussian.*?</ol>", RegexOptions.Singleline).Value;
         StringAssert.Contains(summary, "class=\"missing\">not formed<sup>1</sup>");
         StringAssert.Contains(summary, "<li>M = 8 columns cannot fill a 16 x 16 covariance.</li>");
     }
