@@ -110,10 +110,24 @@ public sealed class ApplyCommandTests : IDisposable
     }
 
     [TestMethod]
+    public void TensorOfAnotherStrategy_IsLetBeWithAWarning()
+    {
+        var file = new StateDictionary
+        {
+            { "input", StateTensor.Create<float>([.. Numbers<float>(1, Shape.Count)], Shape.ToArray()) },
+            { "running_mean", StateTensor.Create<float>([1, 2, 3, 4], 4) },
+        };
+
+        BenchResult result = Apply("layer-norm", file);
+
+        Assert.AreEqual(0, result.ExitCode);
+        StringAssert.StartsWith(result.Error, "warning: 'running_mean' is not used: layer-norm with these options reads input,");
+    }
+
+    [TestMethod]
     [DataRow("batch-norm", "--mode inference", "running_mean", "--running-stats off", DisplayName = "inference without running statistics")]
     [DataRow("batch-norm", "extra", "moving_mean", "running_mean", DisplayName = "unknown tensor")]
     [DataRow("layer-norm", "weight", "'weight'", "(4, 5)", DisplayName = "misshapen weight")]
-    [DataRow("batch-norm", "--no-affine weight", "'weight'", "--no-affine", DisplayName = "weight with --no-affine")]
     [DataRow("batch-norm", "double", "'bias' is F64", "F32", DisplayName = "mixed element types")]
     [DataRow("batch-norm", "gradient", "'output_gradient'", "(6, 4, 5)", DisplayName = "misshapen gradient")]
     [DataRow("group-norm", "", "C = 4, G = 32", "--help", DisplayName = "groups that do not divide C")]

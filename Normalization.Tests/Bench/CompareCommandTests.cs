@@ -31,10 +31,12 @@ public sealed class CompareCommandTests : IDisposable
         Assert.HasCount(4, run.Cases);
         string[] expected = [.. Findings.Draw(run).Select(finding => finding.Text), Path.Combine("reports", Path.GetFileName(report), "index.html")];
         string[] lines = result.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        Assert.HasCount(expected.Length, lines);
-        for (int i = 0; i < lines.Length; i++)
+        Assert.HasCount(expected.Length + 1, lines);
+        StringAssert.StartsWith(lines[0], "Settings: ");
+        StringAssert.Contains(lines[0], "epsilon: 1e-5; affine: random weight and bias");
+        for (int i = 0; i < expected.Length; i++)
         {
-            StringAssert.EndsWith(lines[i], expected[i]);
+            StringAssert.EndsWith(lines[i + 1], expected[i]);
         }
 
         Assert.IsFalse((result.Output + result.Error).Any(letter => letter is '\e' or '\r'), "control codes in a pipe");

@@ -1,3 +1,5 @@
+using System.Globalization;
+using Normalization.Strategies;
 using Normalization.Core;
 
 namespace Normalization.Tests.State;
@@ -156,13 +158,18 @@ public class NormalizerStateTests
     }
 
     [TestMethod]
-    public void LoadState_NonFiniteStatistics_AreData()
+    [DataRow("running_mean", float.NaN)]
+    [DataRow("running_mean", float.PositiveInfinity)]
+    [DataRow("running_var", -1f)]
+    public void LoadState_StatisticThatNoBatchHas_Throws(string name, float value)
     {
-        FakeNormalizer<float> layer = Filled<float>(11);
+        var layer = new BatchNorm<float>(3);
+        StateDictionary state = new() { { name, StateTensor.Create<float>([0.5f, value, 1f], 3) } };
 
-        layer.LoadState(new StateDictionary { { "running_mean", StateTensor.Create<float>([float.NaN, -1f, float.PositiveInfinity], 3) } }, strict: false);
+        string message = Assert.ThrowsExactly<ArgumentException>(() => layer.LoadState(state, strict: false)).Message;
 
-        CollectionAssert.AreEqual(new[] { float.NaN, -1f, float.PositiveInfinity }, layer.Buffers[0].Values);
+        Assert.Contains($"'{name}' has {value.ToString(CultureInfo.InvariantCulture)} at element 1", message);
+        CollectionAssert.AreEqual(new[] { 0f, 0f, 0f }, layer.Buffers[0].Values);
     }
 
     [TestMethod]

@@ -1,0 +1,87 @@
+using System.Diagnostics;
+using Normalization.Core;
+using Normalization.Core.Kernels;
+
+namespace Normalization.Tests.Kernels;
+
+/// <summary>Pieces are done once each, by no more threads than are asked for now, however many there once were.</summary>
+[TestClass]
+[DoNotParallelize]
+public sealed class WorkTeamTests
+{
+    private int _before;
+
+    [TestInitialize]
+    public void Remember() => _before = KernelThreads.Count;
+
+    [TestCleanup]
+    public void Restore() => KernelThreads.Count = _before;
+
+    [TestMethod]
+    public void Run_ManyTimesOnChangingCounts_DoesEveryPieceOnce()
+    {
+        foreach (int count in new[] { 1, 2, 5, 3, 1, 8, 2 })
+        {
+            KernelThreads.Count = count;
+            for (int round = 0; round < 200; round++)
+            {
+                CollectionAssert.AreEqual(Enumerable.Repeat(1, 37).ToArray(), CountPieces(37, 1 << 20));
+            }
+        }
+    }
+
+    [TestMethod]
+    public void Run_AfterManyThreads_WaitsForNoneThatIsNotAskedFor()
+    {
+        KernelThreads.Count = 64;
+        CountPieces(200, 1 << 20);
+        Thread.Sleep(50);
+        KernelThreads.Count = 1;
+        double alone = Median();
+        KernelThreads.Count = 2;
+        double two = Median();
+
+        // Waking and joining 63 threads takes milliseconds; a job of two threads must stay near one of one.
+        Assert.IsLessThan(alone + 1e-3, two);
+
+        static double Median()
+        {
+            var times = new double[101];
+            for (int i = 0; i < times.Length; i++)
+            {
+                long began = Stopwatch.GetTimestamp();
+                CountPieces(37, 1 << 20);
+                times[i] = Stopwatch.GetElapsedTime(began).TotalSeconds;
+            }
+
+            Array.Sort(times);
+            return times[times.Length / 2];
+        }
+    }
+
+    [TestMethod]
+    public void Run_FromManyCallersAtOnce_DoesEveryPieceOnceForEach()
+    {
+        KernelThreads.Count = 3;
+        Parallel.For(0, 500, _ => CollectionAssert.AreEqual(Enumerable.Repeat(1, 11).ToArray(), CountPieces(11, 1 << 20)));
+    }
+
+    private static unsafe int[] CountPieces(int pieces, nint elements)
+    {
+        int[] done = new int[pieces];
+        fixed (int* counts = done)
+        {
+            var job = new CountingJob { Counts = counts };
+            WorkTeam.Run(ref job, pieces, elements);
+        }
+
+        return done;
+    }
+
+    private unsafe struct CountingJob : IPieceJob
+    {
+        public int* Counts;
+
+        public readonly void Run(int piece) => Interlocked.Increment(ref Counts[piece]);
+    }
+}
