@@ -152,7 +152,9 @@ public abstract class Normalizer<T> : INormalizer<T>
     {
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, output.Lengths, "output");
+        RequireDistinct(shape, output.Strides, "output");
         CheckShape(shape);
+        CheckBatch(shape);
         Save(default, default); // a Forward that throws leaves nothing for Backward
         if (shape.Count == 0)
         {
@@ -200,6 +202,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, outputGradient.Lengths, "outputGradient");
         RequireSameShape(shape, inputGradient.Lengths, "inputGradient");
+        RequireDistinct(shape, inputGradient.Strides, "inputGradient");
         CheckShape(shape);
         if (Training)
         {
@@ -264,6 +267,11 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     internal abstract void CheckShape(ActivationShape shape);
 
+    /// <summary>What a batch must fulfil beyond its shape for a Forward in the present mode.</summary>
+    internal virtual void CheckBatch(ActivationShape shape)
+    {
+    }
+
     internal abstract unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y);
 
     internal abstract unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx);
@@ -312,6 +320,18 @@ public abstract class Normalizer<T> : INormalizer<T>
         if (!same)
         {
             throw new ArgumentException($"'{name}' must have the input's shape {shape}; got {ActivationShape.Format(lengths)}.", name);
+        }
+    }
+
+    private static void RequireDistinct(ActivationShape shape, ReadOnlySpan<nint> strides, string name)
+    {
+        for (int axis = 0; axis < shape.Rank; axis++)
+        {
+            if (shape.Count > 0 && shape[axis] > 1 && strides[axis] == 0)
+            {
+                throw new ArgumentException(
+                    $"'{name}' has stride 0 along axis {axis} of {shape}: its elements would be written over each other. Give it memory of its own for each element.", name);
+            }
         }
     }
 

@@ -72,9 +72,10 @@ public sealed class GhostBatchNorm<T> : StandardizingNormalizer<T>
         return ((long)ghost * shape.Channels) + channel;
     }
 
-    internal override void CheckShape(ActivationShape shape)
+    internal override void CheckShape(ActivationShape shape) => RequireChannels(shape, _channels);
+
+    internal override void CheckBatch(ActivationShape shape)
     {
-        RequireChannels(shape, _channels);
         if (!(UsesRunning && _options.TrackRunningStatistics) && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
         {
             throw new ArgumentException(
