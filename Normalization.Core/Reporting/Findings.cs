@@ -78,7 +78,8 @@ public static class Findings
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
         double rounding = RunRows.Rounding("output_noise");
-        if (ranking.Best[0].Value <= rounding && Ranking.Lowest(rows, ranking.All.Where(row => row.Value > rounding)) is { } dependent)
+        string[] noisy = [.. ranking.All.Where(row => row.Value > rounding).Select(row => row.Strategy)];
+        if (ranking.Best[0].Value <= rounding && Ranking.Lowest(rows, here.Where(row => noisy.Contains(row.Strategy))) is { } dependent)
         {
             sentence =
             [

@@ -6,7 +6,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>Makes the report's tables and charts from a run's rows.</summary>
 internal sealed class ReportContent
 {
-    private const string BestKey = "★ marks the best of a column and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick and strategies that failed a check are left out, and a column where all are alike has none.";
+    private const string BestKey = "★ marks the best strategy of a value and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick and strategies that failed a check are left out, and a value that is alike for all has none.";
 
     private static readonly Dictionary<string, string> AspectTitles = new(StringComparer.Ordinal)
     {
@@ -171,7 +171,7 @@ internal sealed class ReportContent
                 MarkBest(cells, group.Key.Metric);
                 return (HeadOf(group.Key.Metric, group.Key.Parameters.Length > 0 ? $", {group.Key.Parameters}" : ""), cells);
             });
-        return ByStrategy($"All values on {Named(scenario)}", [.. columns]);
+        return Turned(ByStrategy($"All values on {Named(scenario)}", [.. columns]));
     }
 
     private Figure Distances(string scenario)
@@ -263,7 +263,7 @@ internal sealed class ReportContent
         if (SpeedBars(first) is { } chart) blocks.Add(chart);
         foreach (var setting in _rows.SpeedSettings)
         {
-            var details = new List<Block> { SpeedTable($"All values, {setting}", here.Where(row => SpeedSetting.Of(row) == setting), null) };
+            var details = new List<Block> { Turned(SpeedTable($"All values, {setting}", here.Where(row => SpeedSetting.Of(row) == setting), null)) };
             if (setting != first && SpeedBars(setting) is { } bars) details.Add(bars);
             blocks.Add(new Folded($"All values, {setting}", details));
         }
@@ -406,9 +406,19 @@ internal sealed class ReportContent
         return new Table(caption, [new Head("strategy", IsText: true), .. columns.Select(column => column.Head)], [.. rows]);
     }
 
-    private Cell NameOf(string strategy) => new(strategy, strategy == RunRows.Yardstick ? "yardstick" : _rows.Failures.Contains(strategy) ? "✗ failed a check" : "");
+    // A column a strategy in place of a row a strategy: there are fewer strategies than values.
+    private Table Turned(Table table) => new(
+        table.Caption,
+        [new Head("value", IsText: true), .. table.Rows.Select(row => HeadOfStrategy(row[0].Text))],
+        [.. table.Heads.Skip(1).Select((head, column) => (IReadOnlyList<Cell>)[new Cell(head.Title, head.Unit), .. table.Rows.Select(row => row[column + 1])])],
+        RowHeads: [.. table.Heads.Skip(1)]);
 
-    private Head HeadOfStrategy(string strategy, bool isText = false) => new(_rows.Failures.Contains(strategy) ? strategy + ", ✗ failed a check" : strategy, IsText: isText);
+    private Cell NameOf(string strategy) => new(strategy, RemarkOn(strategy));
+
+    private Head HeadOfStrategy(string strategy, bool isText = false) => new(strategy, RemarkOn(strategy), IsText: isText);
+
+    private string RemarkOn(string strategy) =>
+        _rows.Failures.Contains(strategy) ? "✗ failed a check" : strategy == RunRows.Yardstick ? "yardstick" : "";
 
     private static Dictionary<string, Cell> Cells(IEnumerable<ReportRow> rows) =>
         rows.GroupBy(row => row.Strategy).ToDictionary(group => group.Key, group => CellOf(group.First()), StringComparer.Ordinal);

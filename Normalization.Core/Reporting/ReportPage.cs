@@ -42,7 +42,9 @@ internal sealed record Paragraph(string Text) : Block;
 /// <param name="Heads">The columns.</param>
 /// <param name="Rows">The rows.</param>
 /// <param name="Legend">What all the values are, where the columns differ in something else.</param>
-internal sealed record Table(string Caption, IReadOnlyList<Head> Heads, IReadOnlyList<IReadOnlyList<Cell>> Rows, string? Legend = null) : Block;
+/// <param name="RowHeads">What each row holds, where rows and not columns differ in it.</param>
+internal sealed record Table(
+    string Caption, IReadOnlyList<Head> Heads, IReadOnlyList<IReadOnlyList<Cell>> Rows, string? Legend = null, IReadOnlyList<Head>? RowHeads = null) : Block;
 
 /// <summary>A chart with its data.</summary>
 internal sealed record Figure(string Caption, string Svg, Table Data) : Block;

@@ -72,7 +72,7 @@ internal static class ReportText
     public static IEnumerable<(string Name, string Legend)> Legend(Table table)
     {
         if (table.Legend is not null) yield return ("values", table.Legend);
-        foreach (var head in table.Heads.Where(head => head.Legend is not null).DistinctBy(head => head.Legend))
+        foreach (var head in table.Heads.Concat(table.RowHeads ?? []).Where(head => head.Legend is not null).DistinctBy(head => head.Legend))
             yield return (head.Title.Split(',')[0], head.Legend!);
     }
 }

@@ -42,9 +42,9 @@ internal static class SvgChart
         :root{--s0:#1a1a1a;--s1:#b87a00;--s2:#2b8cc4;--s3:#00916a;--s4:#8c8100;--s5:#0062a3;--s6:#cc5200;--s7:#b3588a;--heat:#0072b2;--ground:#fff;--grid:#d9dde1;--axis:#5b6570}
         @media (prefers-color-scheme:dark){:root{--s0:#f2f2f2;--s1:#e69f00;--s2:#56b4e9;--s3:#1cb98b;--s4:#f0e442;--s5:#6d93f5;--s6:#f0762e;--s7:#cc79a7;--heat:#4aa8e8;--ground:#14181c;--grid:#333a41;--axis:#a3adb7}}
         svg.chart{display:block;width:100%;height:auto;font:14px system-ui,sans-serif}
-        .chart text{fill:currentColor}.chart .v,.chart .h{font-size:13px}.chart .h{stroke:var(--ground);stroke-width:3px;paint-order:stroke}
+        .chart g,.chart text{fill:currentColor}.chart .v,.chart .h{font-size:13px}.chart .h{stroke:var(--ground);stroke-width:3px;paint-order:stroke}
         .chart .grid{stroke:var(--grid)}.chart .axis{stroke:var(--axis)}.chart .limit{stroke:currentColor;stroke-width:1.5;stroke-dasharray:5 3}
-        .chart .line{fill:none;stroke-width:2;stroke-linejoin:round}.chart .band{opacity:.13}.chart .cell{fill:var(--heat)}
+        .chart .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.chart .band{opacity:.13}.chart .cell{fill:var(--heat)}
         .c0{color:var(--s0)}.c1{color:var(--s1)}.c2{color:var(--s2)}.c3{color:var(--s3)}.c4{color:var(--s4)}.c5{color:var(--s5)}.c6{color:var(--s6)}.c7{color:var(--s7)}
 
         """;
@@ -111,12 +111,12 @@ internal static class SvgChart
                 if (run.Count > 1 && run.All(point => point.Low is { } low && point.High is { } high && Math.Abs(low) < Largest && Math.Abs(high) < Largest))
                 {
                     var outline = run.Select(point => (point.X, Value: point.High!.Value)).Concat(run.AsEnumerable().Reverse().Select(point => (point.X, Value: point.Low!.Value)));
-                    svg.Append(CultureInfo.InvariantCulture, $"<polygon class=\"band\" fill=\"currentColor\" points=\"{string.Join(' ', outline.Select(corner => $"{N(X(corner.X))},{N(Y(corner.Value))}"))}\"/>");
+                    svg.Append(CultureInfo.InvariantCulture, $"<polygon class=\"band\" points=\"{string.Join(' ', outline.Select(corner => $"{N(X(corner.X))},{N(Y(corner.Value))}"))}\"/>");
                 }
 
                 string dash = Dashes[line.Style % StyleCount];
                 if (run.Count > 1)
-                    svg.Append(CultureInfo.InvariantCulture, $"<polyline class=\"line\" stroke=\"currentColor\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} points=\"{string.Join(' ', run.Select(point => $"{N(X(point.X))},{N(Y(point.Y!.Value))}"))}\"/>");
+                    svg.Append(CultureInfo.InvariantCulture, $"<polyline class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} points=\"{string.Join(' ', run.Select(point => $"{N(X(point.X))},{N(Y(point.Y!.Value))}"))}\"/>");
 
                 // Beyond this many points the markers would hide the line.
                 int step = Math.Max(1, run.Count / 12);
@@ -290,12 +290,12 @@ internal static class SvgChart
             if (withLines)
             {
                 string dash = Dashes[style % StyleCount];
-                svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\" stroke=\"currentColor\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} d=\"M{N(x)} {N(y)}h{N(Sample)}\"/>");
+                svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} d=\"M{N(x)} {N(y)}h{N(Sample)}\"/>");
                 Marker(svg, style, x + Sample / 2, y);
             }
             else
             {
-                svg.Append(CultureInfo.InvariantCulture, $"<rect fill=\"currentColor\" x=\"{N(x + 12)}\" y=\"{N(y - 6)}\" width=\"{N(Sample - 12)}\" height=\"12\"/>");
+                svg.Append(CultureInfo.InvariantCulture, $"<rect x=\"{N(x + 12)}\" y=\"{N(y - 6)}\" width=\"{N(Sample - 12)}\" height=\"12\"/>");
             }
 
             svg.Append("</g>");
@@ -312,11 +312,11 @@ internal static class SvgChart
         string at = $"M{N(x)} {N(y)}";
         svg.Append((style % StyleCount) switch
         {
-            0 => $"<circle fill=\"currentColor\" cx=\"{N(x)}\" cy=\"{N(y)}\" r=\"3.4\"/>",
-            1 => $"<path fill=\"currentColor\" d=\"{at}m-3.2-3.2h6.4v6.4h-6.4z\"/>",
-            2 => $"<path fill=\"currentColor\" d=\"{at}m0-4.4 4.2 7.4h-8.4z\"/>",
-            3 => $"<path fill=\"currentColor\" d=\"{at}m0-4.6 4.6 4.6-4.6 4.6-4.6-4.6z\"/>",
-            4 => $"<path fill=\"currentColor\" d=\"{at}m0 4.4 4.2-7.4h-8.4z\"/>",
+            0 => $"<circle cx=\"{N(x)}\" cy=\"{N(y)}\" r=\"3.4\"/>",
+            1 => $"<path d=\"{at}m-3.2-3.2h6.4v6.4h-6.4z\"/>",
+            2 => $"<path d=\"{at}m0-4.4 4.2 7.4h-8.4z\"/>",
+            3 => $"<path d=\"{at}m0-4.6 4.6 4.6-4.6 4.6-4.6-4.6z\"/>",
+            4 => $"<path d=\"{at}m0 4.4 4.2-7.4h-8.4z\"/>",
             5 => $"<path fill=\"none\" stroke=\"currentColor\" stroke-width=\"2\" d=\"{at}m-3.6-3.6 7.2 7.2m0-7.2-7.2 7.2\"/>",
             6 => $"<path fill=\"none\" stroke=\"currentColor\" stroke-width=\"2\" d=\"{at}m-4.4 0h8.8m-4.4-4.4v8.8\"/>",
             _ => $"<circle fill=\"none\" stroke=\"currentColor\" stroke-width=\"2\" cx=\"{N(x)}\" cy=\"{N(y)}\" r=\"3.6\"/>",
