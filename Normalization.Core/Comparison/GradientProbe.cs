@@ -260,7 +260,8 @@ internal static class GradientProbe
             probe.Add("jacobian_singular_value", values[index], parameters: ProbeCase.Parameters("index", index + 1L));
         }
 
-        probe.Add("jacobian_condition", Statistics.Ratio(values[0], Statistics.Median(values)));
+        // 0 / 0 of a strategy that passes nothing on is no number, and infinity of one that passes half the directions on is one.
+        probe.Add("jacobian_condition", values[0] / Statistics.Median(values));
     }
 
     // Evenly spaced positions, at most `side` along each spatial axis: a Jacobian of C * S rows has to stay small.

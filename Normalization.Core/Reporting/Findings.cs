@@ -139,8 +139,15 @@ public static class Findings
         string chosen = ranking.Best[0].Strategy;
         var sentence = new List<FindingPart> { $"On correlated channels the condition number left {ranking.IsLowest}: " };
         sentence.AddRange(ranking.BestValues);
+        // The lowest of those that leave correlation in is no answer for who wants none.
+        const double Decorrelated = 0.1;
+        bool decorrelates = true;
         foreach (var row in rows.Of("correlation_left").Where(row => row.Scenario == Scenario && row.Strategy == chosen && row.Value is not null).Take(1))
+        {
             sentence.AddRange([", with a largest correlation of ", row]);
+            decorrelates = row.Value <= Decorrelated;
+        }
+
         foreach (var row in all.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null && !rows.Failures.Contains(row.Strategy)).Take(1))
             sentence.AddRange([", from ", row, " unnormalized"]);
         sentence.AddRange(ranking.Against("highest with"));
@@ -167,7 +174,9 @@ public static class Findings
             ]);
         }
 
-        return ranking.Finding("Channels to decorrelate", [.. sentence]);
+        return decorrelates
+            ? ranking.Finding("Channels to decorrelate", [.. sentence])
+            : new Finding("Channels to decorrelate", [], "none of these", [.. sentence]);
     }
 
     private static Finding? FeatureVectors(RunRows rows)
@@ -201,7 +210,8 @@ public static class Findings
 
     private static Finding? HostileInput(RunRows rows)
     {
-        var hostile = rows.Of("gradient_gain").Where(row => row.Scenario is "heavy-tails" or "dead-channel").ToList();
+        // No gradient at all is no mild one.
+        var hostile = rows.Of("gradient_gain").Where(row => row.Scenario is "heavy-tails" or "dead-channel" && row.Value is not 0).ToList();
         string[] scenarios = [.. hostile.Select(row => row.Scenario).Distinct()];
         return Ranking.Lowest(rows, hostile)?.Finding(
             "Heavy tails or dead channels",

@@ -204,6 +204,16 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
+    public void Draw_NobodyDecorrelates_RecommendsNobody()
+    {
+        RunData without = SampleRun.Map(Run, row => row.Strategy == "zca-whitening" ? null : row);
+        Finding finding = Findings.Draw(without).Single(found => found.Case == "Channels to decorrelate");
+
+        Assert.IsEmpty(finding.Choice);
+        Assert.AreEqual("none of these", finding.Answer);
+    }
+
+    [TestMethod]
     public void Draw_DecorrelationOnActivations_NamesWhoLeavesLeastThere()
     {
         var finding = Findings.Draw(Many(
