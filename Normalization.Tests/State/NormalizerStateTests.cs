@@ -1,6 +1,6 @@
 using System.Globalization;
-using Normalization.Strategies;
 using Normalization.Core;
+using Normalization.Strategies;
 
 namespace Normalization.Tests.State;
 
