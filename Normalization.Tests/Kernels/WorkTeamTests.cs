@@ -37,14 +37,15 @@ public sealed class WorkTeamTests
         CountPieces(200, 1 << 20);
         Thread.Sleep(50);
         KernelThreads.Count = 1;
-        double alone = Median();
+        double alone = Quick();
         KernelThreads.Count = 2;
-        double two = Median();
+        double two = Quick();
 
         // Waking and joining 63 threads takes milliseconds; a job of two threads must stay near one of one.
         Assert.IsLessThan(alone + 1e-3, two);
 
-        static double Median()
+        // The tenth of a hundred: what a shared machine does in between is not the team's.
+        static double Quick()
         {
             var times = new double[101];
             for (int i = 0; i < times.Length; i++)
@@ -55,7 +56,7 @@ public sealed class WorkTeamTests
             }
 
             Array.Sort(times);
-            return times[times.Length / 2];
+            return times[10];
         }
     }
 
