@@ -88,6 +88,18 @@ public record NormalizerOptions
 /// <summary>Options of the strategies that keep running statistics.</summary>
 public record RunningStatisticsOptions : NormalizerOptions
 {
+    /// <summary>The defaults.</summary>
+    public RunningStatisticsOptions()
+    {
+    }
+
+    /// <summary>The given options, with the defaults of running statistics.</summary>
+    /// <param name="options">What every strategy has.</param>
+    public RunningStatisticsOptions(NormalizerOptions options)
+        : base(options)
+    {
+    }
+
     /// <summary>
     /// PyTorch's momentum, the weight of the new batch, in [0, 1]: running = (1 - momentum) * running + momentum * batch. Null
     /// is the cumulative average over batches. Default 0.1.

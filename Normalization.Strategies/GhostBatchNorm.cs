@@ -7,6 +7,18 @@ namespace Normalization.Strategies;
 /// <summary>Options of <see cref="GhostBatchNorm{T}"/>.</summary>
 public sealed record GhostBatchNormOptions : RunningStatisticsOptions
 {
+    /// <summary>The defaults.</summary>
+    public GhostBatchNormOptions()
+    {
+    }
+
+    /// <summary>The given options, with the defaults of this strategy's own.</summary>
+    /// <param name="options">What every strategy with running statistics has.</param>
+    public GhostBatchNormOptions(RunningStatisticsOptions options)
+        : base(options)
+    {
+    }
+
     /// <summary>How the batch is cut. Default contiguous.</summary>
     public GhostGrouping Grouping { get; init; }
 
@@ -127,22 +139,11 @@ internal readonly struct GhostBatchNormStrategy : IStrategy
         $"ghost size {settings.GhostSize}, {Words.Of(settings.GhostGrouping)}, remainder {Words.Of(settings.GhostRemainder)}, running {Words.Of(settings.GhostRunning)}, {settings.Running()}";
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        RunningStatisticsOptions running = settings.ToRunningOptions(trackByDefault: true);
-        return new GhostBatchNorm<T>(settings.GhostSize, shape.Channels, new GhostBatchNormOptions
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        new GhostBatchNorm<T>(settings.GhostSize, shape.Channels, new GhostBatchNormOptions(settings.ToRunningOptions(trackByDefault: true))
         {
-            Epsilon = running.Epsilon,
-            Weight = running.Weight,
-            Bias = running.Bias,
-            SingleValue = running.SingleValue,
-            NonFinite = running.NonFinite,
-            Momentum = running.Momentum,
-            TrackRunningStatistics = running.TrackRunningStatistics,
-            RunningVariance = running.RunningVariance,
             Grouping = settings.GhostGrouping,
             Remainder = settings.GhostRemainder,
             Running = settings.GhostRunning,
         });
-    }
 }

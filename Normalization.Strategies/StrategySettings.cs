@@ -104,13 +104,8 @@ public sealed record StrategySettings
     internal NormalizerOptions ToOptions() =>
         new() { Epsilon = Epsilon, Weight = Weight, Bias = Bias, SingleValue = SingleValue, NonFinite = NonFinite };
 
-    internal RunningStatisticsOptions ToRunningOptions(bool trackByDefault) => new()
+    internal RunningStatisticsOptions ToRunningOptions(bool trackByDefault) => new(ToOptions())
     {
-        Epsilon = Epsilon,
-        Weight = Weight,
-        Bias = Bias,
-        SingleValue = SingleValue,
-        NonFinite = NonFinite,
         Momentum = Momentum,
         TrackRunningStatistics = RunningStatistics ?? trackByDefault,
         RunningVariance = RunningVariance,

@@ -9,6 +9,18 @@ namespace Normalization.Strategies;
 /// <summary>Options of <see cref="ZcaWhitening{T}"/>.</summary>
 public sealed record ZcaWhiteningOptions : RunningStatisticsOptions
 {
+    /// <summary>The defaults.</summary>
+    public ZcaWhiteningOptions()
+    {
+    }
+
+    /// <summary>The given options, with the defaults of this strategy's own.</summary>
+    /// <param name="options">What every strategy with running statistics has.</param>
+    public ZcaWhiteningOptions(RunningStatisticsOptions options)
+        : base(options)
+    {
+    }
+
     /// <summary>d, the channels whitened together; a divisor of C. Null, the default, whitens all C together.</summary>
     public int? GroupSize { get; init; }
 
@@ -653,16 +665,8 @@ internal readonly struct ZcaWhiteningStrategy : IStrategy
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        new ZcaWhitening<T>(shape.Channels, new ZcaWhiteningOptions
+        new ZcaWhitening<T>(shape.Channels, new ZcaWhiteningOptions(settings.ToRunningOptions(trackByDefault: true))
         {
-            Epsilon = settings.Epsilon,
-            Weight = settings.Weight,
-            Bias = settings.Bias,
-            SingleValue = settings.SingleValue,
-            NonFinite = settings.NonFinite,
-            Momentum = settings.Momentum,
-            TrackRunningStatistics = settings.RunningStatistics ?? true,
-            RunningVariance = settings.RunningVariance,
             GroupSize = settings.GroupSize,
             Shrinkage = settings.Shrinkage,
             Running = settings.WhiteningRunning,
