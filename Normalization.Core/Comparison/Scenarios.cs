@@ -78,7 +78,7 @@ public static class Scenarios
             return values;
         }
 
-        return new Scenario(ActivationsId, "real activations",
+        return new Scenario(ActivationsId, "activations of a convolution",
             $"{source} through a fixed random 3x3 convolution (16 channels, padding 1, stride 2, bias), (N, 16, {outHeight}, {outWidth}). 16 channels of 9 taps each are linearly dependent: their covariance has rank 9.",
             new ActivationShape(1, Channels, outHeight, outWidth), Draw);
     }
