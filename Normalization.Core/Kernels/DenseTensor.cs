@@ -125,12 +125,12 @@ internal unsafe struct DenseOperand<T>
     private GCHandle _pin;
 
     /// <summary>An operand that is read: copied when its order is another.</summary>
-    public static DenseOperand<T> Read(ActivationShape shape, T* own, ReadOnlySpan<nint> strides, MemoryOrder own_, MemoryOrder wanted) =>
-        new(shape, own, strides, own_ != wanted, wanted, copyIn: true);
+    public static DenseOperand<T> Read(ActivationShape shape, T* own, ReadOnlySpan<nint> strides, MemoryOrder present, MemoryOrder wanted) =>
+        new(shape, own, strides, present != wanted, wanted, copyIn: true);
 
     /// <summary>An operand that is written: <see cref="CopyOut"/> brings a copy back.</summary>
-    public static DenseOperand<T> Write(ActivationShape shape, T* own, ReadOnlySpan<nint> strides, MemoryOrder own_, MemoryOrder wanted) =>
-        new(shape, own, strides, own_ != wanted, wanted, copyIn: false);
+    public static DenseOperand<T> Write(ActivationShape shape, T* own, ReadOnlySpan<nint> strides, MemoryOrder present, MemoryOrder wanted) =>
+        new(shape, own, strides, present != wanted, wanted, copyIn: false);
 
     private DenseOperand(ActivationShape shape, T* own, ReadOnlySpan<nint> strides, bool needsCopy, MemoryOrder order, bool copyIn)
     {
