@@ -111,3 +111,17 @@ internal readonly unsafe struct Stored<T>(T* values) : ICoefficient
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public double Scalar(nint j) => Simd.Get(_values + j);
 }
+
+/// <summary>A value for each position, or one for all where there is no array.</summary>
+internal readonly unsafe struct StoredOr<T>(T* values, double otherwise) : ICoefficient
+    where T : unmanaged
+{
+    private readonly T* _values = values;
+    private readonly Vector512<double> _otherwise = Vector512.Create(otherwise);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<double> Vector(nint j) => _values == null ? _otherwise : Simd.Load(_values + j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public double Scalar(nint j) => _values == null ? _otherwise.GetElement(0) : Simd.Get(_values + j);
+}

@@ -187,22 +187,7 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
             {
                 T* row = y + ((first + m) * Channels) + start;
                 double* source = tile + (m * width);
-                if (weight == null && bias == null)
-                {
-                    Narrow(source, row, Group, new Constant(1), new Constant(0));
-                }
-                else if (weight == null)
-                {
-                    Narrow(source, row, Group, new Constant(1), new Stored<T>(bias + start));
-                }
-                else if (bias == null)
-                {
-                    Narrow(source, row, Group, new Stored<T>(weight + start), new Constant(0));
-                }
-                else
-                {
-                    Narrow(source, row, Group, new Stored<T>(weight + start), new Stored<T>(bias + start));
-                }
+                Narrow(source, row, Group, new StoredOr<T>(weight == null ? null : weight + start, 1), new StoredOr<T>(bias == null ? null : bias + start, 0));
             }
 
             return;
