@@ -79,13 +79,13 @@ internal static class BatchSizeProbe
             }
         }
 
-        double scale = Statistics.RootMeanSquare(mean);
+        double scale = Arithmetic.RootMeanSquare(mean);
 
         // Rounding of the mean of equal values is not noise.
         bool equal = Array.TrueForAll(mean, double.IsFinite) && repeats.All(values => values.AsSpan().SequenceEqual(repeats[0]));
         double[] deviations = [.. repeats.Select(values =>
-            equal ? 0 : Statistics.Ratio(Statistics.RootMeanSquareDifference(values, mean), scale))];
-        probe.Add(metric, Statistics.RootMeanSquare(deviations), Statistics.Spread(deviations), parameters);
+            equal ? 0 : Arithmetic.Ratio(Arithmetic.RootMeanSquareDifference(values, mean), scale))];
+        probe.Add(metric, Arithmetic.RootMeanSquare(deviations), Arithmetic.Spread(deviations), parameters);
     }
 
     // Feeds random batches to an instance and holds the statistics of its reduction sets against the population's.
@@ -127,8 +127,8 @@ internal static class BatchSizeProbe
 
             (double[] batchMeans, double[] batchVariances) = sets.Moments(input);
             int[] varying = [.. Enumerable.Range(0, sets.Count).Where(set => variances[set] > 0)];
-            meanErrors[repeat] = Statistics.RootMeanSquare([.. varying.Select(set => (batchMeans[set] - means[set]) / Math.Sqrt(variances[set]))]);
-            varianceErrors[repeat] = Statistics.RootMeanSquare([.. varying.Select(set => (batchVariances[set] / variances[set]) - 1)]);
+            meanErrors[repeat] = Arithmetic.RootMeanSquare([.. varying.Select(set => (batchMeans[set] - means[set]) / Math.Sqrt(variances[set]))]);
+            varianceErrors[repeat] = Arithmetic.RootMeanSquare([.. varying.Select(set => (batchVariances[set] / variances[set]) - 1)]);
         }
 
         if (sets is null)
@@ -137,8 +137,8 @@ internal static class BatchSizeProbe
         }
         else
         {
-            probe.Add("mean_estimate_error", Statistics.RootMeanSquare(meanErrors), Statistics.Spread(meanErrors), parameters);
-            probe.Add("variance_estimate_error", Statistics.RootMeanSquare(varianceErrors), Statistics.Spread(varianceErrors), parameters);
+            probe.Add("mean_estimate_error", Arithmetic.RootMeanSquare(meanErrors), Arithmetic.Spread(meanErrors), parameters);
+            probe.Add("variance_estimate_error", Arithmetic.RootMeanSquare(varianceErrors), Arithmetic.Spread(varianceErrors), parameters);
         }
 
         return normalizer;
@@ -171,11 +171,11 @@ internal static class BatchSizeProbe
         {
             double[] input = pool.Batch(pool.Choose((int)shape.Samples, stream));
             double[] reference = ProbeCase.Forward(training, shape, input);
-            gaps[i] = Statistics.Ratio(
-                Statistics.RootMeanSquareDifference(reference, ProbeCase.Forward(trained, shape, input)), Statistics.RootMeanSquare(reference));
+            gaps[i] = Arithmetic.Ratio(
+                Arithmetic.RootMeanSquareDifference(reference, ProbeCase.Forward(trained, shape, input)), Arithmetic.RootMeanSquare(reference));
         }
 
-        probe.Add("batch_train_inference_gap", Statistics.RootMeanSquare(gaps), Statistics.Spread(gaps), parameters);
+        probe.Add("batch_train_inference_gap", Arithmetic.RootMeanSquare(gaps), Arithmetic.Spread(gaps), parameters);
     }
 
     private static void CopyBuffers(INormalizer<double> from, INormalizer<double> to)

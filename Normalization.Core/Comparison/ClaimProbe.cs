@@ -42,7 +42,7 @@ internal static class ClaimProbe
         ScaleByPart(NormalizerClaims.ChannelScaleInvariance, (_, channel, x) => channelFactors[channel] * x);
         ScaleByPart(NormalizerClaims.SampleScaleInvariance, (sample, _, x) => sampleFactors[sample] * x);
         Check(NormalizerClaims.RotationEquivariance, ExactTolerance, () => Deviation(
-            Run(Statistics.MixChannels(shape, rotation, input), epsilon), Statistics.MixChannels(shape, rotation, reference)));
+            Run(Arithmetic.MixChannels(shape, rotation, input), epsilon), Arithmetic.MixChannels(shape, rotation, reference)));
         Check(NormalizerClaims.BatchPermutationEquivariance, ExactTolerance, () => Deviation(Run(Permute(input), epsilon), Permute(reference)));
 
         double change = double.NaN;
@@ -83,7 +83,7 @@ internal static class ClaimProbe
         }
 
         double Deviation(double[] changed, double[] expected) =>
-            Statistics.Ratio(Statistics.LargestDifference(changed, expected), Statistics.Largest(expected));
+            Arithmetic.Ratio(Arithmetic.LargestDifference(changed, expected), Arithmetic.Largest(expected));
 
         // Keeps one sample in its place and replaces all others.
         double ChangeWithOthers()
@@ -95,10 +95,10 @@ internal static class ClaimProbe
                 Array.Copy(input, kept * sampleLength, others, kept * sampleLength, sampleLength);
                 double[] output = Run(others, epsilon);
                 Range own = (kept * sampleLength)..((kept + 1) * sampleLength);
-                largest = Math.Max(largest, Statistics.LargestDifference(output.AsSpan()[own], reference.AsSpan()[own]));
+                largest = Math.Max(largest, Arithmetic.LargestDifference(output.AsSpan()[own], reference.AsSpan()[own]));
             }
 
-            return Statistics.Ratio(largest, Statistics.Largest(reference));
+            return Arithmetic.Ratio(largest, Arithmetic.Largest(reference));
         }
 
         void Invariance(NormalizerClaims claim, Func<int, int, double, double> change, double itsEpsilon, double tolerance) =>

@@ -93,7 +93,7 @@ internal static class GradientProbe
         double[] gradient = Gradient(normalizer, shape, input, upstream);
         if (ReductionSets.Of(normalizer, shape) is { } sets)
         {
-            probe.AddJudged("gradient_sum_error", Statistics.Largest([.. RelativeSums(sets, gradient)]),
+            probe.AddJudged("gradient_sum_error", Arithmetic.Largest([.. RelativeSums(sets, gradient)]),
                 normalizer.Claims.HasFlag(NormalizerClaims.ShiftInvariance) ? IdentityLimit : null);
         }
         else
@@ -101,11 +101,11 @@ internal static class GradientProbe
             probe.Missing(["gradient_sum_error"], "the strategy declares no reduction sets");
         }
 
-        probe.Add("bias_before_gradient", Statistics.Largest([.. RelativeSums(ReductionSets.Channels(shape), gradient)]));
+        probe.Add("bias_before_gradient", Arithmetic.Largest([.. RelativeSums(ReductionSets.Channels(shape), gradient)]));
     }
 
     private static IEnumerable<double> RelativeSums(ReductionSets sets, double[] values) =>
-        sets.Sum(values).Zip(sets.Sum(Array.ConvertAll(values, Math.Abs)), Statistics.Ratio);
+        sets.Sum(values).Zip(sets.Sum(Array.ConvertAll(values, Math.Abs)), Arithmetic.Ratio);
 
     private static void Projection(ProbeCase probe, ActivationShape shape, double[] input, double[] upstream)
     {
@@ -133,7 +133,7 @@ internal static class GradientProbe
             for (int set = 0; set < left.Length; set++)
             {
                 double inverse = 1 / Math.Sqrt(variances[set] + epsilon);
-                worst = Math.Max(worst, Statistics.Ratio(Math.Abs(left[set] - (epsilon * inverse * inverse * inverse * right[set])), inverse * scale[set]));
+                worst = Math.Max(worst, Arithmetic.Ratio(Math.Abs(left[set] - (epsilon * inverse * inverse * inverse * right[set])), inverse * scale[set]));
             }
 
             probe.AddJudged("gradient_projection_error", worst,
@@ -144,7 +144,7 @@ internal static class GradientProbe
             probe.Missing(["gradient_projection_error"], "the strategy declares no reduction sets");
         }
 
-        probe.Add("gradient_gain", Statistics.RootMeanSquare(gradient) / Statistics.RootMeanSquare(upstream));
+        probe.Add("gradient_gain", Arithmetic.RootMeanSquare(gradient) / Arithmetic.RootMeanSquare(upstream));
     }
 
     // diag(D^T dX Xc^T D)_i = epsilon * lambda_i^(-3/2) * diag(D^T G Xc^T D)_i, with D and lambda of S + epsilon I.
@@ -153,10 +153,10 @@ internal static class GradientProbe
         var covariance = new ChannelCovariance(shape, input);
         (double[] eigenvalues, Matrix<double> vectors) = ChannelCovariance.Eigen(covariance.Matrix);
         double[] rotation = vectors.Transpose().ToRowMajorArray();
-        double[] centered = Statistics.MixChannels(shape, rotation, covariance.CenteredTensor());
-        double[] products = Product(Statistics.MixChannels(shape, rotation, upstream), centered);
+        double[] centered = Arithmetic.MixChannels(shape, rotation, covariance.CenteredTensor());
+        double[] products = Product(Arithmetic.MixChannels(shape, rotation, upstream), centered);
         ReductionSets directions = ReductionSets.Channels(shape);
-        double[] left = directions.Sum(Product(Statistics.MixChannels(shape, rotation, gradient), centered));
+        double[] left = directions.Sum(Product(Arithmetic.MixChannels(shape, rotation, gradient), centered));
         double[] right = directions.Sum(products);
         double[] scale = directions.Sum(Array.ConvertAll(products, Math.Abs));
         double worst = 0;
@@ -170,7 +170,7 @@ internal static class GradientProbe
             }
 
             double inverse = 1 / Math.Sqrt(eigenvalues[i] + epsilon);
-            worst = Math.Max(worst, Statistics.Ratio(Math.Abs(left[i] - (epsilon * inverse * inverse * inverse * right[i])), inverse * scale[i]));
+            worst = Math.Max(worst, Arithmetic.Ratio(Math.Abs(left[i] - (epsilon * inverse * inverse * inverse * right[i])), inverse * scale[i]));
         }
 
         return worst;
@@ -182,14 +182,14 @@ internal static class GradientProbe
         (double[] scaledOutput, double[] scaledGradient) = Run(factor);
         IReadOnlyDictionary<string, object> parameters = ProbeCase.Parameters("a", factor);
         probe.Add("weight_scale_output_error",
-            Statistics.Ratio(Statistics.LargestDifference(scaledOutput, output), Statistics.Largest(output)), parameters: parameters);
+            Arithmetic.Ratio(Arithmetic.LargestDifference(scaledOutput, output), Arithmetic.Largest(output)), parameters: parameters);
         double[] expected = Array.ConvertAll(scaledGradient, value => value * factor);
         probe.Add("weight_scale_gradient_error",
-            Statistics.Ratio(Statistics.LargestDifference(expected, gradient), Statistics.Largest(gradient)), parameters: parameters);
+            Arithmetic.Ratio(Arithmetic.LargestDifference(expected, gradient), Arithmetic.Largest(gradient)), parameters: parameters);
 
         (double[] Output, double[] WeightGradient) Run(double scale)
         {
-            double[] before = Statistics.MixChannels(shape, Array.ConvertAll(weights, weight => scale * weight), input);
+            double[] before = Arithmetic.MixChannels(shape, Array.ConvertAll(weights, weight => scale * weight), input);
             INormalizer<double> normalizer = probe.Create<double>(shape, Affine.Random, probe.Settings.Epsilon * scale * scale);
             double[] after = ProbeCase.Forward(normalizer, shape, before);
             return (after, WeightGradient(shape, ProbeCase.Backward(normalizer, shape, before, upstream), input));
@@ -228,7 +228,7 @@ internal static class GradientProbe
     private static void Jacobian(ProbeCase probe, ActivationShape full, double[] input, double[] weights)
     {
         (ActivationShape shape, double[] cropped) = Crop(full, input, JacobianSide);
-        double[] before = Statistics.MixChannels(shape, weights, cropped);
+        double[] before = Arithmetic.MixChannels(shape, weights, cropped);
         INormalizer<double> normalizer = probe.Create<double>(shape, Affine.Plain);
         ProbeCase.Forward(normalizer, shape, before);
         int size = (int)(shape.Count / shape.Samples);
@@ -241,7 +241,7 @@ internal static class GradientProbe
             probe.Settings.Cancellation.ThrowIfCancellationRequested();
             upstream[row] = 1;
             double[] gradient = ProbeCase.Backward(normalizer, shape, before, upstream);
-            jacobian.SetRow(row, Statistics.MixChannels(one, transposed, gradient[..size]));
+            jacobian.SetRow(row, Arithmetic.MixChannels(one, transposed, gradient[..size]));
             upstream[row] = 0;
         }
 
@@ -261,7 +261,7 @@ internal static class GradientProbe
         }
 
         // 0 / 0 of a strategy that passes nothing on is no number, and infinity of one that passes half the directions on is one.
-        probe.Add("jacobian_condition", values[0] / Statistics.Median(values));
+        probe.Add("jacobian_condition", values[0] / Arithmetic.Median(values));
     }
 
     // Evenly spaced positions, at most `side` along each spatial axis: a Jacobian of C * S rows has to stay small.

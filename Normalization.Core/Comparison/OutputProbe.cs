@@ -63,20 +63,20 @@ internal static class OutputProbe
         }
 
         INormalizer<float> single = probe.Create<float>(shape, Affine.Plain);
-        double[] output = Statistics.ToDouble(ProbeCase.Forward(single, shape, Statistics.ToSingle(input)));
+        double[] output = Arithmetic.ToDouble(ProbeCase.Forward(single, shape, Arithmetic.ToSingle(input)));
         (double[] means, double[] variances) = sets.Moments(output);
         NormalizerClaims claims = single.Claims;
-        probe.AddJudged("set_mean_error", Statistics.Largest(means), claims.HasFlag(NormalizerClaims.ShiftInvariance) ? MomentLimit : null);
+        probe.AddJudged("set_mean_error", Arithmetic.Largest(means), claims.HasFlag(NormalizerClaims.ShiftInvariance) ? MomentLimit : null);
         double? limit = claims.HasFlag(NormalizerClaims.ScaleInvariance | NormalizerClaims.ShiftInvariance) ? MomentLimit : null;
         if (whitened is not null && sets.Count == shape.Channels)
         {
-            probe.AddJudged("set_variance_error", Statistics.LargestDifference(variances, [.. whitened.Diagonal()]), limit is null ? null : TensorLimit);
+            probe.AddJudged("set_variance_error", Arithmetic.LargestDifference(variances, [.. whitened.Diagonal()]), limit is null ? null : TensorLimit);
         }
         else if (standardizes)
         {
             (_, double[] inputVariances) = sets.Moments(input);
-            double[] exact = [.. inputVariances.Select(variance => Statistics.Ratio(variance, variance + probe.Settings.Epsilon))];
-            probe.AddJudged("set_variance_error", Statistics.LargestDifference(variances, exact), limit);
+            double[] exact = [.. inputVariances.Select(variance => Arithmetic.Ratio(variance, variance + probe.Settings.Epsilon))];
+            probe.AddJudged("set_variance_error", Arithmetic.LargestDifference(variances, exact), limit);
         }
         else
         {
@@ -88,14 +88,14 @@ internal static class OutputProbe
     {
         double[] exact = ProbeCase.Forward(probe.Create<double>(shape, Affine.Random), shape, input);
         double[] weighted = ProbeCase.Forward(probe.Create<double>(shape, Affine.RandomWeight), shape, input);
-        double[] measured = Statistics.ToDouble(ProbeCase.Forward(probe.Create<float>(shape, Affine.Random), shape, Statistics.ToSingle(input)));
+        double[] measured = Arithmetic.ToDouble(ProbeCase.Forward(probe.Create<float>(shape, Affine.Random), shape, Arithmetic.ToSingle(input)));
 
         // The largest |measured - exact| over the largest scale of its reduction set, or of the tensor without sets.
         double[] errors = [.. measured.Zip(exact, (a, b) => Math.Abs(a - b))];
         double[] scales = [.. weighted.Zip(exact, (product, whole) => Math.Abs(product) + Math.Abs(whole - product))];
         double error = sets is null
-            ? Statistics.Ratio(Statistics.Largest(errors), Statistics.Largest(scales))
-            : Statistics.Largest([.. sets.Max(errors).Zip(sets.Max(scales), Statistics.Ratio)]);
+            ? Arithmetic.Ratio(Arithmetic.Largest(errors), Arithmetic.Largest(scales))
+            : Arithmetic.Largest([.. sets.Max(errors).Zip(sets.Max(scales), Arithmetic.Ratio)]);
         probe.Add("float_error", error, note: sets is null ? "relative to the largest value of the tensor" : null);
         double limit = sets is null ? TensorLimit : SetLimit;
         if (!(error <= limit))
@@ -118,7 +118,7 @@ internal static class OutputProbe
             {
                 INormalizer<double> instance = other.Create<double>(shape, probe.Settings.Epsilon);
                 probe.SetAffine(instance, Affine.Plain);
-                probe.Add("distance", Statistics.RootMeanSquareDifference(normalized, ProbeCase.Forward(instance, shape, input)), parameters: parameters);
+                probe.Add("distance", Arithmetic.RootMeanSquareDifference(normalized, ProbeCase.Forward(instance, shape, input)), parameters: parameters);
             }
             catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
             {
@@ -145,7 +145,7 @@ internal static class OutputProbe
             probe.Missing(["condition_number_left"], "the output is not finite");
         }
 
-        probe.Add("whiteness_error", Statistics.Largest((covariance.Matrix - whitened).ToRowMajorArray()));
+        probe.Add("whiteness_error", Arithmetic.Largest((covariance.Matrix - whitened).ToRowMajorArray()));
     }
 
     private static void Gap(ProbeCase probe, ActivationShape shape, double[] input, ScenarioPool pool)
@@ -165,7 +165,7 @@ internal static class OutputProbe
         normalizer.Forward(shape, input, output);
         double[] training = ProbeCase.Forward(probe.Create<double>(shape, Affine.Random), shape, input);
         probe.Add("train_inference_gap",
-            Statistics.Ratio(Statistics.RootMeanSquareDifference(training, output), Statistics.RootMeanSquare(training)),
+            Arithmetic.Ratio(Arithmetic.RootMeanSquareDifference(training, output), Arithmetic.RootMeanSquare(training)),
             parameters: ProbeCase.Parameters("batches", (long)TrainingBatches));
     }
 
@@ -189,6 +189,6 @@ internal static class OutputProbe
         }
 
         double[] output = ProbeCase.Forward(normalizer, shape, input);
-        probe.Add("input_recovery_error", Statistics.Ratio(Statistics.LargestDifference(output, input), Statistics.Largest(input)));
+        probe.Add("input_recovery_error", Arithmetic.Ratio(Arithmetic.LargestDifference(output, input), Arithmetic.Largest(input)));
     }
 }

@@ -13,7 +13,7 @@ internal sealed class ScenarioPool
         SampleLength = (int)(shape.Count / samples);
         double[] values = scenario.Draw(samples, new RandomStream(seed, scenario.Id, "pool"));
         (ChannelMeans, ChannelVariances) = ReductionSets.Channels(shape).Moments(values);
-        Values = Statistics.ToSingle(values);
+        Values = Arithmetic.ToSingle(values);
         Gradients = new float[Values.Length];
         var gradientStream = new RandomStream(seed, scenario.Id, "pool-gradients");
         for (int i = 0; i < Gradients.Length; i++)

@@ -160,7 +160,7 @@ internal static class SpeedProbe
     {
         ActivationShape shape = data.Workload.Shape;
         INormalizer<double> reference = probe.Create<double>(shape, Affine.Random);
-        double[] input = Statistics.ToDouble(data.InputRows);
+        double[] input = Arithmetic.ToDouble(data.InputRows);
         double[] exact = ProbeCase.Forward(reference, shape, input);
         data.Run(normalizer, Forward, 1);
         float[] measured = data.Output;
@@ -175,7 +175,7 @@ internal static class SpeedProbe
         }
         else if (direction == Backward)
         {
-            double[] upstream = Statistics.ToDouble(data.UpstreamRows);
+            double[] upstream = Arithmetic.ToDouble(data.UpstreamRows);
             exact = ProbeCase.Backward(reference, shape, input, upstream);
             normalizer.ZeroGradients();
             try
@@ -193,8 +193,8 @@ internal static class SpeedProbe
             {
                 // A parameter's gradient adds up terms of the upstream gradient's size.
                 Parameter<double> parameter = reference.Parameters[i];
-                double scale = Math.Max(total / parameter.Gradient.Length, Statistics.Largest(parameter.Gradient));
-                double off = Statistics.LargestDifference(Statistics.ToDouble(normalizer.Parameters[i].Gradient), parameter.Gradient) / scale;
+                double scale = Math.Max(total / parameter.Gradient.Length, Arithmetic.Largest(parameter.Gradient));
+                double off = Arithmetic.LargestDifference(Arithmetic.ToDouble(normalizer.Parameters[i].Gradient), parameter.Gradient) / scale;
                 if (!(off <= limit))
                 {
                     return FormattableString.Invariant($"the {parameter.Name} gradient differs from the double instance by {off:0.0e+0} of its scale, above {limit:0.0e+0}");
@@ -202,7 +202,7 @@ internal static class SpeedProbe
             }
         }
 
-        double error = Statistics.Ratio(Statistics.LargestDifference(Statistics.ToDouble(data.ToRows(measured)), exact), Statistics.Largest(exact));
+        double error = Arithmetic.Ratio(Arithmetic.LargestDifference(Arithmetic.ToDouble(data.ToRows(measured)), exact), Arithmetic.Largest(exact));
         return error <= limit ? null
             : FormattableString.Invariant($"the result differs from the double instance by {error:0.0e+0} of its largest value, above {limit:0.0e+0}");
     }
@@ -232,12 +232,12 @@ internal static class SpeedProbe
 
         // Round by round, since both of a round met the same machine.
         List<double> fractions = [.. copyTimes.Zip(times, (copy, time) => moved * copy / time)];
-        double[] spread = Statistics.Spread(times);
-        double median = Statistics.Median(times);
+        double[] spread = Arithmetic.Spread(times);
+        double median = Arithmetic.Median(times);
         probe.Add("ns_per_element", median * 1e9 / elements, [.. spread.Select(time => time * 1e9 / elements)], parameters);
         probe.Add("gigabytes_per_second", bytes / median / 1e9, [bytes / spread[1] / 1e9, bytes / spread[0] / 1e9], parameters);
-        probe.Add("fraction_of_copy", Statistics.Median(fractions), Statistics.Spread(fractions), parameters);
-        probe.Add("copy_ns_per_element", Statistics.Median(copyTimes) * 1e9 / elements, [.. Statistics.Spread(copyTimes).Select(time => time * 1e9 / elements)], parameters);
+        probe.Add("fraction_of_copy", Arithmetic.Median(fractions), Arithmetic.Spread(fractions), parameters);
+        probe.Add("copy_ns_per_element", Arithmetic.Median(copyTimes) * 1e9 / elements, [.. Arithmetic.Spread(copyTimes).Select(time => time * 1e9 / elements)], parameters);
     }
 
     private static int Calibrate(Action<int> run)

@@ -72,7 +72,7 @@ public sealed class ComposedReferenceTests
         {
             var left = new ChannelCovariance(Shape, Run(input, null).Output).Matrix;
             var exact = new ChannelCovariance(Shape, input).Whitened(Epsilon);
-            Assert.IsLessThan(1e-11, Statistics.Largest((left - exact).ToRowMajorArray()));
+            Assert.IsLessThan(1e-11, Arithmetic.Largest((left - exact).ToRowMajorArray()));
         }
     }
 
@@ -149,7 +149,7 @@ public sealed class ComposedReferenceTests
 
     private static void AreClose(double[] expected, double[] actual, double tolerance)
     {
-        double error = Statistics.LargestDifference(expected, actual) / Statistics.Largest(expected);
+        double error = Arithmetic.LargestDifference(expected, actual) / Arithmetic.Largest(expected);
         Assert.IsLessThan(tolerance, error);
     }
 }

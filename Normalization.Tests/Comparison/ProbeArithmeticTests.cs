@@ -41,7 +41,7 @@ public sealed class ProbeArithmeticTests
         var shifted = covariance.Matrix.Clone();
         shifted[0, 0] += 0.5;
         shifted[1, 1] += 0.5;
-        Assert.IsLessThan(1e-12, Statistics.Largest(((whitened * shifted) - covariance.Matrix).ToRowMajorArray()));
+        Assert.IsLessThan(1e-12, Arithmetic.Largest(((whitened * shifted) - covariance.Matrix).ToRowMajorArray()));
     }
 
     [TestMethod]
@@ -63,12 +63,12 @@ public sealed class ProbeArithmeticTests
 
     [TestMethod]
     public void Spread_OfElevenValues_IsTheSecondAndTheTenth() =>
-        CollectionAssert.AreEqual(new[] { 1.0, 9.0 }, Statistics.Spread(Enumerable.Range(0, 11).Select(i => (double)(i * 7 % 11))));
+        CollectionAssert.AreEqual(new[] { 1.0, 9.0 }, Arithmetic.Spread(Enumerable.Range(0, 11).Select(i => (double)(i * 7 % 11))));
 
     [TestMethod]
     public void MixChannels_Matrix_ActsOnEveryPosition()
     {
-        double[] mixed = Statistics.MixChannels(Shape, [0, 1, 2, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+        double[] mixed = Arithmetic.MixChannels(Shape, [0, 1, 2, 3], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
         CollectionAssert.AreEqual(new double[] { 4, 5, 6, 14, 19, 24, 10, 11, 12, 44, 49, 54 }, mixed);
     }
 

@@ -1,0 +1,100 @@
+namespace Normalization.Core.Comparison;
+
+/// <summary>Arithmetic that several probes share.</summary>
+internal static class Arithmetic
+{
+    public static float[] ToSingle(double[] values) => Array.ConvertAll(values, value => (float)value);
+
+    public static double[] ToDouble(float[] values) => Array.ConvertAll(values, value => (double)value);
+
+    public static double RootMeanSquare(ReadOnlySpan<double> values)
+    {
+        double sum = 0;
+        foreach (double value in values)
+        {
+            sum += value * value;
+        }
+
+        return values.Length == 0 ? 0 : Math.Sqrt(sum / values.Length);
+    }
+
+    public static double RootMeanSquareDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        double sum = 0;
+        for (int i = 0; i < a.Length; i++)
+        {
+            sum += (a[i] - b[i]) * (a[i] - b[i]);
+        }
+
+        return a.Length == 0 ? 0 : Math.Sqrt(sum / a.Length);
+    }
+
+    /// <summary>NaN where a value is.</summary>
+    public static double Largest(ReadOnlySpan<double> values)
+    {
+        double largest = 0;
+        foreach (double value in values)
+        {
+            largest = Math.Max(largest, Math.Abs(value));
+        }
+
+        return largest;
+    }
+
+    public static double LargestDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        double largest = 0;
+        for (int i = 0; i < a.Length; i++)
+        {
+            largest = Math.Max(largest, Math.Abs(a[i] - b[i]));
+        }
+
+        return largest;
+    }
+
+    /// <summary>A ratio that is 0 where the numerator is, whatever the denominator.</summary>
+    public static double Ratio(double numerator, double denominator) => numerator == 0 ? 0 : numerator / denominator;
+
+    /// <summary>The 10th and the 90th percentile, interpolated.</summary>
+    public static double[] Spread(IEnumerable<double> values)
+    {
+        double[] sorted = [.. values.Order()];
+        return [Percentile(sorted, 0.1), Percentile(sorted, 0.9)];
+    }
+
+    public static double Median(IEnumerable<double> values) => Percentile([.. values.Order()], 0.5);
+
+    private static double Percentile(double[] sorted, double fraction)
+    {
+        double place = fraction * (sorted.Length - 1);
+        int below = (int)place;
+        int above = Math.Min(below + 1, sorted.Length - 1);
+        return sorted[below] + ((place - below) * (sorted[above] - sorted[below]));
+    }
+
+    /// <summary>matrix (rows, C) applied to the channels at every sample and position.</summary>
+    public static double[] MixChannels(ActivationShape shape, double[] matrix, double[] values)
+    {
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        var result = new double[values.Length];
+        for (int sample = 0; sample < shape.Samples; sample++)
+        {
+            for (int to = 0; to < channels; to++)
+            {
+                Span<double> target = result.AsSpan(((sample * channels) + to) * positions, positions);
+                for (int from = 0; from < channels; from++)
+                {
+                    double factor = matrix[(to * channels) + from];
+                    ReadOnlySpan<double> source = values.AsSpan(((sample * channels) + from) * positions, positions);
+                    for (int position = 0; position < positions; position++)
+                    {
+                        target[position] += factor * source[position];
+                    }
+                }
+            }
+        }
+
+        return result;
+    }
+}
