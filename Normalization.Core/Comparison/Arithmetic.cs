@@ -64,7 +64,8 @@ internal static class Arithmetic
 
     public static double Median(IEnumerable<double> values) => Percentile([.. values.Order()], 0.5);
 
-    private static double Percentile(double[] sorted, double fraction)
+    /// <summary>The value below which a fraction of sorted values lies, interpolated.</summary>
+    public static double Percentile(double[] sorted, double fraction)
     {
         double place = fraction * (sorted.Length - 1);
         int below = (int)place;
