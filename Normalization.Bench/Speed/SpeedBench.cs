@@ -25,7 +25,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
 
     private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
-    private CellData? _data;
+    private (SpeedCase Case, CaseMaterial Material)? _last;
 
     /// <summary>What identifies the run: the first line of its records.</summary>
     /// <param name="environment">The machine and the program.</param>
@@ -83,7 +83,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         finally
         {
             KernelThreads.Count = threads;
-            _data = null;
+            _last = null;
         }
     }
 
@@ -100,12 +100,12 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 KernelThreads.Count = planned.Threads;
                 try
                 {
-                    CellData data = Data(planned);
-                    var own = new OwnCall(planned, data, StrategyCatalog.Contestant(planned.Strategy, planned.Settings));
+                    CaseMaterial material = Material(planned);
+                    var own = new OwnCall(planned, material);
                     own.Check(double.PositiveInfinity);
                     own.Seconds(10);
                     own.Tensors.CopySeconds(10);
-                    foreach (PeerCall call in PeerCalls(planned, data))
+                    foreach (PeerCall call in PeerCalls(planned, material.Data))
                     {
                         call.Seconds(10);
                         call.Dispose();
@@ -165,8 +165,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
     private void Measure(ProbeCase probe, SpeedCase planned)
     {
-        CellData data = Data(planned);
-        var own = new OwnCall(planned, data, probe.Contestant);
+        CaseMaterial material = Material(planned);
+        var own = new OwnCall(planned, material);
         if (own.Check(Limit(probe, planned)) is { } wrong)
         {
             probe.Missing(OwnMetrics, $"not timed: {wrong}", planned.Parameters);
@@ -176,7 +176,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         // Seats without a call that may be timed say why.
         var reasons = new Dictionary<string, string>(StringComparer.Ordinal);
-        List<PeerCall> calls = Rivals(probe, planned, data, own, reasons);
+        List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons);
         try
         {
             TimedRounds rounds = InterleavedTimer.Run(
@@ -270,17 +270,18 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         Add(Fastest, [.. calls], "no peer of this run has it");
     }
 
-    // The last cell's data serves the next directions of the same tensor.
-    private CellData Data(SpeedCase planned)
+    // Kept for the next directions of the same tensor.
+    private CaseMaterial Material(SpeedCase planned)
     {
-        SpeedCell cell = planned.Cell(planned.Passes[0]);
-        if (_data is null || _data.Cell with { Direction = cell.Direction } != cell)
+        SpeedCase tensor = planned with { Direction = "" };
+        if (_last?.Case != tensor)
         {
-            _data = null;
-            _data = new CellData(cell, new RandomStream(seed, "speed", planned.Strategy, planned.Shape.ToString()));
+            // What is not needed any more is free before its like is allocated.
+            _last = null;
+            _last = (tensor, new CaseMaterial(planned, new RandomStream(seed, "speed", planned.Strategy, planned.Shape.ToString())));
         }
 
-        return _data.With(cell.Direction);
+        return _last.Value.Material;
     }
 
     private double Limit(ProbeCase probe, SpeedCase planned)

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace Normalization.Core.Comparison;
 
 /// <summary>Arithmetic that several probes share.</summary>
@@ -5,7 +7,12 @@ internal static class Arithmetic
 {
     public static float[] ToSingle(double[] values) => Array.ConvertAll(values, value => (float)value);
 
-    public static double[] ToDouble(float[] values) => Array.ConvertAll(values, value => (double)value);
+    public static double[] ToDouble(float[] values)
+    {
+        var result = new double[values.Length];
+        TensorPrimitives.ConvertTruncating<float, double>(values, result);
+        return result;
+    }
 
     public static double RootMeanSquare(ReadOnlySpan<double> values)
     {
@@ -32,21 +39,19 @@ internal static class Arithmetic
     /// <summary>NaN where a value is.</summary>
     public static double Largest(ReadOnlySpan<double> values)
     {
-        double largest = 0;
-        foreach (double value in values)
-        {
-            largest = Math.Max(largest, Math.Abs(value));
-        }
-
-        return largest;
+        return values.IsEmpty ? 0 : Math.Abs(TensorPrimitives.MaxMagnitude(values));
     }
 
     public static double LargestDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
     {
+        const int Block = 1024;
+        Span<double> differences = stackalloc double[Block];
         double largest = 0;
-        for (int i = 0; i < a.Length; i++)
+        for (int start = 0; start < a.Length; start += Block)
         {
-            largest = Math.Max(largest, Math.Abs(a[i] - b[i]));
+            int length = Math.Min(Block, a.Length - start);
+            TensorPrimitives.Subtract(a.Slice(start, length), b.Slice(start, length), differences);
+            largest = Math.Max(largest, Largest(differences[..length]));
         }
 
         return largest;

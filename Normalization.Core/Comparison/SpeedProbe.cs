@@ -119,6 +119,7 @@ internal static class SpeedProbe
     private static void Measure(ProbeCase probe, Workload workload)
     {
         SpeedTensors data = SpeedTensors.Random(workload, probe.Stream(workload.Shape.ToString()));
+        var reference = new SpeedReference(data, () => probe.Create<double>(workload.Shape, Affine.Random));
         double? limit = null;
         foreach (string direction in new[] { Forward, Backward, Inference })
         {
@@ -131,9 +132,8 @@ internal static class SpeedProbe
             };
             probe.Attempt(MetricIds, () =>
             {
-                limit ??= Limit(probe, workload.Shape, Arithmetic.ToDouble(data.ToRows(data.Input)));
+                limit ??= Limit(probe, workload.Shape, reference.Input);
                 INormalizer<float> normalizer = probe.Create<float>(workload.Shape, Affine.Random);
-                INormalizer<double> reference = probe.Create<double>(workload.Shape, Affine.Random);
                 if (Check(data, normalizer, reference, direction, limit.Value) is { } wrong)
                 {
                     string where = $"{direction} of {workload.Shape}, {parameters["layout"]}";
@@ -159,25 +159,24 @@ internal static class SpeedProbe
 
     /// <summary>Null, or what differs from the double instance.</summary>
     /// <remarks>
-    /// Leaves the float instance as it is timed: one training forward pass behind it, and of a backward pass the gradients of one call.
-    /// Inference takes its running statistics from that forward pass, unless the instances come out of training.
+    /// Leaves the float instance as it is timed: of a backward pass one training forward pass behind it and the gradients of one call in
+    /// its parameters; of inference out of training, after one training forward pass where it came in training.
     /// </remarks>
-    internal static string? Check(SpeedTensors data, INormalizer<float> normalizer, INormalizer<double> reference, string direction, double limit)
+    internal static string? Check(SpeedTensors data, INormalizer<float> normalizer, SpeedReference reference, string direction, double limit)
     {
-        ActivationShape shape = data.Workload.Shape;
-        double[] input = Arithmetic.ToDouble(data.ToRows(data.Input));
-        double[] exact = ProbeCase.Forward(reference, shape, input);
-        data.Run(normalizer, Forward, 1);
-        if (direction == Inference && normalizer.Training)
+        double[] exact = reference.Result(direction);
+        if (direction != Inference || normalizer.Training)
         {
-            reference.Training = normalizer.Training = false;
-            exact = ProbeCase.Forward(reference, shape, input);
+            data.Run(normalizer, Forward, 1);
+        }
+
+        if (direction == Inference)
+        {
+            normalizer.Training = false;
             data.Run(normalizer, Inference, 1);
         }
         else if (direction == Backward)
         {
-            double[] upstream = Arithmetic.ToDouble(data.ToRows(data.Upstream));
-            exact = ProbeCase.Backward(reference, shape, input, upstream);
             normalizer.ZeroGradients();
             try
             {
@@ -188,12 +187,11 @@ internal static class SpeedProbe
                 throw new FaultException(refusal);
             }
 
-            double total = upstream.Sum(Math.Abs);
             for (int i = 0; i < reference.Parameters.Count; i++)
             {
                 // A parameter's gradient adds up terms of the upstream gradient's size.
                 Parameter<double> parameter = reference.Parameters[i];
-                double scale = Math.Max(total / parameter.Gradient.Length, Arithmetic.Largest(parameter.Gradient));
+                double scale = Math.Max(reference.SumOfUpstream / parameter.Gradient.Length, Arithmetic.Largest(parameter.Gradient));
                 double off = Arithmetic.LargestDifference(Arithmetic.ToDouble(normalizer.Parameters[i].Gradient), parameter.Gradient) / scale;
                 if (!(off <= limit))
                 {
