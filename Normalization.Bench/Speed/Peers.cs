@@ -24,6 +24,8 @@ internal static class Peers
         {
             case "tensorprimitives":
                 return new TensorPrimitivesPeer();
+            case "onednn":
+                return OneDnnPeer.Find(out missing);
             default:
                 missing = $"{id} is not written yet";
                 return null;
