@@ -19,7 +19,16 @@ internal static class Peers
             throw new ArgumentException(Text.Unknown("peer", id, Ids), nameof(id));
         }
 
-        missing = $"{id} is not written yet";
-        return null;
+        missing = null;
+        switch (id)
+        {
+            case "tensorprimitives":
+                return new TensorPrimitivesPeer();
+            case "onednn":
+                return OneDnnPeer.Find(out missing);
+            default:
+                missing = $"{id} is not written yet";
+                return null;
+        }
     }
 }
