@@ -27,6 +27,9 @@ internal static class SpeedCommand
 
     private static readonly Option<long> Seed = Options.Whole("--seed", "N", 0, long.MaxValue, "Where all randomness comes from. Default 1.");
 
+    /// <summary>Finds a peer, or says why it is missing.</summary>
+    internal delegate IPeer? FindPeer(string id, out string? missing);
+
     private enum TierName
     {
         Dry,
@@ -69,7 +72,8 @@ internal static class SpeedCommand
         string? filter = parse.GetValue(Filter);
         IReadOnlyList<SpeedCase> cases = Select(tier.Cases, filter);
         long seed = parse.ValueOr(Seed, 1);
-        PeerSeat[] peers = Seat(parse.ValueOr(PeersOption, [All]), parse.GetValue(Python));
+        PeerSeat[] peers = Seat(
+            parse.ValueOr(PeersOption, [All]), (string id, out string? missing) => Peers.Find(id, parse.GetValue(Python), out missing));
         try
         {
             var bench = new SpeedBench(tier, cases, peers, seed);
@@ -101,14 +105,14 @@ internal static class SpeedCommand
                 $"--filter '{filter}' matches none of {cases.Count} cases; their ids are like {cases[0].Id}, {cases[cases.Count / 2].Id}, {cases[^1].Id}.");
     }
 
-    // With all, those that are not installed are stated; one that is named must be there.
-    private static PeerSeat[] Seat(IReadOnlyList<string> named, string? python)
+    /// <summary>The peers asked for: with all, those that are not installed are stated; one that is named must be there.</summary>
+    internal static PeerSeat[] Seat(IReadOnlyList<string> named, FindPeer find)
     {
         bool all = named.Contains(All);
         var seats = new List<PeerSeat>();
         foreach (string id in Peers.Ids.Where(id => all || named.Contains(id)))
         {
-            IPeer? peer = Peers.Find(id, python, out string? missing);
+            IPeer? peer = find(id, out string? missing);
             if (peer is null && !all)
             {
                 seats.ForEach(seat => seat.Peer?.Dispose());
