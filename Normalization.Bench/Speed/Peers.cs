@@ -14,11 +14,6 @@ internal static class Peers
     /// <exception cref="ArgumentException">The id is unknown.</exception>
     public static IPeer? Find(string id, string? python, out string? missing)
     {
-        if (!Ids.Contains(id))
-        {
-            throw new ArgumentException(Text.Unknown("peer", id, Ids), nameof(id));
-        }
-
         missing = null;
         switch (id)
         {
@@ -26,9 +21,10 @@ internal static class Peers
                 return new TensorPrimitivesPeer();
             case "onednn":
                 return OneDnnPeer.Find(out missing);
+            case "pytorch":
+                return PyTorchPeer.Find(python, out missing);
             default:
-                missing = $"{id} is not written yet";
-                return null;
+                throw new ArgumentException(Text.Unknown("peer", id, Ids), nameof(id));
         }
     }
 }

@@ -33,6 +33,6 @@ internal abstract class InProcessCall : ITimedCall
     protected abstract void Run();
 
     /// <summary>The error where parameter gradients are asked of a pass that has none.</summary>
-    protected static InvalidOperationException NoGradients(Direction direction) =>
+    public static InvalidOperationException NoGradients(Direction direction) =>
         new($"Parameter gradients come from a backward pass; this call is {Text.Kebab(direction)}.");
 }
