@@ -76,7 +76,7 @@ public sealed class SpeedTierTests
         PeerSeat[] seats = SpeedCommand.Seat(["all"], Find);
         var error = Assert.ThrowsExactly<UsageException>(() => SpeedCommand.Seat(["onednn"], Find));
 
-        CollectionAssert.AreEqual(Peers.Ids.ToArray(), seats.Select(seat => seat.Id).ToArray());
+        CollectionAssert.AreEqual(Normalization.Bench.Speed.Peers.Ids.ToArray(), seats.Select(seat => seat.Id).ToArray());
         Assert.AreEqual("missing: pytorch is not installed: get the package", seats[0].Description);
         Assert.AreEqual("onednn is not installed: get the package", error.Message);
     }
