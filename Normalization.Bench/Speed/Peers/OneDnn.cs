@@ -13,6 +13,9 @@ internal sealed unsafe class OneDnn
     /// <summary>sizeof(dnnl_batch_normalization_desc_t) and of dnnl_layer_normalization_desc_t in version 2.</summary>
     public const int NormalizationDescriptorSize = 3496;
 
+    /// <summary>How long OpenMP's threads go on looking for work after the last; meanwhile they would slow whatever is timed next.</summary>
+    public static readonly TimeSpan Spin = TimeSpan.FromMilliseconds(10);
+
     private const int Float32 = 3;
     private const int Cpu = 1;
     private const uint InOrder = 1;

@@ -194,7 +194,13 @@ internal sealed class OneDnnPeer : IPeer
                 Run();
             }
 
-            return Stopwatch.GetElapsedTime(began).TotalSeconds;
+            double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
+            if (_threads > 1)
+            {
+                Thread.Sleep(OneDnn.Spin);
+            }
+
+            return seconds;
         }
 
         public override void CopyResult(Span<float> destination) => new ReadOnlySpan<float>(_result, _data.Input.Length).CopyTo(destination);

@@ -13,13 +13,17 @@ internal sealed class PyTorchPeer : IPeer
 {
     private readonly PyTorchWorker _worker;
     private readonly string _folder;
+    private readonly bool _hasFastBlas;
+    private float[]? _lastInput;
     private int _prepared;
 
     private PyTorchPeer(PyTorchWorker worker)
     {
         _worker = worker;
         _folder = Directory.CreateTempSubdirectory("normalization-pytorch-").FullName;
-        Version = $"PyTorch {(string?)worker.Greeting["version"]}, {(string?)worker.Greeting["blas"]}";
+        string? blas = (string?)worker.Greeting["blas"];
+        _hasFastBlas = blas is not null;
+        Version = $"PyTorch {(string?)worker.Greeting["version"]}, {blas ?? "no optimized BLAS"}";
     }
 
     /// <inheritdoc/>
@@ -52,7 +56,7 @@ internal sealed class PyTorchPeer : IPeer
     {
         "zca-whitening" when cell.Direction == Direction.Inference => "whitening in PyTorch is written here for training alone",
         "zca-whitening" when cell.ChannelsLast => "whitening in PyTorch is written here for channels-first memory alone",
-        "zca-whitening" => null,
+        "zca-whitening" => _hasFastBlas ? null : "this PyTorch has no optimized BLAS to multiply by (Debian: libopenblas0-pthread)",
         _ => PeerCells.Refusal(cell),
     };
 
@@ -66,8 +70,15 @@ internal sealed class PyTorchPeer : IPeer
         }
 
         int number = _prepared++;
-        string file = Path.Combine(_folder, "input");
-        Write(file, data.Input, data.Upstream, data.Weight, data.Bias, data.RunningMean, data.RunningVariance);
+        string? file = null;
+        if (!ReferenceEquals(data.Input, _lastInput))
+        {
+            // The other directions of a cell have the same values.
+            file = Path.Combine(_folder, "input");
+            Write(file, data.Input, data.Upstream, data.Weight, data.Bias, data.RunningMean, data.RunningVariance);
+            _lastInput = null;
+        }
+
         JsonObject answer = _worker.Ask(new JsonObject
         {
             ["operation"] = "prepare",
@@ -84,7 +95,12 @@ internal sealed class PyTorchPeer : IPeer
             ["groups"] = SpeedCell.Groups,
             ["ghost"] = PeerCells.GhostSize(cell),
         });
-        File.Delete(file);
+        _lastInput = data.Input;
+        if (file is not null)
+        {
+            File.Delete(file);
+        }
+
         var variants = new List<ITimedCall>();
         var prepared = new Prepared(_worker, data, number, Path.Combine(_folder, "result"));
         foreach (JsonNode? variant in (JsonArray)answer["variants"]!)
