@@ -5,6 +5,9 @@ namespace Normalization.Core.Comparison;
 /// <summary>Arithmetic that several probes share.</summary>
 internal static class Arithmetic
 {
+    // Of values that are worked on at a time where an array of all of them would be too much.
+    private const int Block = 1024;
+
     public static float[] ToSingle(double[] values) => Array.ConvertAll(values, value => (float)value);
 
     public static double[] ToDouble(float[] values)
@@ -44,7 +47,6 @@ internal static class Arithmetic
 
     public static double LargestDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
     {
-        const int Block = 1024;
         Span<double> differences = stackalloc double[Block];
         double largest = 0;
         for (int start = 0; start < a.Length; start += Block)
@@ -52,6 +54,21 @@ internal static class Arithmetic
             int length = Math.Min(Block, a.Length - start);
             TensorPrimitives.Subtract(a.Slice(start, length), b.Slice(start, length), differences);
             largest = Math.Max(largest, Largest(differences[..length]));
+        }
+
+        return largest;
+    }
+
+    /// <summary>The same of float values against double ones, without an array of either's length.</summary>
+    public static double LargestDifference(ReadOnlySpan<float> a, ReadOnlySpan<double> b)
+    {
+        Span<double> exact = stackalloc double[Block];
+        double largest = 0;
+        for (int start = 0; start < a.Length; start += Block)
+        {
+            int length = Math.Min(Block, a.Length - start);
+            TensorPrimitives.ConvertTruncating(a.Slice(start, length), exact);
+            largest = Math.Max(largest, LargestDifference(exact[..length], b.Slice(start, length)));
         }
 
         return largest;

@@ -192,7 +192,7 @@ internal static class SpeedProbe
                 // A parameter's gradient adds up terms of the upstream gradient's size.
                 Parameter<double> parameter = reference.Parameters[i];
                 double scale = Math.Max(reference.SumOfUpstream / parameter.Gradient.Length, Arithmetic.Largest(parameter.Gradient));
-                double off = Arithmetic.LargestDifference(Arithmetic.ToDouble(normalizer.Parameters[i].Gradient), parameter.Gradient) / scale;
+                double off = Arithmetic.LargestDifference(normalizer.Parameters[i].Gradient, parameter.Gradient) / scale;
                 if (!(off <= limit))
                 {
                     return FormattableString.Invariant($"the {parameter.Name} gradient differs from the double instance by {off:0.0e+0} of its scale, above {limit:0.0e+0}");
@@ -200,8 +200,7 @@ internal static class SpeedProbe
             }
         }
 
-        double[] measured = Arithmetic.ToDouble(data.ToRows(data.Result(direction)));
-        double error = Arithmetic.Ratio(Arithmetic.LargestDifference(measured, exact), Arithmetic.Largest(exact));
+        double error = Arithmetic.Ratio(Arithmetic.LargestDifference(data.ToRows(data.Result(direction)), exact), Arithmetic.Largest(exact));
         return error <= limit ? null
             : FormattableString.Invariant($"the result differs from the double instance by {error:0.0e+0} of its largest value, above {limit:0.0e+0}");
     }
