@@ -7,16 +7,9 @@ namespace Normalization.Bench;
 /// <summary>Options whose errors name the value, the range and the nearest name.</summary>
 internal static class Options
 {
-    public static Option<string?> Path(string name, string value, string description) =>
-        Create<string?>(name, value, description, (text, fail) =>
-        {
-            if (text.Length == 0)
-            {
-                fail($"{name} needs a path; got an empty text");
-            }
+    public static Option<string?> Path(string name, string value, string description) => Words(name, value, "path", description);
 
-            return text;
-        });
+    public static Option<string?> Pattern(string name, string value, string description) => Words(name, value, "pattern", description);
 
     public static Option<long> Whole(string name, string value, long minimum, long maximum, string description) =>
         Create(name, value, description, (text, fail) =>
@@ -85,6 +78,17 @@ internal static class Options
     /// <summary>The value the user wrote, or else the default.</summary>
     public static TValue ValueOr<TValue>(this ParseResult parse, Option<TValue> option, TValue fallback) =>
         parse.Has(option) ? parse.GetValue(option)! : fallback;
+
+    private static Option<string?> Words(string name, string value, string kind, string description) =>
+        Create<string?>(name, value, description, (text, fail) =>
+        {
+            if (text.Length == 0)
+            {
+                fail($"{name} needs a {kind}; got an empty text");
+            }
+
+            return text;
+        });
 
     private static double ParseReal(string name, string text, double minimum, double maximum, string orElse, Action<string> fail)
     {
