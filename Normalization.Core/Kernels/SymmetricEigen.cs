@@ -23,7 +23,8 @@ internal static unsafe partial class SymmetricEigen
     /// <summary>Decomposes A = V^T diag(values) V: row i of vectors is the eigenvector of values[i], ascending.</summary>
     /// <remarks>
     /// A is finite and symmetric (its lower triangle is read) and is overwritten; rows of both matrices lie
-    /// pitch = Product.Padded(size) apart, and what the padding of A holds does not matter. False: an iteration did not converge.
+    /// pitch = Product.Padded(size) apart, and what the padding of A holds does not matter. False: an iteration did not converge, and
+    /// vectors and values hold nothing of use.
     /// </remarks>
     public static bool Decompose(double* matrix, int size, nint pitch, double* vectors, double* values, double* work)
     {
@@ -37,7 +38,11 @@ internal static unsafe partial class SymmetricEigen
         }
 
         new Span<double>(vectors, checked((int)(size * pitch))).Clear();
-        bool converged = Divide(vectors, pitch, values, workspace, 0, size, largest);
+        if (!Divide(vectors, pitch, values, workspace, 0, size, largest))
+        {
+            return false;
+        }
+
         Sort(vectors, size, pitch, values, workspace);
         Return(matrix, size, pitch, vectors, workspace);
         for (nint i = 0; i < size; i++)
@@ -45,7 +50,7 @@ internal static unsafe partial class SymmetricEigen
             values[i] *= scale;
         }
 
-        return converged;
+        return true;
     }
 
     // The lower triangle with entries of at most 1, so that squares neither overflow nor vanish; 8 x 8 blocks on the diagonal whole, zero beyond.
