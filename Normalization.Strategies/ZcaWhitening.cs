@@ -329,8 +329,9 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         }
 
         double alpha = _options.Shrinkage;
-        NativeScratch scratch = NativeScratch.Begin(size * sizeof(double));
+        NativeScratch scratch = NativeScratch.Begin((size + SymmetricEigen.WorkSize(_group)) * sizeof(double));
         double* work = scratch.Take<double>(size);
+        double* decomposition = scratch.Take<double>(SymmetricEigen.WorkSize(_group));
         for (int i = 0; i < _group; i++)
         {
             for (int j = 0; j < width; j++)
@@ -340,7 +341,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
             }
         }
 
-        bool converged = SymmetricEigen.Decompose(work, _group, width, vectors, values);
+        bool converged = SymmetricEigen.Decompose(work, _group, width, vectors, values, decomposition);
         double smallest = double.PositiveInfinity;
         double greatest = 0;
         for (int i = 0; i < _group; i++)
