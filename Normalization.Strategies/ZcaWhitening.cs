@@ -394,7 +394,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
     // dL/dW = diag(weight) g (x - mean)^T.
     private unsafe void WeighRows(double* products)
     {
-        nint pitch = Product.Padded(_group);
+        nint pitch = Product.MatrixPitch(_group);
         for (int c = 0; c < _channels && Weight is not null; c++)
         {
             double factor = double.CreateTruncating(Weight.Values[c]);
@@ -434,7 +434,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         double correction = storesCovariance && _options.RunningVariance == RunningVariance.Sample && columns > 1 ? (double)columns / (columns - 1) : 1;
         double* source = storesCovariance ? batch.Covariance : batch.Matrix;
         double rate = _options.Momentum ?? 1.0 / ((_tracked?.Count ?? 0) + 1);
-        nint width = Product.Padded(_group);
+        nint width = Product.MatrixPitch(_group);
         nint size = WhiteningStatistics.MatrixSize(_group);
         if (!updates && NonFinite != NonFinitePolicy.Throw)
         {

@@ -55,8 +55,8 @@ internal unsafe struct InverseRootJob : IPieceJob
     public void Share(int groups)
     {
         _size = WhiteningStatistics.MatrixSize(Group);
-        _pitch = Product.Padded(Group);
-        _workSize = SymmetricEigen.WorkSize(Group);
+        _pitch = Product.MatrixPitch(Group);
+        _workSize = SymmetricEigen.WorkSize((int)_pitch); // its rows are a little longer than it asks for
         int slots = Slots.CountFor(groups);
         nint doubles = slots * (_size + _workSize);
         _work = NativeScratch.Begin(doubles * sizeof(double)).Take<double>(doubles);
@@ -147,7 +147,7 @@ internal unsafe struct CovarianceGradientJob : IPieceJob
     public void Share(int groups)
     {
         _size = WhiteningStatistics.MatrixSize(Group);
-        _pitch = Product.Padded(Group);
+        _pitch = Product.MatrixPitch(Group);
         int slots = Slots.CountFor(groups);
         nint doubles = slots * 3 * _size;
         _work = NativeScratch.Begin(doubles * sizeof(double)).Take<double>(doubles);

@@ -37,8 +37,11 @@ internal static unsafe class Product
     /// <summary>Rows rounded up to whole blocks.</summary>
     public static nint PaddedRows(nint rows) => (rows + Rows - 1) / Rows * Rows;
 
+    /// <summary>A count rounded up to whole vectors of double.</summary>
+    public static nint Padded(nint columns) => (columns + Simd.Lanes - 1) / Simd.Lanes * Simd.Lanes;
+
     /// <summary>Columns rounded up to whole blocks of double: the pitch of a small matrix.</summary>
-    public static nint Padded(nint columns) => (columns + Width<double>() - 1) / Width<double>() * Width<double>();
+    public static nint MatrixPitch(nint columns) => (columns + Width<double>() - 1) / Width<double>() * Width<double>();
 
     /// <summary>Columns rounded up to an odd number of blocks: the pitch of an operand whose rows are not to fall on each other in the cache.</summary>
     public static nint OddPitch<T>(nint columns)
@@ -76,7 +79,7 @@ internal static unsafe class Product
     }
 
     /// <summary>Rows [first, last) of result += left * right (depth x columns), each chain of terms added in double.</summary>
-    /// <remarks>First is a multiple of <see cref="Rows"/>, the result's pitch <see cref="Padded"/> or more.</remarks>
+    /// <remarks>First is a multiple of <see cref="Rows"/>, the result's pitch <see cref="MatrixPitch"/> or more.</remarks>
     public static void Accumulate<T>(
         double* result, nint resultPitch, nint first, nint last, nint columns, nint depth, LeftOperand<T> left, T* right, nint rightPitch, bool upper)
         where T : unmanaged

@@ -30,7 +30,7 @@ internal static unsafe class Whitening
     {
         long started = WhiteningClock.Start();
         CrossProducts(view, x, null, statistics, statistics.Covariance, null);
-        nint pitch = Product.Padded(view.Group);
+        nint pitch = Product.MatrixPitch(view.Group);
         nint size = WhiteningStatistics.MatrixSize(view.Group);
         for (int group = 0; group < view.Groups; group++)
         {
@@ -98,7 +98,7 @@ internal static unsafe class Whitening
         job.FirstCenter = ChannelValues.Of(scratch, gradientMean, view.Channels);
         job.SecondCenter = ChannelValues.Of(scratch, statistics.Mean, view.Channels);
         job.Added = ChannelValues.Of(scratch, (T*)null, view.Channels);
-        nint pitch = Product.Padded(view.Group);
+        nint pitch = Product.MatrixPitch(view.Group);
         for (int c = 0; c < view.Channels; c++)
         {
             (int group, int k) = Math.DivRem(c, view.Group);
@@ -255,7 +255,7 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
         nint blocks = Product.PaddedRows(View.Group) / Product.Rows;
         nint firstRow = blocks * strip / Strips * Product.Rows;
         nint lastRow = blocks * (strip + 1) / Strips * Product.Rows;
-        nint pitch = Product.Padded(View.Group);
+        nint pitch = Product.MatrixPitch(View.Group);
         double* sums = Sums + ((nint)part * View.Channels);
         if (strip == 0)
         {
@@ -309,7 +309,7 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
             Product.Transpose(memory, View.Group, count, pitch, right, rightPitch);
         }
 
-        nint matrixPitch = Product.Padded(View.Group);
+        nint matrixPitch = Product.MatrixPitch(View.Group);
         LeftOperand<TTile> rows = View.ByColumns ? new(left, 1, pitch) : new(left, pitch, 1);
         Product.Accumulate(
             products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, rightPitch, upper: G == null);

@@ -41,11 +41,11 @@ internal readonly unsafe struct WhiteningStatistics
         checked((int)((2 * channels) + (channels / group * (SpectrumDoubles + (3 * MatrixSize(group))))));
 
     /// <summary>Doubles that a d x d matrix takes with rows and columns padded.</summary>
-    public static nint MatrixSize(int group) => Product.PaddedRows(group) * Product.Padded(group);
+    public static nint MatrixSize(int group) => Product.PaddedRows(group) * Product.MatrixPitch(group);
 
     /// <summary>The row of W that makes a channel.</summary>
     public double* MatrixRow(int group, int channel) =>
-        Matrix + (channel / group * MatrixSize(group)) + (channel % group * Product.Padded(group));
+        Matrix + (channel / group * MatrixSize(group)) + (channel % group * Product.MatrixPitch(group));
 }
 
 /// <summary>How the decomposition of a group's regularized covariance went.</summary>
