@@ -228,8 +228,8 @@ internal static unsafe partial class SymmetricEigen
         }
 
         double* corner = vectors + (first * pitch);
-        var left = new LeftOperand(workspace.Small, smallPitch, 1);
-        var lowerLeft = new LeftOperand(workspace.Small + kept - lower, smallPitch, 1);
+        var left = new LeftOperand<double>(workspace.Small, smallPitch, 1);
+        var lowerLeft = new LeftOperand<double>(workspace.Small + kept - lower, smallPitch, 1);
         MatrixProduct.Add(corner + first, pitch, kept, upperWidth, upper, left, upperRows, upperWidth, workspace.Strip);
         MatrixProduct.Add(corner + middle, pitch, kept, lowerWidth, lower, lowerLeft, lowerRows, lowerWidth, workspace.Strip);
     }

@@ -18,12 +18,12 @@ internal static unsafe partial class SymmetricEigen
 
         /// <summary>result (rows x columns) += left (rows x depth) * right (depth x columns); columns are whole vectors.</summary>
         public static void Add(
-            double* result, nint resultPitch, nint rows, nint columns, nint depth, LeftOperand left, double* right, nint rightPitch, double* strip)
+            double* result, nint resultPitch, nint rows, nint columns, nint depth, LeftOperand<double> left, double* right, nint rightPitch, double* strip)
         {
             for (nint first = 0; first < depth; first += Depth)
             {
                 nint count = Math.Min(Depth, depth - first);
-                var part = new LeftOperand(left.Values + (first * left.DepthStride), left.RowStride, left.DepthStride);
+                var part = new LeftOperand<double>(left.Values + (first * left.DepthStride), left.RowStride, left.DepthStride);
                 for (nint column = 0; column < columns;)
                 {
                     nint width = columns - column >= Wide ? Wide : Simd.Lanes;
@@ -45,7 +45,7 @@ internal static unsafe partial class SymmetricEigen
             }
         }
 
-        private static void AddStrip(double* result, nint pitch, nint rows, nint depth, LeftOperand left, double* strip, nint width)
+        private static void AddStrip(double* result, nint pitch, nint rows, nint depth, LeftOperand<double> left, double* strip, nint width)
         {
             nint row = 0;
             double* a = left.Values;

@@ -68,8 +68,8 @@ internal static unsafe partial class SymmetricEigen
                 double* v = a + (start * pitch) + column;
                 double* minusW = w + column;
                 nint columns = Math.Min(Panel, Product.Padded(start - column));
-                MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand(v, 1, pitch), minusW, pitch, workspace.Strip);
-                MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand(minusW, 1, pitch), v, pitch, workspace.Strip);
+                MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand<double>(v, 1, pitch), minusW, pitch, workspace.Strip);
+                MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand<double>(minusW, 1, pitch), v, pitch, workspace.Strip);
             }
 
             end = start;
@@ -93,13 +93,13 @@ internal static unsafe partial class SymmetricEigen
             double* v = a + (start * pitch);
             Transpose(v, pitch, count, length, transposed);
             new Span<double>(gram, Panel * Panel).Clear();
-            MatrixProduct.Add(gram, Panel, count, padded, length, new LeftOperand(v, pitch, 1), transposed, Panel, workspace.Strip);
+            MatrixProduct.Add(gram, Panel, count, padded, length, new LeftOperand<double>(v, pitch, 1), transposed, Panel, workspace.Strip);
             Triangle(gram, workspace.Tau + start, count, factor);
             new Span<double>(weighted, checked((int)(count * pitch))).Clear();
-            MatrixProduct.Add(weighted, pitch, count, Product.Padded(length), count, new LeftOperand(factor, Panel, 1), v, pitch, workspace.Strip);
+            MatrixProduct.Add(weighted, pitch, count, Product.Padded(length), count, new LeftOperand<double>(factor, Panel, 1), v, pitch, workspace.Strip);
             new Span<double>(projected, size * Panel).Clear();
-            MatrixProduct.Add(projected, Panel, size, padded, length, new LeftOperand(vectors, pitch, 1), transposed, Panel, workspace.Strip);
-            MatrixProduct.Add(vectors, pitch, size, Product.Padded(length), count, new LeftOperand(projected, Panel, 1), weighted, pitch, workspace.Strip);
+            MatrixProduct.Add(projected, Panel, size, padded, length, new LeftOperand<double>(vectors, pitch, 1), transposed, Panel, workspace.Strip);
+            MatrixProduct.Add(vectors, pitch, size, Product.Padded(length), count, new LeftOperand<double>(projected, Panel, 1), weighted, pitch, workspace.Strip);
         }
     }
 
