@@ -96,6 +96,12 @@ internal static class DiffCommand
             }
         }
 
+        if (!double.IsNaN(diff.CopyRatio))
+        {
+            bool moved = diff.CopyRatio > 1 + threshold || diff.CopyRatio < 1 / (1 + threshold);
+            Console.WriteLine($"the memory copy, median: {Number(diff.CopyRatio)} times its time in BASE{(moved ? "; the machine itself was in another state" : "")}");
+        }
+
         string counts = string.Join(", ", Enum.GetValues<TimeChange>().Select(change => $"{Count(diff, change)} {Word(change)}"));
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,

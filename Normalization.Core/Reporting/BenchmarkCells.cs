@@ -11,8 +11,11 @@ internal enum SpeedVerdict
     /// <summary>The interval lies above 1 / 0.97.</summary>
     Wins,
 
-    /// <summary>Neither can be said.</summary>
+    /// <summary>The interval lies between the two.</summary>
     Level,
+
+    /// <summary>The interval is too wide to say.</summary>
+    Undecided,
 
     /// <summary>The interval lies below 0.97.</summary>
     Loses,
@@ -70,7 +73,8 @@ internal sealed class BenchmarkCell
     public SpeedVerdict Verdict => this[BenchmarkCells.FastestPeer] is not { Value: not null } row ? SpeedVerdict.NoPeer
         : row.High < BenchmarkCells.LosesBelow ? SpeedVerdict.Loses
         : row.Low > 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Wins
-        : SpeedVerdict.Level;
+        : row.Low >= BenchmarkCells.LosesBelow && row.High <= 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Level
+        : SpeedVerdict.Undecided;
 
     /// <summary>The row of a metric, formed or not.</summary>
     public ReportRow? this[string metric] => _rows.TryGetValue(metric, out var row) ? row : null;

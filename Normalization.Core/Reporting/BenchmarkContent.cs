@@ -37,14 +37,14 @@ internal sealed class BenchmarkContent
         Head[] heads =
         [
             new("strategy", IsText: true), new("losing", IsText: true),
-            new("cells", Legend: "Tensor, layout and number of threads, in every combination that the strategy accepts; beneath, how many win and how many are level."),
+            new("cells", Legend: "Tensor, layout and number of threads, in every combination that the strategy accepts; beneath, how many win and how many are undecided."),
             .. _cells.Peers.Select(peer => new Head($"vs {BenchmarkCells.PeerName(peer)}{at}", Legend: $"Geometric mean of {BenchmarkCells.PeerName(peer)}'s time over ours, over the cells that it has; beneath, the least and the largest.")),
             new($"fraction of copy{at}", Legend: "The least and the largest fraction of a memory copy's throughput."),
         ];
         var table = new Table("All cells, by strategy and direction", heads, [.. groups.Select(group => (IReadOnlyList<Cell>)
         [
             new Cell(group.Key.Strategy, group.Key.Direction), Losing([.. group]),
-            new Cell(ReportText.Number(group.Count()), $"{group.Count(cell => cell.Verdict == SpeedVerdict.Wins)} win, {group.Count(cell => cell.Verdict == SpeedVerdict.Level)} level"),
+            new Cell(ReportText.Number(group.Count()), $"{group.Count(cell => cell.Verdict == SpeedVerdict.Wins)} win, {group.Count(cell => cell.Verdict == SpeedVerdict.Undecided)} undecided"),
             .. _cells.Peers.Select(peer => Mean([.. group.Where(cell => cell.Threads == threads).Select(cell => cell.Formed(peer)).OfType<ReportRow>()])),
             Range([.. group.Where(cell => cell.Threads == threads).Select(cell => cell.Formed(Copy)).OfType<ReportRow>()]),
         ])]);
@@ -52,7 +52,7 @@ internal sealed class BenchmarkContent
         {
             new Paragraph(
                 "A cell is one strategy in one direction on one tensor. ✗ loses: the interval of the ratio to the fastest peer that has the cell lies below 0.97; ✓ wins: it lies above 1 / 0.97; "
-                + "level: neither. A ratio above 1 says that ours is faster."),
+                + "level: it lies between; undecided: it is too wide to say. A ratio above 1 says that ours is faster."),
             table,
         };
         var losing = _cells.Cells.Where(cell => cell.Verdict == SpeedVerdict.Loses).OrderBy(cell => cell[BenchmarkCells.FastestPeer]!.Value.Value).ToList();
@@ -120,18 +120,18 @@ internal sealed class BenchmarkContent
 
     private static Cell VerdictOf(BenchmarkCell cell) => cell.Formed(Time) is null ? new Cell("not timed", Mark: Mark.Missing) : cell.Verdict switch
     {
-        SpeedVerdict.Wins => new Cell("wins", Mark: Mark.Passed),
-        SpeedVerdict.Loses => new Cell("loses", Mark: Mark.Failed),
-        SpeedVerdict.Level => new Cell("level"),
-        _ => new Cell("no peer"),
+        // The note names the fastest peer, how it was called and its time.
+        SpeedVerdict.NoPeer => new Cell("no peer"),
+        var verdict => new Cell(
+            verdict.ToString().ToLowerInvariant(), cell[BenchmarkCells.FastestPeer]?.Measurement.Note is { } note ? $"beside {note}" : "", Mark: MarkOf(cell)),
     };
 
     private static Cell ValueOf(BenchmarkCell cell, string metric)
     {
         if (cell[metric] is not { } row) return ReportContent.Empty;
         Cell shown = ReportContent.CellOf(row);
-        // The throughput's interval is that of the time.
-        return metric == Throughput ? shown with { Detail = "" } : shown;
+        // The throughput's interval is that of the time, and which peer was the fastest stands beside the verdict.
+        return metric == Throughput ? shown with { Detail = "" } : row.Value is null ? shown : shown with { Note = null };
     }
 
     private Figure? Ratios(string title, List<BenchmarkCell> cells)
@@ -194,21 +194,21 @@ internal sealed class BenchmarkContent
     private IEnumerable<Block> GrowthWithChannels()
     {
         var columns = _cells.Series("channels").Where(cell => cell.Lengths.Count > 1 && cell.Formed(Time) is not null)
-            .GroupBy(cell => $"{cell.Strategy}, {string.Join(", ", new[] { cell.Direction, cell.ThreadsText, cell.Remark }.Where(text => text.Length > 0))}")
-            .Select(group => (Name: group.Key, Cells: group.OrderBy(cell => cell.Lengths[1]).ToList(), Factor: BenchmarkCells.GeometricMean(group.Select(cell => Milliseconds(cell) / Cost(cell))))).ToList();
+            .GroupBy(cell => (Name: string.Join(", ", new[] { cell.Strategy, cell.Direction, cell.Remark }.Where(text => text.Length > 0)), Threads: cell.ThreadsText))
+            .Select(group => (group.Key.Name, group.Key.Threads, Cells: group.OrderBy(cell => cell.Lengths[1]).ToList(), Factor: BenchmarkCells.GeometricMean(group.Select(cell => Milliseconds(cell) / Cost(cell))))).ToList();
         if (columns.Count == 0) yield break;
         const string Title = "Time of a call over the number of channels C";
         yield return new Paragraph(
             "Whitening M values a channel must cost what C^2 M products and a decomposition of C^3 cost: the curve k (C^2 M + C^3), its k the geometric mean over the points. Beneath each time, how many times the curve it is.");
         yield return new Table(
-            Title, [new Head("C", Legend: "Channels; the other axes stay as they are."), .. columns.Select(column => new Head(column.Name, "ms"))],
+            Title, [new Head("C", Legend: "Channels; the other axes stay as they are."), .. columns.Select(column => new Head($"{column.Name}, {column.Threads}", "ms"))],
             [.. columns.SelectMany(column => column.Cells).Select(cell => cell.Lengths[1]).Distinct().Order().Select(channels => (IReadOnlyList<Cell>)
             [
                 new Cell(ReportText.Number(channels)),
                 .. columns.Select(column => column.Cells.FirstOrDefault(cell => cell.Lengths[1] == channels) is not { } cell ? ReportContent.Empty : new Cell(
                     ReportText.Number(Milliseconds(cell)), $"{ReportText.Number(Milliseconds(cell) / (column.Factor * Cost(cell)))} times the curve", cell[Time]!.Value.Measurement.Note, Row: cell[Time]!.Value.Index)),
             ])], "Median time of a call: time an element times the number of elements.");
-        foreach (var threads in columns.GroupBy(column => column.Cells[0].ThreadsText))
+        foreach (var threads in columns.GroupBy(column => column.Threads))
         {
             ChartSeries[] series =
             [

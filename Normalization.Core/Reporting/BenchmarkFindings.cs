@@ -48,8 +48,8 @@ internal static class BenchmarkFindings
         var losing = held.Where(cell => cell.Verdict == SpeedVerdict.Loses).OrderBy(Ratio).ToList();
         var sentence = new List<FindingPart>
         {
-            $"A cell loses where (peer's time / ours) is below 0.97 at the upper end of its 95 % interval. {held.Count(cell => cell.Verdict == SpeedVerdict.Wins)} win, "
-            + $"{held.Count(cell => cell.Verdict == SpeedVerdict.Level)} are level",
+            $"A cell loses where (peer's time / ours) is below 0.97 at the upper end of its 95 % interval. {Number(SpeedVerdict.Wins)} win, "
+            + $"{Number(SpeedVerdict.Level)} are level, {Number(SpeedVerdict.Undecided)} undecided",
         };
         foreach (var cell in losing.Take(MostNamed)) sentence.AddRange([sentence.Count == 1 ? "; losing: " : "; ", $"{cell.Name} ", WithInterval(cell[BenchmarkCells.FastestPeer]!.Value)]);
         if (losing.Count == 0) sentence.AddRange(["; the closest is ", held.MinBy(Ratio)!.Name, " with ", WithInterval(held.MinBy(Ratio)![BenchmarkCells.FastestPeer]!.Value)]);
@@ -58,6 +58,7 @@ internal static class BenchmarkFindings
             "Against the fastest peer", [],
             losing.Count == 0 ? $"✓ none of {ReportText.Count(held.Count, "cell")} loses" : $"✗ {losing.Count} of {ReportText.Count(held.Count, "cell")} {(losing.Count == 1 ? "loses" : "lose")}", sentence);
 
+        int Number(SpeedVerdict verdict) => held.Count(cell => cell.Verdict == verdict);
         static double Ratio(BenchmarkCell cell) => cell[BenchmarkCells.FastestPeer]!.Value.Value!.Value;
     }
 

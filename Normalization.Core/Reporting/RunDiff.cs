@@ -40,6 +40,8 @@ public sealed class RunDiff
     /// <summary>The metric that is held against itself.</summary>
     public const string Metric = "ns_per_element";
 
+    private const string CopyMetric = "copy_ns_per_element";
+
     // These choose which rows there are, or describe the peers; no time of ours depends on them.
     private static readonly string[] Selecting = ["aspects", "filter", "peers", "python", "pytorch", "onednn", "tensorprimitives"];
 
@@ -55,6 +57,9 @@ public sealed class RunDiff
 
     /// <summary>Times that only the second run has.</summary>
     public required IReadOnlyList<Measurement> OnlyInNew { get; init; }
+
+    /// <summary>The memory copy's time in the second run over that in the first, median over the rows of both; NaN where none has it. It tells a slower machine from a slower program.</summary>
+    public required double CopyRatio { get; init; }
 
     /// <summary>How the machines differ, one phrase each; times of different machines say nothing about the program.</summary>
     public required IReadOnlyList<string> MachineDifferences { get; init; }
@@ -75,14 +80,16 @@ public sealed class RunDiff
         if (!(threshold >= 0) || double.IsInfinity(threshold))
             throw new ArgumentOutOfRangeException(nameof(threshold), threshold, "A threshold is a fraction of at least 0.");
 
-        var before = Times(first);
-        var after = Times(second);
+        var before = Times(first, Metric);
+        var after = Times(second, Metric);
+        var copies = Times(second, CopyMetric);
         var both = before.Where(row => after.ContainsKey(row.Key)).Select(row => Judge(row.Value, after[row.Key], threshold));
         return new RunDiff
         {
             Rows = [.. both.OrderBy(row => row.Change).ThenByDescending(row => row.Ratio)],
             OnlyInBase = [.. before.Where(row => !after.ContainsKey(row.Key)).Select(row => row.Value)],
             OnlyInNew = [.. after.Where(row => !before.ContainsKey(row.Key)).Select(row => row.Value)],
+            CopyRatio = Median([.. Times(first, CopyMetric).Where(row => copies.ContainsKey(row.Key)).Select(row => copies[row.Key].Value!.Value / row.Value.Value!.Value)]),
             MachineDifferences = Differences(
                 [.. Machine(first.Environment).Zip(Machine(second.Environment), (one, other) => (one.Name, one.Value, other.Value))]),
             SettingDifferences = Differences(
@@ -118,10 +125,10 @@ public sealed class RunDiff
     }
 
     // Rows that were formed; their order is that of the run.
-    private static Dictionary<string, Measurement> Times(ResultFile run)
+    private static Dictionary<string, Measurement> Times(ResultFile run, string metric)
     {
         var times = new Dictionary<string, Measurement>(StringComparer.Ordinal);
-        foreach (var row in run.Measurements.Where(row => row.Metric == Metric && row.Value is > 0 and < double.PositiveInfinity))
+        foreach (var row in run.Measurements.Where(row => row.Metric == metric && row.Value is > 0 and < double.PositiveInfinity))
         {
             if (!times.TryAdd(Key(row), row))
                 throw new InvalidDataException($"The row '{Name(row)}' is there twice, so that it has no single time. Measure again into a new folder.");
@@ -152,6 +159,8 @@ public sealed class RunDiff
 
     private static List<string> Differences(List<(string Name, string First, string Second)> values) =>
         [.. values.Where(value => value.First != value.Second).Select(value => $"{value.Name} was {value.First} and is now {value.Second}")];
+
+    private static double Median(double[] values) => values.Length == 0 ? double.NaN : Arithmetic.Median(values);
 
     private static string Whole(long value) => value.ToString(CultureInfo.InvariantCulture);
 }

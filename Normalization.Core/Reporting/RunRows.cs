@@ -65,10 +65,11 @@ internal sealed class RunRows
     public RunRows(RunData run)
     {
         All = [.. run.Measurements.Select((measurement, index) => new ReportRow(index, measurement))];
-        // A case's id is aspect/scenario/strategy, or of the speed benchmark begins with the strategy.
+        // A case's id is aspect/scenario/strategy; of the speed benchmark the strategy stands elsewhere, or in its rows.
         string[] known = [.. run.Header.Strategies.Select(strategy => strategy.Id)];
         Failures = run.Cases.Where(record => record.Failure is not null)
-            .ToLookup(record => known.FirstOrDefault(id => record.Case.Split('/').Contains(id)) ?? record.Case.Split('/', 3)[^1], StringComparer.Ordinal);
+            .ToLookup(record => known.FirstOrDefault(id => record.Case.Split('/').Contains(id))
+                ?? record.Measurements.Select(row => row.Strategy).FirstOrDefault() ?? record.Case.Split('/', 3)[^1], StringComparer.Ordinal);
         _byMetric = All.ToLookup(row => row.Measurement.Metric, StringComparer.Ordinal);
         Strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id).Union(All.Select(row => row.Strategy), StringComparer.Ordinal)];
         Scenarios = [.. run.Header.Scenarios.Select(scenario => scenario.Id).Union(All.Select(row => row.Scenario), StringComparer.Ordinal)];

@@ -51,13 +51,26 @@ public sealed class BenchmarkFindingsTests
     }
 
     [TestMethod]
+    [DataRow(1.20, 1.10, 1.30, SpeedVerdict.Wins)]
+    [DataRow(1.20, 1.02, 1.30, SpeedVerdict.Undecided)]
+    [DataRow(1.00, 0.98, 1.02, SpeedVerdict.Level)]
+    [DataRow(1.00, 0.90, 1.10, SpeedVerdict.Undecided)]
+    [DataRow(0.80, 0.70, 0.90, SpeedVerdict.Loses)]
+    [DataRow(null, 0.0, 0.0, SpeedVerdict.NoPeer)]
+    public void Verdict_OfACell_IsSaidByItsInterval(double? value, double low, double high, object expected)
+    {
+        RunData run = SampleBenchmark.Change(Run, FastestPeer, row => row with { Value = value, Spread = value is null ? null : [low, high] });
+        Assert.AreEqual(expected, new RunRows(run).Benchmark.Cells.Single(cell => cell.Name == "batch-norm forward (32, 64, 56, 56), channels-first, 1 thread").Verdict);
+    }
+
+    [TestMethod]
     public void Draw_NobodyLoses_SaysSoAndNamesTheClosest()
     {
         RunData run = SampleBenchmark.Change(
             SampleRun.Map(Run, row => row.Metric == FastestPeer && row.Value is not null ? row with { Value = 2, Spread = [1.9, 2.1] } : row), FastestPeer, row => row with { Value = 1, Spread = [0.9, 1.1] });
         Finding finding = Of(run, "Against the fastest peer")!;
         Assert.AreEqual("✓ none of 342 cells loses", finding.Answer);
-        StringAssert.EndsWith(finding.Text, "341 win, 1 are level; the closest is batch-norm forward (32, 64, 56, 56), channels-first, 1 thread with 1 (0.900 – 1.10).");
+        StringAssert.EndsWith(finding.Text, "341 win, 0 are level, 1 undecided; the closest is batch-norm forward (32, 64, 56, 56), channels-first, 1 thread with 1 (0.900 – 1.10).");
     }
 
     [TestMethod]

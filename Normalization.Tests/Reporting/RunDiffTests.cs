@@ -77,6 +77,15 @@ public sealed class RunDiffTests
     }
 
     [TestMethod]
+    public void Between_MemoryCopies_GiveTheirMedianRatio()
+    {
+        Measurement[] Copies(params double[] times) => [.. times.Select((time, i) => Row(time, time, time, $"({i}, 8)") with { Metric = "copy_ns_per_element" })];
+        Assert.AreEqual(2, RunDiff.Between(With(Copies(1, 1, 1)), With(Copies(2, 9, 0.5)), 0.1).CopyRatio);
+        Assert.IsEmpty(RunDiff.Between(With(Copies(1)), With(Copies(2)), 0.1).Rows);
+        Assert.AreEqual(double.NaN, RunDiff.Between(With(Row(1, 1, 1)), With(Row(1, 1, 1)), 0.1).CopyRatio);
+    }
+
+    [TestMethod]
     public void Between_ChangedRows_ComeFirst()
     {
         double[] ratios = [1, 0.5, 1.3, 2, 0.7];
