@@ -23,13 +23,14 @@ internal static class BenchmarkFindings
         var cells = all.Cells;
         string[] missing = [.. all.Peers.Where(peer => cells.All(cell => cell.Formed(peer) is null)).Select(BenchmarkCells.PeerName)];
         string[] present = ["a memory copy", .. all.Peers.Select(BenchmarkCells.PeerName).Except(missing)];
+        double least = cells.Min(cell => cell.Setting.Elements), most = cells.Max(cell => cell.Setting.Elements);
         var unformed = cells.Where(cell => cell.Formed(Time) is null).ToList();
         var times = cells.Select(cell => cell.Formed(Time)).OfType<ReportRow>().ToList();
         var sentence = new List<FindingPart>
         {
             $"{ReportText.Count(cells.Select(cell => cell.Strategy).Distinct().Count(), "strategy", "strategies")}, "
             + $"{ReportText.List(Distinct(cell => cell.Direction))}, on {ReportText.Count(cells.Select(cell => cell.Setting.Shape).Distinct().Count(), "shape")}"
-            + string.Create(CultureInfo.InvariantCulture, $" of {cells.Min(cell => cell.Setting.Elements):N0} to {cells.Max(cell => cell.Setting.Elements):N0} elements, ")
+            + $" of {(least == most ? "" : Whole(least) + " to ")}{Whole(most)} elements, "
             + $"{ReportText.List(Distinct(cell => cell.Setting.Layout))}, on {ReportText.List(Distinct(cell => cell.ThreadsText))}; timed in turns with {ReportText.List(present)}",
         };
         if (missing.Length > 0) sentence.Add($", without {ReportText.List(missing)}");
@@ -37,6 +38,8 @@ internal static class BenchmarkFindings
         sentence.Add(".");
         if (unformed.Count > 0) sentence.Add($" Not timed: {ReportText.List([.. unformed.Take(MostNamed).Select(cell => cell.Name)])}{More(unformed.Count)}.");
         yield return new Finding("Cells", [], ReportText.Count(cells.Count, "cell"), sentence);
+
+        static string Whole(double number) => number.ToString("N0", CultureInfo.InvariantCulture);
 
         string[] Distinct(Func<BenchmarkCell, string> name) => [.. cells.Select(name).Where(text => text.Length > 0).Distinct()];
     }

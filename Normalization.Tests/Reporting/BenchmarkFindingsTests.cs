@@ -143,6 +143,17 @@ public sealed class BenchmarkFindingsTests
     }
 
     [TestMethod]
+    public void Draw_Cells_SaysWhatWasTimedBesideWhom()
+    {
+        StringAssert.StartsWith(
+            Of(Run, "Cells")!.Text,
+            "7 strategies, forward, backward, inference and forward+backward, on 10 shapes of 8,192 to 6,422,528 elements, channels-first and channels-last, on 1 thread and 2 threads; "
+            + "timed in turns with a memory copy, PyTorch, oneDNN and TensorPrimitives; from ");
+        RunData one = SampleRun.Map(Run, row => row.Strategy == "group-norm" && row.Parameters!["shape"] is "(64, 128)" && row.Parameters["threads"] is 1L ? row : null);
+        StringAssert.StartsWith(Of(one, "Cells")!.Text, "1 strategy, forward, backward and inference, on 1 shape of 8,192 elements, channels-first, on 1 thread; timed in turns with a memory copy, PyTorch and TensorPrimitives, without oneDNN; from ");
+    }
+
+    [TestMethod]
     public void Draw_Untimed_IsCountedAndNamed()
     {
         Finding finding = Of(SampleBenchmark.Change(Run, "ns_per_element", row => row with { Value = null, Spread = null, Note = "check failed" }), "Cells")!;
