@@ -223,15 +223,18 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        double* means = stackalloc double[ColumnLines.Capacity];
-        double* inverses = stackalloc double[ColumnLines.Capacity];
-        double* zeros = stackalloc double[ColumnLines.Capacity];
+        byte* memory = stackalloc byte[(5 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* means = Simd.Aligned<double>(memory);
+        double* inverses = means + ColumnLines.Capacity;
+        double* zeros = inverses + ColumnLines.Capacity;
+        double* gradients = zeros + ColumnLines.Capacity;
+        double* products = gradients + ColumnLines.Capacity;
+        new Span<double>(gradients, (int)width).Clear();
+        new Span<double>(products, (int)width).Clear();
         ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
         var line = new ColumnLine<double>(means, inverses, zeros);
         nint pitch = Layout.Columns;
         nint rows = chunk.Length / pitch;
-        double* gradients = sums + column;
-        double* products = sums + pitch + column;
         double* runGradients = sums + (2 * pitch);
         double* runProducts = runGradients + Layout.Runs;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -252,6 +255,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
             }
         }
+
+        Simd.AddTo(sums + column, gradients, width);
+        Simd.AddTo(sums + pitch + column, products, width);
     }
 
     // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
@@ -433,12 +439,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* gradientCenters = stackalloc A[ColumnLines.Capacity];
-        A* gradientSlopes = stackalloc A[ColumnLines.Capacity];
-        A* centers = stackalloc A[ColumnLines.Capacity];
-        A* slopes = stackalloc A[ColumnLines.Capacity];
-        A* intercepts = stackalloc A[ColumnLines.Capacity];
-        A* weights = stackalloc A[ColumnLines.Capacity];
+        byte* block = stackalloc byte[(6 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* gradientCenters = Simd.Aligned<A>(block);
+        A* gradientSlopes = gradientCenters + ColumnLines.Capacity;
+        A* centers = gradientSlopes + ColumnLines.Capacity;
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
+        A* weights = intercepts + ColumnLines.Capacity;
         bool byElement = Layout.RunLength == 0;
         bool folded = Layout.OneWeightPerSet;
         T* weight = byElement ? Weight + affine + column : null;
@@ -536,8 +543,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         nint start = (nint)tile * TileElements;
         nint length = Math.Min(TileElements, Layout.BlockLength - start);
-        double* accumulators = stackalloc double[2 * TileElements];
-        T* staged = stackalloc T[2 * TileElements];
+        byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
+        double* accumulators = Simd.Aligned<double>(block);
+        T* staged = (T*)(accumulators + (2 * TileElements));
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
             new Span<double>(accumulators, 2 * TileElements).Clear();

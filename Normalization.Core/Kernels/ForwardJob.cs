@@ -161,10 +161,12 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         nint pitch = Layout.Columns;
         nint rows = chunk.Length / pitch;
-        double* centers = stackalloc double[Standardizer.ColumnTile];
-        double* firsts = stackalloc double[Standardizer.ColumnTile];
+        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* centers = Simd.Aligned<double>(memory);
+        double* firsts = centers + ColumnLines.Capacity;
+        double* seconds = firsts + ColumnLines.Capacity;
         new Span<double>(firsts, (int)width).Clear();
-        new Span<double>(squares, (int)width).Clear();
+        new Span<double>(seconds, (int)width).Clear();
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
             Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
@@ -173,7 +175,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         T* block = start;
         for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
         {
-            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, squares);
+            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, seconds);
         }
 
         Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
@@ -182,9 +184,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             nint lanes = Math.Min(Simd.Lanes, width - j);
             Vector512<double> first = Vector512.Load(firsts + j);
             Vector512<double> shift = first / counts;
-            Vector512<double> second = Simd.LoadPart<double, double>(squares + j, lanes, default);
             Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
-            Simd.StorePart(squares + j, lanes, second - (first * shift));
+            Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
         }
     }
 
@@ -361,9 +362,10 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* centers = stackalloc A[ColumnLines.Capacity];
-        A* slopes = stackalloc A[ColumnLines.Capacity];
-        A* intercepts = stackalloc A[ColumnLines.Capacity];
+        byte* block = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* centers = Simd.Aligned<A>(block);
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;
