@@ -15,7 +15,12 @@ internal sealed record PeerSeat(string Id, IPeer? Peer, string? Missing)
 }
 
 /// <summary>Engine (a) of the benchmark: our strategies, the copy and the peers of a case timed in turns, every result checked before it is timed.</summary>
-internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed)
+/// <param name="tier">How long each case is timed.</param>
+/// <param name="cases">What to time; of the tier's.</param>
+/// <param name="peers">Beside whom.</param>
+/// <param name="seed">Where the values and the intervals' resamples come from.</param>
+/// <param name="crossCheckFolder">Where engine (b) leaves what it exports.</param>
+internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed, string crossCheckFolder)
 {
     private const string Fastest = "speedup_vs_fastest_peer";
 
@@ -30,8 +35,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     /// <summary>What identifies the run: the first line of its records.</summary>
     /// <param name="environment">The machine and the program.</param>
     /// <param name="further">Settings beside the tier, the seed and the peers.</param>
-    /// <param name="furtherCases">Cases that are not this engine's.</param>
-    public RunHeader Describe(RunEnvironment environment, IEnumerable<KeyValuePair<string, string>> further, int furtherCases) => new()
+    public RunHeader Describe(RunEnvironment environment, IEnumerable<KeyValuePair<string, string>> further) => new()
     {
         Environment = environment,
         Settings = new Dictionary<string, string>(
@@ -52,7 +56,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 .Select(contestant => new StrategyDescription(contestant.Id, contestant.Axes, contestant.Options)),
         ],
         Scenarios = [new(SpeedProbe.Scenario.Id, SpeedProbe.Scenario.Title, SpeedProbe.Scenario.Description)],
-        CaseCount = cases.Count + furtherCases,
+        CaseCount = cases.Count,
     };
 
     /// <summary>Measures every case that is not done yet.</summary>
@@ -77,7 +81,11 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             {
                 cancellation.ThrowIfCancellationRequested();
                 progress.Report(new ComparisonProgress(cases.Count - left.Length + index, cases.Count, left[index].Id));
-                finished(Measure(left[index], cancellation));
+                CaseRecord record = Measure(left[index], cancellation);
+
+                // A process that the signal stopped too has not failed.
+                cancellation.ThrowIfCancellationRequested();
+                finished(record);
             }
         }
         finally
@@ -91,7 +99,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     // between, twice.
     private void WarmUp(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
     {
-        SpeedCase[] small = [.. left.Select(Smaller).DistinctBy(planned => planned.Id)];
+        SpeedCase[] small = [.. left.Where(planned => !planned.IsCrossCheck).Select(Smaller).DistinctBy(planned => planned.Id)];
         for (int round = 0; round < 3; round++)
         {
             foreach (SpeedCase planned in small)
@@ -142,6 +150,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             if (MemoryRefusal(planned.Shape) is { } refusal)
             {
                 probe.Missing(OwnMetrics, refusal, planned.Parameters);
+            }
+            else if (planned.IsCrossCheck)
+            {
+                CrossCheck.Measure(probe, planned, crossCheckFolder);
             }
             else
             {

@@ -130,7 +130,7 @@ public sealed class SpeedBenchTests
     {
         var records = new List<CaseRecord>();
         SpeedTier tier = SpeedTier.Dry with { Plan = new TimingPlan { LeastRounds = 3, MostRounds = 3, ShortestSample = 1e-5 } };
-        new SpeedBench(tier, [planned], peers, seed: 1).Run(records.Add, new HashSet<string>(), new Progress<ComparisonProgress>(), CancellationToken.None);
+        new SpeedBench(tier, [planned], peers, seed: 1, "nowhere").Run(records.Add, new HashSet<string>(), new Progress<ComparisonProgress>(), CancellationToken.None);
         return records.Single();
     }
 
