@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Core.Reporting;
@@ -27,9 +28,18 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     // Of float and double results and gradients, ours and a peer's, at the same time.
     private const double BytesPerElement = 100;
 
+    // A method is compiled for speed after 30 calls.
+    private const int CallsToCompile = 40;
+
+    // Seconds of a call beyond which its methods were called often enough before, and there is no time for more.
+    private const double LongestBrief = 0.2e-3;
+
+    private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(40);
+
     private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
 
     private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
+    private long _compiled;
     private (SpeedCase Case, CaseMaterial Material)? _last;
 
     /// <summary>What identifies the run: the first line of its records.</summary>
@@ -74,7 +84,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             if (left.Length > 0)
             {
                 progress.Report(new ComparisonProgress(cases.Count - left.Length, cases.Count, left[0].Id));
-                WarmUp(left, cancellation);
+                Warm(left, cancellation);
             }
 
             for (int index = 0; index < left.Length; index++)
@@ -95,40 +105,29 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // The runtime optimizes what was called often, in the background, once nothing new has been called for 100 ms; with profiling in
-    // between, twice.
-    private void WarmUp(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
+    // Small tensors of each rank reach nearly all of the code.
+    private void Warm(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
     {
         SpeedCase[] small = [.. left.Where(planned => !planned.IsCrossCheck).Select(Smaller).DistinctBy(planned => planned.Id)];
-        for (int round = 0; round < 3; round++)
-        {
-            foreach (SpeedCase planned in small)
+        WarmUp.UntilCompiled(
+            () =>
             {
-                cancellation.ThrowIfCancellationRequested();
-                KernelThreads.Count = planned.Threads;
-                try
+                foreach (SpeedCase planned in small)
                 {
-                    CaseMaterial material = Material(planned);
-                    var own = new OwnCall(planned, material);
-                    own.Check(double.PositiveInfinity);
-                    own.Seconds(10);
-                    own.Tensors.CopySeconds(10);
-                    foreach (PeerCall call in PeerCalls(planned, material.Data))
+                    cancellation.ThrowIfCancellationRequested();
+                    KernelThreads.Count = planned.Threads;
+                    try
                     {
-                        call.Seconds(10);
-                        call.Dispose();
+                        Warm(planned);
+                    }
+                    catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+                    {
+                        // Its own case will say so.
                     }
                 }
-                catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
-                {
-                    // Its own case will say so.
-                }
-            }
+            },
+            least: 2, most: 6, BackgroundDelay, cancellation);
 
-            cancellation.WaitHandle.WaitOne(150);
-        }
-
-        // Tensors of one rank take the same paths; ghosts divide the samples.
         static SpeedCase Smaller(SpeedCase planned) => planned with
         {
             Shape = planned.Strategy == "zca-whitening" ? new(8, Math.Min(planned.Shape.Channels, 64), 7, 7)
@@ -136,6 +135,41 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 : new(8, 64, 14, 14),
             Scaling = null,
         };
+    }
+
+    private void Warm(SpeedCase planned)
+    {
+        CaseMaterial material = Material(planned);
+        var own = new OwnCall(planned, material);
+        own.Check(double.PositiveInfinity);
+        own.Seconds(CallsToCompile);
+        own.Tensors.CopySeconds(CallsToCompile);
+        foreach (PeerCall call in PeerCalls(planned, material.Data))
+        {
+            call.Seconds(CallsToCompile);
+            call.Dispose();
+        }
+    }
+
+    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
+    private void Settle(IReadOnlyList<Func<int, double>> contestants, CancellationToken cancellation)
+    {
+        Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
+        void Run()
+        {
+            foreach (Func<int, double> contestant in brief)
+            {
+                contestant(CallsToCompile);
+            }
+        }
+
+        Run();
+        if (JitInfo.GetCompiledMethodCount() != _compiled)
+        {
+            WarmUp.UntilCompiled(Run, least: 1, most: 10, BackgroundDelay, cancellation);
+        }
+
+        _compiled = JitInfo.GetCompiledMethodCount();
     }
 
     private CaseRecord Measure(SpeedCase planned, CancellationToken cancellation)
@@ -191,9 +225,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons);
         try
         {
-            TimedRounds rounds = InterleavedTimer.Run(
-                [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)],
-                tier.Plan, seed, probe.Settings.Cancellation);
+            Func<int, double>[] contestants = [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)];
+            Settle(contestants, probe.Settings.Cancellation);
+            TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             probe.Add("bytes_allocated", own.Allocated, parameters: planned.Parameters);
             if (planned.HasPeers)
