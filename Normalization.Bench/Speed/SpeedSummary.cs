@@ -20,7 +20,7 @@ internal static class SpeedSummary
         yield return $"{cells.Length} cells timed beside a peer ({losing.Length} lose to the fastest), {alone} case{(alone == 1 ? "" : "s")} beside the copy alone.";
         foreach (Measurement row in losing)
         {
-            yield return $"loses: {Cell(row)}: {Ratio(row)} of {row.Note}";
+            yield return $"loses: {Cell(row)}: {Ratio(row)} times the speed of {row.Note}";
         }
 
         foreach (string peer in Peers.Ids.Where(run.Header.Settings.ContainsKey))
