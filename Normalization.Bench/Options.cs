@@ -26,6 +26,20 @@ internal static class Options
     public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
         Create(name, value, description, (text, fail) => ParseReal(name, text, minimum, maximum, "", fail));
 
+    /// <summary>A fraction, written as 10% or as 0.1; a bare number of 1 or more is refused, since it was meant as a percentage.</summary>
+    public static Option<double> Percentage(string name, string description) =>
+        Create(name, "P%", description, (text, fail) =>
+        {
+            bool percent = text.EndsWith('%');
+            if (!double.TryParse(percent ? text[..^1] : text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number)
+                || (percent ? number > 1000 : number >= 1))
+            {
+                fail($"{name} must be a percentage from 0% to 1000%, such as 10%, or a fraction below 1, such as 0.1; got '{text}'");
+            }
+
+            return percent ? number / 100 : number;
+        });
+
     /// <summary>A number, or "none" for NaN: the parser cannot hand over a null that a custom parser returns.</summary>
     public static Option<double> RealOrNone(string name, string value, double minimum, double maximum, string description) =>
         Create(name, value, description, (text, fail) => text == "none" ? double.NaN : ParseReal(name, text, minimum, maximum, ", or none", fail));

@@ -174,7 +174,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (usesRunning)
             {
                 LoadRunning(statistics);
-                Standardizer.Apply(Layouts.PerChannel(shape, order), x, y, weight, bias, statistics);
+                Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
             }
             else
             {

@@ -102,8 +102,8 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 nameof(options));
         }
 
-        _saved = new double[Workspace.Size(channels, _group)];
-        _inference = new double[Workspace.Size(channels, _group)];
+        _saved = new double[WhiteningStatistics.Size(channels, _group)];
+        _inference = new double[WhiteningStatistics.Size(channels, _group)];
     }
 
     /// <summary>d, the channels whitened together.</summary>
@@ -135,7 +135,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         double[] made = new double[_inference.Length];
         fixed (double* memory = made)
         {
-            LoadRunning(Workspace.Carve(memory, _channels, _group));
+            LoadRunning(Carve(memory));
         }
 
         _inference = made;
@@ -159,18 +159,18 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
             {
                 fixed (double* memory = _inference)
                 {
-                    Whiten(view, x, y, Workspace.Carve(memory, _channels, _group));
+                    Whiten(view, x, y, Carve(memory));
                 }
 
                 return;
             }
 
-            double[] rented = ArrayPool<double>.Shared.Rent(Workspace.Size(_channels, _group));
+            double[] rented = ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group));
             fixed (double* memory = rented)
             {
-                Workspace workspace = Workspace.Carve(memory, _channels, _group);
-                TakeStatistics(shape, order, view, x, workspace);
-                Whiten(view, x, y, workspace);
+                WhiteningStatistics statistics = Carve(memory);
+                TakeStatistics(shape, order, view, x, statistics);
+                Whiten(view, x, y, statistics);
             }
 
             ArrayPool<double>.Shared.Return(rented);
@@ -180,7 +180,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         bool updates = _runningMatrix is not null && UpdatesRunning && !singleValue;
         fixed (double* memory = _saved)
         {
-            Workspace saved = Workspace.Carve(memory, _channels, _group);
+            WhiteningStatistics saved = Carve(memory);
             if (usesRunning)
             {
                 LoadRunning(saved);
@@ -189,10 +189,10 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
 
             if (!usesRunning || updates)
             {
-                double[]? rented = usesRunning ? ArrayPool<double>.Shared.Rent(Workspace.Size(_channels, _group)) : null;
+                double[]? rented = usesRunning ? ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group)) : null;
                 fixed (double* other = rented)
                 {
-                    Workspace batch = usesRunning ? Workspace.Carve(other, _channels, _group) : saved;
+                    WhiteningStatistics batch = usesRunning ? Carve(other) : saved;
                     TakeStatistics(shape, order, view, x, batch);
                     if (!usesRunning)
                     {
@@ -217,21 +217,21 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         ChannelView view = ChannelView.Of(shape, order, _group);
         bool usesRunning = Training ? _savedRunning : _runningMatrix is not null && UsesRunning;
         double[]? rented = null;
-        double[] statistics = Training ? _saved : _inference;
+        double[] kept = Training ? _saved : _inference;
         if (!Training && !usesRunning)
         {
-            statistics = rented = ArrayPool<double>.Shared.Rent(Workspace.Size(_channels, _group));
+            kept = rented = ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group));
         }
 
-        fixed (double* memory = statistics)
+        fixed (double* memory = kept)
         {
-            Workspace workspace = Workspace.Carve(memory, _channels, _group);
+            WhiteningStatistics statistics = Carve(memory);
             if (rented is not null)
             {
-                TakeStatistics(shape, order, view, x, workspace);
+                TakeStatistics(shape, order, view, x, statistics);
             }
 
-            Differentiate(view, x, g, dx, workspace, constantStatistics: usesRunning);
+            Differentiate(view, x, g, dx, statistics, constantStatistics: usesRunning);
         }
 
         if (rented is not null)
@@ -272,93 +272,42 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         }
     }
 
-    private unsafe void TakeStatistics(ActivationShape shape, MemoryOrder order, ChannelView view, T* x, Workspace workspace)
+    private unsafe WhiteningStatistics Carve(double* memory) => new(memory, _channels, _group);
+
+    private unsafe void TakeStatistics(ActivationShape shape, MemoryOrder order, ChannelView view, T* x, WhiteningStatistics statistics)
     {
-        // The eigenvalues' place is free until the decomposition: the variances, not wanted here, go there.
-        double* spare = workspace.Values;
-        double[] rented = ArrayPool<double>.Shared.Rent(_channels);
-        fixed (double* inverse = rented)
-        {
-            Standardizer.Moments(
-                Layouts.PerChannel(shape, order), x,
-                new Statistics { Mean = workspace.Mean, PopulationVariance = spare, InverseStd = inverse }, epsilon: 1);
-        }
+        // The places of eigenvalues and W are free until the decomposition: the variances, not wanted here, go there.
+        Standardizer.Moments(
+            Layouts.PerChannel(shape, order), x,
+            new Statistics { Mean = statistics.Mean, PopulationVariance = statistics.Values, InverseStd = statistics.Matrix }, epsilon: 1);
+        Whitening.Covariance(view, x, statistics);
+        TakeInverseRoots(statistics);
+    }
 
-        ArrayPool<double>.Shared.Return(rented);
-        Whitening.CrossProducts(view, x, null, workspace.Mean, workspace.Covariance, null);
-        nint width = Product.Padded(_group);
-        for (nint i = 0; i < view.Groups * Whitening.MatrixSize(_group); i++)
+    private unsafe void TakeInverseRoots(WhiteningStatistics statistics)
+    {
+        int groups = _channels / _group;
+        InverseRoot.Compute(statistics, groups, _group, Epsilon, _options.Shrinkage);
+        for (int group = 0; group < groups; group++)
         {
-            workspace.Covariance[i] /= view.Columns;
-        }
-
-        for (int group = 0; group < view.Groups; group++)
-        {
-            Decompose(workspace, group, width);
+            RequireCovariance(group, statistics.Spectra[group]);
         }
     }
 
-    // S = (1 - alpha) S0 + (alpha tr(S0)/d + epsilon) I, its eigenvectors, and W = S^(-1/2).
-    private unsafe void Decompose(Workspace workspace, int group, nint width)
+    private void RequireCovariance(int group, Spectrum spectrum)
     {
-        nint size = Whitening.MatrixSize(_group);
-        double* covariance = workspace.Covariance + (group * size);
-        double* vectors = workspace.Vectors + (group * size);
-        double* values = workspace.Values + (group * _group);
-        double* matrix = workspace.Matrix + (group * size);
-        double trace = 0;
-        double largest = 0;
-        bool finite = true;
-        for (int i = 0; i < _group; i++)
-        {
-            trace += covariance[(i * width) + i];
-            for (int j = 0; j < _group; j++)
-            {
-                finite &= double.IsFinite(covariance[(i * width) + j]);
-                largest = Math.Max(largest, Math.Abs(covariance[(i * width) + j]));
-            }
-        }
-
-        if (!finite)
-        {
-            // A NaN in the input makes the whole group NaN, forward and backward.
-            new Span<double>(vectors, (int)size).Fill(double.NaN);
-            new Span<double>(matrix, (int)size).Fill(double.NaN);
-            new Span<double>(values, _group).Fill(double.NaN);
-            return;
-        }
-
-        double alpha = _options.Shrinkage;
-        NativeScratch scratch = NativeScratch.Begin(size * sizeof(double));
-        double* work = scratch.Take<double>(size);
-        for (int i = 0; i < _group; i++)
-        {
-            for (int j = 0; j < width; j++)
-            {
-                double symmetric = j < _group ? 0.5 * (covariance[(i * width) + j] + covariance[(j * width) + i]) : 0;
-                work[(i * width) + j] = ((1 - alpha) * symmetric) + (i == j ? (alpha * trace / _group) + Epsilon : 0);
-            }
-        }
-
-        bool converged = SymmetricEigen.Decompose(work, _group, width, vectors, values);
-        double smallest = double.PositiveInfinity;
-        double greatest = 0;
-        for (int i = 0; i < _group; i++)
-        {
-            smallest = Math.Min(smallest, values[i]);
-            greatest = Math.Max(greatest, values[i]);
-        }
-
-        if (!converged)
+        double smallest = spectrum.Smallest;
+        double greatest = spectrum.Greatest;
+        if (!spectrum.Converged)
         {
             throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the eigen-decomposition of a {_group} x {_group} covariance did not converge (condition number about {greatest / smallest:g3}). Use smaller groups or shrinkage."));
+                $"{Name}: the eigen-decomposition of a {_group} x {_group} covariance did not converge (condition number about {spectrum.Condition:g3}). Use smaller groups or shrinkage."));
         }
 
         if (Epsilon == 0 && smallest <= _group * Math.ScaleB(1, -52) * greatest)
         {
             throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the covariance of channel group {group} is singular (eigenvalues {smallest:g3} to {greatest:g3}, condition number {greatest / smallest:g3}) and epsilon is 0. Use an epsilon above 0, shrinkage or smaller groups."));
+                $"{Name}: the covariance of channel group {group} is singular (eigenvalues {smallest:g3} to {greatest:g3}, condition number {spectrum.Condition:g3}) and epsilon is 0. Use an epsilon above 0, shrinkage or smaller groups."));
         }
 
         // Storage in T moves eigenvalues by its rounding of the largest; a clearly negative one is no covariance.
@@ -368,206 +317,125 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
             throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
                 $"{Name}: the covariance of channel group {group} has the eigenvalue {smallest - Epsilon:g3} beside {greatest - Epsilon:g3}; a covariance has none below 0. Check the running_covariance that was loaded."));
         }
-
-        for (int i = 0; i < _group; i++)
-        {
-            // Rounding may take a zero eigenvalue a little below epsilon, never by more than this.
-            values[i] = Epsilon > 0 ? Math.Max(values[i], Epsilon * (1 - 1e-6)) : values[i];
-            double root = 1 / Math.Sqrt(values[i]);
-            for (nint j = 0; j < width; j++)
-            {
-                work[(i * width) + j] = j < _group ? root * vectors[(i * width) + j] : 0;
-            }
-        }
-
-        new Span<double>(matrix, (int)size).Clear();
-        Product.Add(matrix, width, _group, width, _group, new LeftOperand(vectors, 1, width), work, width);
     }
 
-    private unsafe void Whiten(ChannelView view, T* x, T* y, Workspace workspace)
+    private unsafe void Whiten(ChannelView view, T* x, T* y, WhiteningStatistics statistics)
     {
         fixed (T* weight = Weight?.Values, bias = Bias?.Values)
         {
-            Whitening.Apply(view, x, y, workspace.Mean, workspace.Matrix, weight, bias);
+            Whitening.Apply(view, x, y, statistics, weight, bias);
         }
     }
 
-    private unsafe void Differentiate(ChannelView view, T* x, T* g, T* dx, Workspace workspace, bool constantStatistics)
+    private unsafe void Differentiate(ChannelView view, T* x, T* g, T* dx, WhiteningStatistics statistics, bool constantStatistics)
     {
-        nint size = Whitening.MatrixSize(_group);
-        nint width = Product.Padded(_group);
-        bool wantsWeight = LearnParameters && Weight is not null;
-        bool wantsBias = LearnParameters && Bias is not null;
-        nint matrices = view.Groups * size;
-        double[] rented = ArrayPool<double>.Shared.Rent(checked((int)((3 * matrices) + _channels)));
-        fixed (double* memory = rented)
+        nint matrices = view.Groups * WhiteningStatistics.MatrixSize(_group);
+        double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(matrices + _channels)));
+        fixed (double* products = rented)
+        fixed (T* weight = Weight?.Values)
         {
-            double* products = memory; // g (x - mean)^T
-            double* first = memory + matrices;
-            double* second = memory + (2 * matrices);
-            double* sums = memory + (3 * matrices);
-            if (!constantStatistics || wantsWeight || wantsBias)
+            double* sums = products + matrices;
+            bool wantsGradients = LearnParameters && (Weight is not null || Bias is not null);
+            if (!constantStatistics || wantsGradients)
             {
-                Whitening.CrossProducts(view, x, g, workspace.Mean, products, sums);
+                Whitening.GradientProducts(view, x, g, statistics, products, sums);
             }
 
-            for (int c = 0; c < _channels; c++)
+            if (wantsGradients)
             {
-                if (wantsBias)
-                {
-                    Bias!.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Bias.Gradient[c]) + sums[c]);
-                }
-
-                if (wantsWeight)
-                {
-                    // Sum over columns of g * (W (x - mean)) at channel c.
-                    nint row = (c / _group * size) + (c % _group * width);
-                    double sum = 0;
-                    for (int k = 0; k < _group; k++)
-                    {
-                        sum += workspace.Matrix[row + k] * products[row + k];
-                    }
-
-                    Weight!.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Weight.Gradient[c]) + sum);
-                }
+                AddParameterGradients(statistics, products, sums);
             }
 
-            for (int group = 0; group < view.Groups; group++)
+            if (constantStatistics)
             {
-                if (!constantStatistics)
+                Whitening.ApplyGradient(view, x, g, dx, statistics, weight, gradientMean: null, second: null);
+            }
+            else
+            {
+                WeighRows(products);
+                InverseRoot.Gradient(statistics, view.Groups, _group, _options.Shrinkage, products, 2.0 / view.Columns, products);
+                for (int c = 0; c < _channels; c++)
                 {
-                    CovarianceGradient(workspace, group, products + (group * size), second + (group * size));
-                    for (nint i = 0; i < size; i++)
-                    {
-                        second[(group * size) + i] *= 2.0 / view.Columns;
-                    }
+                    sums[c] /= view.Columns;
                 }
 
-                // W^T diag(weight), and its transpose where columns multiply from the right.
-                for (int i = 0; i < _group; i++)
-                {
-                    for (int j = 0; j < width; j++)
-                    {
-                        int learned = (group * _group) + (view.ByColumns ? i : j);
-                        double factor = j >= _group ? 0 : Weight is null ? 1 : double.CreateTruncating(Weight.Values[learned]);
-                        first[(group * size) + (i * width) + j] = j < _group ? workspace.Matrix[(group * size) + (i * width) + j] * factor : 0;
-                    }
-                }
+                Whitening.ApplyGradient(view, x, g, dx, statistics, weight, sums, products);
             }
-
-            for (int c = 0; c < _channels; c++)
-            {
-                sums[c] /= view.Columns;
-            }
-
-            Whitening.ApplyGradient(
-                view, x, g, dx, workspace.Mean, constantStatistics ? null : sums, first, constantStatistics ? null : second);
         }
 
         ArrayPool<double>.Shared.Return(rented);
     }
 
-    // S = V^T (K o (V sym(A) V^T)) V with A = diag(weight) g (x - mean)^T: the gradient with respect to the covariance, symmetric.
-    private unsafe void CovarianceGradient(Workspace workspace, int group, double* products, double* result)
+    // Products are g (x - mean)^T, sums those of g; the weight's gradient is the sum over columns of g * (W (x - mean)).
+    private unsafe void AddParameterGradients(WhiteningStatistics statistics, double* products, double* sums)
     {
-        nint size = Whitening.MatrixSize(_group);
-        nint width = Product.Padded(_group);
-        double* vectors = workspace.Vectors + (group * size);
-        double* values = workspace.Values + (group * _group);
-        NativeScratch scratch = NativeScratch.Begin(3 * size * sizeof(double));
-        double* a = scratch.Take<double>(size);
-        double* b = scratch.Take<double>(size);
-        double* transposed = scratch.Take<double>(size);
-        for (int i = 0; i < _group; i++)
+        for (int c = 0; c < _channels; c++)
         {
-            double rowWeight = WeightOf(group, i);
-            for (int j = 0; j < width; j++)
+            if (Bias is not null)
             {
-                a[(i * width) + j] = j >= _group ? 0
-                    : 0.5 * ((rowWeight * products[(i * width) + j]) + (WeightOf(group, j) * products[(j * width) + i]));
-                transposed[(i * width) + j] = j < _group ? vectors[(j * width) + i] : 0;
-            }
-        }
-
-        new Span<double>(b, (int)size).Clear();
-        Product.Add(b, width, _group, width, _group, new LeftOperand(vectors, width, 1), a, width);
-        new Span<double>(a, (int)size).Clear();
-        Product.Add(a, width, _group, width, _group, new LeftOperand(b, width, 1), transposed, width);
-        for (int i = 0; i < _group; i++)
-        {
-            double si = Math.Sqrt(values[i]);
-            for (int j = 0; j < _group; j++)
-            {
-                // (f(li) - f(lj)) / (li - lj) with the factor sqrt(li) - sqrt(lj) cancelled by hand: smooth where they meet.
-                double sj = Math.Sqrt(values[j]);
-                a[(i * width) + j] *= -1 / (si * sj * (si + sj));
-            }
-        }
-
-        new Span<double>(b, (int)size).Clear();
-        for (int i = 0; i < _group; i++)
-        {
-            // Vectors as a right operand: padding must be zero.
-            for (nint j = _group; j < width; j++)
-            {
-                vectors[(i * width) + j] = 0;
-            }
-        }
-
-        Product.Add(b, width, _group, width, _group, new LeftOperand(a, width, 1), vectors, width);
-        new Span<double>(result, (int)size).Clear();
-        Product.Add(result, width, _group, width, _group, new LeftOperand(vectors, 1, width), b, width);
-        if (_options.Shrinkage > 0)
-        {
-            double trace = 0;
-            for (int i = 0; i < _group; i++)
-            {
-                trace += result[(i * width) + i];
+                Bias.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Bias.Gradient[c]) + sums[c]);
             }
 
-            for (int i = 0; i < _group; i++)
+            if (Weight is not null)
             {
-                for (int j = 0; j < _group; j++)
+                double* row = statistics.MatrixRow(_group, c);
+                double* product = products + (row - statistics.Matrix);
+                double sum = 0;
+                for (int k = 0; k < _group; k++)
                 {
-                    result[(i * width) + j] = ((1 - _options.Shrinkage) * result[(i * width) + j])
-                        + (i == j ? _options.Shrinkage * trace / _group : 0);
+                    sum += row[k] * product[k];
                 }
+
+                Weight.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Weight.Gradient[c]) + sum);
             }
         }
     }
 
-    private double WeightOf(int group, int channel) =>
-        Weight is null ? 1 : double.CreateTruncating(Weight.Values[(group * _group) + channel]);
-
-    private unsafe void LoadRunning(Workspace workspace)
+    // dL/dW = diag(weight) g (x - mean)^T.
+    private unsafe void WeighRows(double* products)
     {
-        nint width = Product.Padded(_group);
-        double* target = _options.Running == WhiteningRunning.Covariance ? workspace.Covariance : workspace.Matrix;
+        nint pitch = Product.MatrixPitch(_group);
+        for (int c = 0; c < _channels && Weight is not null; c++)
+        {
+            double factor = double.CreateTruncating(Weight.Values[c]);
+            double* row = products + (c / _group * WhiteningStatistics.MatrixSize(_group)) + (c % _group * pitch);
+            for (int k = 0; k < _group; k++)
+            {
+                row[k] *= factor;
+            }
+        }
+    }
+
+    private unsafe void LoadRunning(WhiteningStatistics statistics)
+    {
+        bool isCovariance = _options.Running == WhiteningRunning.Covariance;
         for (int c = 0; c < _channels; c++)
         {
-            workspace.Mean[c] = double.CreateTruncating(_runningMean!.Values[c]);
-            for (int j = 0; j < width; j++)
+            statistics.Mean[c] = double.CreateTruncating(_runningMean!.Values[c]);
+            statistics.Spectra[c / _group] = Spectrum.Unknown;
+            double* row = statistics.MatrixRow(_group, c);
+            row = isCovariance ? statistics.Covariance + (row - statistics.Matrix) : row;
+            for (int j = 0; j < _group; j++)
             {
-                nint row = (c / _group * Whitening.MatrixSize(_group)) + (c % _group * width);
-                target[row + j] = j < _group ? double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j]) : 0;
+                row[j] = double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j]);
             }
         }
 
-        for (int group = 0; group < _channels / _group && _options.Running == WhiteningRunning.Covariance; group++)
+        if (isCovariance)
         {
-            Decompose(workspace, group, width);
+            TakeInverseRoots(statistics);
         }
     }
 
     // All or nothing: the batch's statistics and the new running ones must fit T.
-    private unsafe void Update(Workspace batch, nint columns, bool updates)
+    private unsafe void Update(WhiteningStatistics batch, nint columns, bool updates)
     {
         bool storesCovariance = _options.Running == WhiteningRunning.Covariance;
         double correction = storesCovariance && _options.RunningVariance == RunningVariance.Sample && columns > 1 ? (double)columns / (columns - 1) : 1;
         double* source = storesCovariance ? batch.Covariance : batch.Matrix;
         double rate = _options.Momentum ?? 1.0 / ((_tracked?.Count ?? 0) + 1);
-        nint width = Product.Padded(_group);
-        nint size = Whitening.MatrixSize(_group);
+        nint width = Product.MatrixPitch(_group);
+        nint size = WhiteningStatistics.MatrixSize(_group);
         if (!updates && NonFinite != NonFinitePolicy.Throw)
         {
             return;
@@ -623,33 +491,6 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         }
 
         SkippedUpdates++;
-    }
-
-    /// <summary>A batch's statistics in one array: mean (C), then by group covariance, eigenvectors (rows), eigenvalues and W.</summary>
-    private unsafe struct Workspace
-    {
-        public double* Mean;
-        public double* Covariance;
-        public double* Vectors;
-        public double* Values;
-        public double* Matrix;
-
-        public static int Size(int channels, int group) =>
-            checked((int)((2 * channels) + (3 * (channels / group) * Whitening.MatrixSize(group))));
-
-        public static Workspace Carve(double* memory, int channels, int group)
-        {
-            nint matrices = channels / group * Whitening.MatrixSize(group);
-            double* matrix = memory + (2 * channels);
-            return new Workspace
-            {
-                Mean = memory,
-                Values = memory + channels,
-                Covariance = matrix,
-                Vectors = matrix + matrices,
-                Matrix = matrix + (2 * matrices),
-            };
-        }
     }
 }
 

@@ -1,146 +1,228 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace Normalization.Core.Kernels;
 
 /// <summary>A left operand of a product, read at row * RowStride + k * DepthStride: a matrix or its transpose.</summary>
-internal readonly unsafe struct LeftOperand(double* values, nint rowStride, nint depthStride)
+internal readonly unsafe struct LeftOperand<T>(T* values, nint rowStride, nint depthStride)
+    where T : unmanaged
 {
-    public readonly double* Values = values;
+    public readonly T* Values = values;
     public readonly nint RowStride = rowStride;
     public readonly nint DepthStride = depthStride;
+
+    public LeftOperand<T> From(nint row, nint depth) => new(Values + (row * RowStride) + (depth * DepthStride), RowStride, DepthStride);
 }
 
-/// <summary>The matrix product in double that whitening is made of.</summary>
+/// <summary>The matrix products that whitening is made of, in float or double.</summary>
 /// <remarks>
-/// Every element is one chain of fused multiply-adds in order of depth, whatever the blocking, so that its bits do not depend on the
-/// matrix's size beside it.
+/// <para>One register block serves all: 8 rows of two vectors, 16 sums held in registers over at most <see cref="Chain"/> terms. Every element is
+/// the sum, in order, of such chains of fused multiply-adds, so that its bits do not depend on the matrix beside it, and a float sum
+/// loses to rounding what 128 terms lose, not what thousands do.</para>
+/// <para>Operands are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
+/// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, so nobody clears it.</para>
 /// </remarks>
 internal static unsafe class Product
 {
-    private const nint RowBlock = 4;
-    private const nint VectorBlock = 4;
+    /// <summary>Rows of a register block.</summary>
+    public const int Rows = 8;
 
-    /// <summary>result (rows x columns) += left (rows x depth) * right (depth x columns); columns padded to whole vectors.</summary>
-    public static void Add(
-        double* result, nint resultPitch, nint rows, nint columns, nint depth, LeftOperand left, double* right, nint rightPitch)
-    {
-        nint row = 0;
-        for (; row <= rows - RowBlock; row += RowBlock)
-        {
-            nint column = 0;
-            for (; column <= columns - (VectorBlock * Simd.Lanes); column += VectorBlock * Simd.Lanes)
-            {
-                AddFourByFour(result + (row * resultPitch) + column, resultPitch, depth, Rows(left, row), right + column, rightPitch);
-            }
+    /// <summary>Terms that are added before their sum is.</summary>
+    public const int Chain = 128;
 
-            for (; column < columns; column += Simd.Lanes)
-            {
-                AddFourByOne(result + (row * resultPitch) + column, resultPitch, depth, Rows(left, row), right + column, rightPitch);
-            }
-        }
+    /// <summary>Columns of a register block.</summary>
+    public static nint Width<T>()
+        where T : unmanaged => 2 * Vector512<T>.Count;
 
-        for (; row < rows; row++)
-        {
-            for (nint column = 0; column < columns; column += Simd.Lanes)
-            {
-                AddOneByOne(result + (row * resultPitch) + column, depth, Rows(left, row), right + column, rightPitch);
-            }
-        }
-    }
+    /// <summary>Rows rounded up to whole blocks.</summary>
+    public static nint PaddedRows(nint rows) => (rows + Rows - 1) / Rows * Rows;
 
-    /// <summary>A count of columns rounded up to whole vectors.</summary>
+    /// <summary>A count rounded up to whole vectors of double.</summary>
     public static nint Padded(nint columns) => (columns + Simd.Lanes - 1) / Simd.Lanes * Simd.Lanes;
 
-    private static LeftOperand Rows(LeftOperand left, nint first) =>
-        new(left.Values + (first * left.RowStride), left.RowStride, left.DepthStride);
+    /// <summary>Columns rounded up to whole blocks of double: the pitch of a small matrix.</summary>
+    public static nint MatrixPitch(nint columns) => (columns + Width<double>() - 1) / Width<double>() * Width<double>();
 
-    private static void AddFourByFour(double* c, nint pitch, nint depth, LeftOperand left, double* b, nint rightPitch)
+    /// <summary>Columns rounded up to an odd number of blocks: the pitch of an operand whose rows are not to fall on each other in the cache.</summary>
+    public static nint OddPitch<T>(nint columns)
+        where T : unmanaged => ((columns + Width<T>() - 1) / Width<T>() | 1) * Width<T>();
+
+    /// <summary>result (rows x columns) = left (rows x depth) * right (depth x columns); depth at least 1, the result padded as the operands are.</summary>
+    /// <param name="result">Where the product goes.</param>
+    /// <param name="resultPitch">Elements from one row of the result to the next.</param>
+    /// <param name="rows">Rows of left.</param>
+    /// <param name="columns">Columns of right.</param>
+    /// <param name="depth">Columns of left, rows of right.</param>
+    /// <param name="left">The left operand.</param>
+    /// <param name="right">The right operand.</param>
+    /// <param name="rightPitch">Elements from one row of right to the next.</param>
+    /// <param name="upper">Leaves out the blocks that lie wholly below the diagonal.</param>
+    public static void Set<T>(
+        T* result, nint resultPitch, nint rows, nint columns, nint depth, LeftOperand<T> left, T* right, nint rightPitch, bool upper = false)
+        where T : unmanaged
     {
-        const int L = Simd.Lanes;
-        double* c1 = c + pitch;
-        double* c2 = c1 + pitch;
-        double* c3 = c2 + pitch;
-        Vector512<double> s00 = Vector512.Load(c), s01 = Vector512.Load(c + L), s02 = Vector512.Load(c + (2 * L)), s03 = Vector512.Load(c + (3 * L));
-        Vector512<double> s10 = Vector512.Load(c1), s11 = Vector512.Load(c1 + L), s12 = Vector512.Load(c1 + (2 * L)), s13 = Vector512.Load(c1 + (3 * L));
-        Vector512<double> s20 = Vector512.Load(c2), s21 = Vector512.Load(c2 + L), s22 = Vector512.Load(c2 + (2 * L)), s23 = Vector512.Load(c2 + (3 * L));
-        Vector512<double> s30 = Vector512.Load(c3), s31 = Vector512.Load(c3 + L), s32 = Vector512.Load(c3 + (2 * L)), s33 = Vector512.Load(c3 + (3 * L));
-        double* a = left.Values;
-        nint stride = left.RowStride;
-        for (nint k = 0; k < depth; k++, a += left.DepthStride, b += rightPitch)
+        nint width = Width<T>();
+        T* block = stackalloc T[Rows * (int)width];
+        for (nint column = 0; column < columns; column += width)
         {
-            Vector512<double> b0 = Vector512.Load(b), b1 = Vector512.Load(b + L), b2 = Vector512.Load(b + (2 * L)), b3 = Vector512.Load(b + (3 * L));
-            Vector512<double> v = Vector512.Create(a[0]);
-            s00 = Vector512.FusedMultiplyAdd(v, b0, s00);
-            s01 = Vector512.FusedMultiplyAdd(v, b1, s01);
-            s02 = Vector512.FusedMultiplyAdd(v, b2, s02);
-            s03 = Vector512.FusedMultiplyAdd(v, b3, s03);
+            for (nint row = 0; row < rows && !(upper && row >= column + width); row += Rows)
+            {
+                T* corner = result + (row * resultPitch) + column;
+                Multiply(left.From(row, 0), right + column, rightPitch, Math.Min(Chain, depth), corner, resultPitch);
+                for (nint k = Chain; k < depth; k += Chain)
+                {
+                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), block, width);
+                    AddBlock(block, corner, resultPitch);
+                }
+            }
+        }
+    }
+
+    /// <summary>Rows [first, last) of result += left * right (depth x columns), each chain of terms added in double.</summary>
+    /// <remarks>First is a multiple of <see cref="Rows"/>, the result's pitch <see cref="MatrixPitch"/> or more.</remarks>
+    public static void Accumulate<T>(
+        double* result, nint resultPitch, nint first, nint last, nint columns, nint depth, LeftOperand<T> left, T* right, nint rightPitch, bool upper)
+        where T : unmanaged
+    {
+        nint width = Width<T>();
+        T* block = stackalloc T[Rows * (int)width];
+        for (nint column = 0; column < columns; column += width)
+        {
+            nint wanted = Math.Min(width, Padded(columns - column));
+            for (nint row = first; row < last && !(upper && row >= column + width); row += Rows)
+            {
+                for (nint k = 0; k < depth; k += Chain)
+                {
+                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), block, width);
+                    AddBlock(block, width, wanted, result + (row * resultPitch) + column, resultPitch);
+                }
+            }
+        }
+    }
+
+    /// <summary>Copies what lies above the diagonal below it.</summary>
+    public static void Mirror(double* matrix, nint size, nint pitch)
+    {
+        for (nint i = 1; i < size; i++)
+        {
+            for (nint j = 0; j < i; j++)
+            {
+                matrix[(i * pitch) + j] = matrix[(j * pitch) + i];
+            }
+        }
+    }
+
+    /// <summary>destination (columns x rows) = source (rows x columns)^T.</summary>
+    public static void Transpose<T>(T* source, nint rows, nint columns, nint pitch, T* destination, nint destinationPitch)
+        where T : unmanaged
+    {
+        nint i = 0;
+        for (; i <= rows - 4; i += 4)
+        {
+            T* from = source + (i * pitch);
+            T* to = destination + i;
+            for (nint j = 0; j < columns; j++, from++, to += destinationPitch)
+            {
+                to[0] = from[0];
+                to[1] = from[pitch];
+                to[2] = from[2 * pitch];
+                to[3] = from[3 * pitch];
+            }
+        }
+
+        for (; i < rows; i++)
+        {
+            for (nint j = 0; j < columns; j++)
+            {
+                destination[(j * destinationPitch) + i] = source[(i * pitch) + j];
+            }
+        }
+    }
+
+    // The register block: sixteen sums, two loads and eight broadcasts a term.
+    private static void Multiply<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch)
+        where T : unmanaged
+    {
+        int lanes = Vector512<T>.Count;
+        Vector512<T> s00 = default, s01 = default, s10 = default, s11 = default, s20 = default, s21 = default, s30 = default, s31 = default;
+        Vector512<T> s40 = default, s41 = default, s50 = default, s51 = default, s60 = default, s61 = default, s70 = default, s71 = default;
+        nint stride = left.RowStride;
+        nint step = left.DepthStride;
+        T* a = left.Values;
+        T* b = a + (4 * stride);
+        for (nint k = 0; k < depth; k++, a += step, b += step, right += rightPitch)
+        {
+            Vector512<T> r0 = Vector512.Load(right), r1 = Vector512.Load(right + lanes);
+            Vector512<T> v = Vector512.Create(a[0]);
+            s00 = MultiplyAdd(v, r0, s00);
+            s01 = MultiplyAdd(v, r1, s01);
             v = Vector512.Create(a[stride]);
-            s10 = Vector512.FusedMultiplyAdd(v, b0, s10);
-            s11 = Vector512.FusedMultiplyAdd(v, b1, s11);
-            s12 = Vector512.FusedMultiplyAdd(v, b2, s12);
-            s13 = Vector512.FusedMultiplyAdd(v, b3, s13);
+            s10 = MultiplyAdd(v, r0, s10);
+            s11 = MultiplyAdd(v, r1, s11);
             v = Vector512.Create(a[2 * stride]);
-            s20 = Vector512.FusedMultiplyAdd(v, b0, s20);
-            s21 = Vector512.FusedMultiplyAdd(v, b1, s21);
-            s22 = Vector512.FusedMultiplyAdd(v, b2, s22);
-            s23 = Vector512.FusedMultiplyAdd(v, b3, s23);
+            s20 = MultiplyAdd(v, r0, s20);
+            s21 = MultiplyAdd(v, r1, s21);
             v = Vector512.Create(a[3 * stride]);
-            s30 = Vector512.FusedMultiplyAdd(v, b0, s30);
-            s31 = Vector512.FusedMultiplyAdd(v, b1, s31);
-            s32 = Vector512.FusedMultiplyAdd(v, b2, s32);
-            s33 = Vector512.FusedMultiplyAdd(v, b3, s33);
+            s30 = MultiplyAdd(v, r0, s30);
+            s31 = MultiplyAdd(v, r1, s31);
+            v = Vector512.Create(b[0]);
+            s40 = MultiplyAdd(v, r0, s40);
+            s41 = MultiplyAdd(v, r1, s41);
+            v = Vector512.Create(b[stride]);
+            s50 = MultiplyAdd(v, r0, s50);
+            s51 = MultiplyAdd(v, r1, s51);
+            v = Vector512.Create(b[2 * stride]);
+            s60 = MultiplyAdd(v, r0, s60);
+            s61 = MultiplyAdd(v, r1, s61);
+            v = Vector512.Create(b[3 * stride]);
+            s70 = MultiplyAdd(v, r0, s70);
+            s71 = MultiplyAdd(v, r1, s71);
         }
 
-        s00.Store(c);
-        s01.Store(c + L);
-        s02.Store(c + (2 * L));
-        s03.Store(c + (3 * L));
-        s10.Store(c1);
-        s11.Store(c1 + L);
-        s12.Store(c1 + (2 * L));
-        s13.Store(c1 + (3 * L));
-        s20.Store(c2);
-        s21.Store(c2 + L);
-        s22.Store(c2 + (2 * L));
-        s23.Store(c2 + (3 * L));
-        s30.Store(c3);
-        s31.Store(c3 + L);
-        s32.Store(c3 + (2 * L));
-        s33.Store(c3 + (3 * L));
+        Store(s00, s01, result);
+        Store(s10, s11, result + pitch);
+        Store(s20, s21, result + (2 * pitch));
+        Store(s30, s31, result + (3 * pitch));
+        result += 4 * pitch;
+        Store(s40, s41, result);
+        Store(s50, s51, result + pitch);
+        Store(s60, s61, result + (2 * pitch));
+        Store(s70, s71, result + (3 * pitch));
     }
 
-    private static void AddFourByOne(double* c, nint pitch, nint depth, LeftOperand left, double* b, nint rightPitch)
-    {
-        Vector512<double> s0 = Vector512.Load(c);
-        Vector512<double> s1 = Vector512.Load(c + pitch);
-        Vector512<double> s2 = Vector512.Load(c + (2 * pitch));
-        Vector512<double> s3 = Vector512.Load(c + (3 * pitch));
-        double* a = left.Values;
-        nint stride = left.RowStride;
-        for (nint k = 0; k < depth; k++, a += left.DepthStride, b += rightPitch)
-        {
-            Vector512<double> right = Vector512.Load(b);
-            s0 = Vector512.FusedMultiplyAdd(Vector512.Create(a[0]), right, s0);
-            s1 = Vector512.FusedMultiplyAdd(Vector512.Create(a[stride]), right, s1);
-            s2 = Vector512.FusedMultiplyAdd(Vector512.Create(a[2 * stride]), right, s2);
-            s3 = Vector512.FusedMultiplyAdd(Vector512.Create(a[3 * stride]), right, s3);
-        }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> MultiplyAdd<T>(Vector512<T> a, Vector512<T> b, Vector512<T> c)
+        where T : unmanaged => typeof(T) == typeof(float)
+            ? Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, T>()
+            : Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, T>();
 
-        s0.Store(c);
-        s1.Store(c + pitch);
-        s2.Store(c + (2 * pitch));
-        s3.Store(c + (3 * pitch));
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store<T>(Vector512<T> first, Vector512<T> second, T* destination)
+        where T : unmanaged
+    {
+        first.Store(destination);
+        second.Store(destination + Vector512<T>.Count);
     }
 
-    private static void AddOneByOne(double* c, nint depth, LeftOperand left, double* b, nint rightPitch)
+    private static void AddBlock<T>(T* block, T* result, nint pitch)
+        where T : unmanaged
     {
-        Vector512<double> sum = Vector512.Load(c);
-        double* a = left.Values;
-        for (nint k = 0; k < depth; k++, a += left.DepthStride, b += rightPitch)
+        int lanes = Vector512<T>.Count;
+        for (int row = 0; row < Rows; row++, block += 2 * lanes, result += pitch)
         {
-            sum = Vector512.FusedMultiplyAdd(Vector512.Create(*a), Vector512.Load(b), sum);
+            Store(Vector512.Load(result) + Vector512.Load(block), Vector512.Load(result + lanes) + Vector512.Load(block + lanes), result);
         }
+    }
 
-        sum.Store(c);
+    private static void AddBlock<T>(T* block, nint width, nint wanted, double* result, nint pitch)
+        where T : unmanaged
+    {
+        for (int row = 0; row < Rows; row++, block += width, result += pitch)
+        {
+            for (nint j = 0; j < wanted; j += Simd.Lanes)
+            {
+                (Vector512.Load(result + j) + Simd.Load(block + j)).Store(result + j);
+            }
+        }
     }
 }

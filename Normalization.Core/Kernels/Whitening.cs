@@ -5,105 +5,193 @@ namespace Normalization.Core.Kernels;
 
 /// <summary>Passes over activations seen as C rows of M = N*S columns, in groups of d rows.</summary>
 /// <remarks>
-/// Work goes tile by tile: some columns of one group, centred and widened to double in scratch. Channels-first tiles are d x T as
-/// memory is, channels-last tiles T x d as memory is; columns of short samples are gathered into one tile.
+/// <para>Work goes tile by tile: some columns of one group, centred in scratch as memory lies, multiplied while they are in cache.</para>
+/// <para>Precision: the covariance is summed in double, since an inverse root magnifies its error by its condition number. The other products
+/// of float activations are float where the condition number is at most <see cref="LargestSingleCondition"/> and the tile's values
+/// are far from the ends of float's range, double elsewhere; both are properties of the data, never of the machine.</para>
 /// </remarks>
 internal static unsafe class Whitening
 {
-    private const nint TileValues = 4096;
+    /// <summary>Up to this condition number of the covariance products are float: their error grows with its root.</summary>
+    public const double LargestSingleCondition = 1024;
+
+    private const nint TileValues = 1 << 15;
     private const nint LargestTile = 256;
     private const nint SmallestTile = 32;
-    private const nint PartialValues = 1 << 20;
-    private const int MostPieces = 64;
-    private const int MostSlots = 64;
+    private const nint PartialValues = 1 << 19;
+    private const nint RowsPerStrip = 64;
+    private const int MostParts = 64;
+    private const int FewestPieces = 8;
+    private const int MostPieces = 1024;
 
-    /// <summary>Doubles that a d x d matrix takes with padded rows.</summary>
-    public static nint MatrixSize(int group) => group * Product.Padded(group);
-
-    /// <summary>For each group, sum over columns of left * (x - mean)^T; and the row sums of left. Left is x - mean, or g.</summary>
-    /// <remarks>Null g takes x - mean itself: the covariance's sum. Null sums are not wanted. Products are d x d by group, rows padded.</remarks>
-    public static void CrossProducts<T>(in ChannelView view, T* x, T* g, double* mean, double* products, double* sums)
+    /// <summary>The covariance of every group, about the mean that is given: divisor M.</summary>
+    public static void Covariance<T>(in ChannelView view, T* x, WhiteningStatistics statistics)
         where T : unmanaged
     {
-        nint matrices = view.Groups * MatrixSize(view.Group);
-        nint tiles = view.Tiles(TileColumns(view));
-        int pieces = (int)Math.Clamp(Math.Min(tiles, PartialValues / matrices), 1, MostPieces);
-        nint tile = TileSize(view);
-        int slots = Slots(pieces);
-        NativeScratch scratch = NativeScratch.Begin(((pieces * (matrices + view.Channels)) + (slots * 3 * tile)) * sizeof(double));
+        long started = WhiteningClock.Start();
+        CrossProducts(view, x, null, statistics, statistics.Covariance, null);
+        nint pitch = Product.MatrixPitch(view.Group);
+        nint size = WhiteningStatistics.MatrixSize(view.Group);
+        for (int group = 0; group < view.Groups; group++)
+        {
+            double* covariance = statistics.Covariance + (group * size);
+            for (nint i = 0; i < size; i++)
+            {
+                covariance[i] /= view.Columns;
+            }
+
+            Product.Mirror(covariance, view.Group, pitch);
+        }
+
+        WhiteningClock.Stop(WhiteningPhase.Covariance, started);
+    }
+
+    /// <summary>For each group g (x - mean)^T, d x d with padded rows; and the row sums of g.</summary>
+    public static void GradientProducts<T>(in ChannelView view, T* x, T* g, WhiteningStatistics statistics, double* products, double* sums)
+        where T : unmanaged
+    {
+        long started = WhiteningClock.Start();
+        CrossProducts(view, x, g, statistics, products, sums);
+        WhiteningClock.Stop(WhiteningPhase.Products, started);
+    }
+
+    /// <summary>y = weight * (W (x - mean)) + bias by channel; null weight and bias stand for 1 and 0.</summary>
+    public static void Apply<T>(in ChannelView view, T* x, T* y, WhiteningStatistics statistics, T* weight, T* bias)
+        where T : unmanaged
+    {
+        long started = WhiteningClock.Start();
+        var job = new ApplyJob<T> { View = view, First = x, Result = y, Depth = view.Group };
+        NativeScratch scratch = job.Begin();
+        job.FirstCenter = ChannelValues.Of(scratch, statistics.Mean, view.Channels);
+        job.Added = ChannelValues.Of(scratch, bias, view.Channels);
+        for (int c = 0; c < view.Channels; c++)
+        {
+            double* row = statistics.MatrixRow(view.Group, c);
+            double factor = weight == null ? 1 : Simd.Get(weight + c);
+            for (int k = 0; k < view.Group; k++)
+            {
+                job.Mixing.Put(c / view.Group, c % view.Group, k, factor * row[k]);
+            }
+        }
+
+        job.Mixing.ChoosePrecision(statistics.Spectra);
+        job.Share();
+        WhiteningClock.Stop(WhiteningPhase.Products, started);
+    }
+
+    /// <summary>dx = W^T (weight * (g - gradientMean)) + second (x - mean); null second stands for 0, null weight for 1.</summary>
+    /// <remarks>dx may be g itself.</remarks>
+    public static void ApplyGradient<T>(
+        in ChannelView view, T* x, T* g, T* dx, WhiteningStatistics statistics, T* weight, double* gradientMean, double* second)
+        where T : unmanaged
+    {
+        long started = WhiteningClock.Start();
+        var job = new ApplyJob<T>
+        {
+            View = view,
+            First = g,
+            Second = second == null ? null : x,
+            Result = dx,
+            Depth = second == null ? view.Group : 2 * view.Group,
+        };
+        NativeScratch scratch = job.Begin();
+        job.FirstCenter = ChannelValues.Of(scratch, gradientMean, view.Channels);
+        job.SecondCenter = ChannelValues.Of(scratch, statistics.Mean, view.Channels);
+        job.Added = ChannelValues.Of(scratch, (T*)null, view.Channels);
+        nint pitch = Product.MatrixPitch(view.Group);
+        for (int c = 0; c < view.Channels; c++)
+        {
+            (int group, int k) = Math.DivRem(c, view.Group);
+            double* row = statistics.MatrixRow(view.Group, c);
+            double factor = weight == null ? 1 : Simd.Get(weight + c);
+            for (int i = 0; i < view.Group; i++)
+            {
+                job.Mixing.Put(group, i, k, factor * row[i]);
+            }
+
+            double* secondRow = second + (group * WhiteningStatistics.MatrixSize(view.Group)) + (k * pitch);
+            for (int i = 0; i < view.Group && second != null; i++)
+            {
+                job.Mixing.Put(group, k, view.Group + i, secondRow[i]);
+            }
+        }
+
+        job.Mixing.ChoosePrecision(statistics.Spectra);
+        job.Share();
+        WhiteningClock.Stop(WhiteningPhase.Products, started);
+    }
+
+    internal static nint TileColumns(in ChannelView view) =>
+        Math.Clamp(TileValues / view.Group / SmallestTile * SmallestTile, SmallestTile, LargestTile);
+
+    /// <summary>Doubles of a tile of so many channels, centred or as a result, in either precision and memory order.</summary>
+    internal static nint TileSize(in ChannelView view, nint channels) => view.ByColumns
+        ? TileColumns(view) * Product.OddPitch<double>(channels)
+        : Product.PaddedRows(channels) * Product.OddPitch<double>(TileColumns(view));
+
+    internal static int ApplyPieces(in ChannelView view) => (int)Math.Min(view.Tiles(TileColumns(view)), MostPieces);
+
+    private static void CrossProducts<T>(in ChannelView view, T* x, T* g, WhiteningStatistics statistics, double* products, double* sums)
+        where T : unmanaged
+    {
+        nint matrices = view.Groups * WhiteningStatistics.MatrixSize(view.Group);
+        int parts = (int)Math.Clamp(Math.Min(view.Tiles(TileColumns(view)), PartialValues / matrices), 1, MostParts);
+        int strips = (int)Math.Clamp(view.Group / RowsPerStrip, 1, Math.Max(1, FewestPieces / parts));
+        nint tile = TileSize(view, view.Group);
+        nint transposed = TileColumns(view) * Product.OddPitch<double>(view.Group);
+        int slots = Slots.CountFor(parts * strips);
+        nint doubles = (parts * (matrices + view.Channels)) + (slots * ((2 * tile) + transposed));
+        NativeScratch scratch = NativeScratch.Begin((doubles * sizeof(double)) + (2 * ChannelValues.Bytes(view.Channels)));
         var job = new CrossProductJob<T>
         {
             View = view,
             X = x,
             G = g,
-            Mean = mean,
-            TileColumns = TileColumns(view),
+            XCenter = ChannelValues.Of(scratch, statistics.Mean, view.Channels),
+            GCenter = ChannelValues.Of(scratch, (T*)null, view.Channels),
+            Spectra = statistics.Spectra,
+            Parts = parts,
+            Strips = strips,
+            Products = parts == 1 ? products : scratch.Take<double>(parts * matrices),
+            Sums = scratch.Take<double>(parts * view.Channels),
             TileSize = tile,
-            Pieces = pieces,
-            Slots = slots,
-            Products = scratch.Take<double>(pieces * matrices),
-            Sums = scratch.Take<double>(pieces * view.Channels),
-            Tiles = scratch.Take<double>(slots * 3 * tile),
+            TransposedSize = transposed,
+            Tiles = scratch.Take<double>(slots * ((2 * tile) + transposed)),
+            Slots = new Slots(slots),
         };
-        new Span<double>(job.Products, checked((int)(pieces * matrices))).Clear();
-        new Span<double>(job.Sums, checked((int)(pieces * view.Channels))).Clear();
-        WorkTeam.Run(ref job, pieces, view.Columns * view.Channels);
-        Combine(job.Products, matrices, pieces, products);
+        WorkTeam.Run(ref job, parts * strips, view.Columns * view.Channels);
+        if (parts > 1)
+        {
+            Combine(job.Products, matrices, parts, products);
+        }
+
         if (sums != null)
         {
-            Combine(job.Sums, view.Channels, pieces, sums);
+            Combine(job.Sums, view.Channels, parts, sums);
         }
     }
 
-    /// <summary>y = matrix * (x - mean), then times weight plus bias by channel; matrices are d x d by group, transposed where the view is by columns.</summary>
-    public static void Apply<T>(in ChannelView view, T* x, T* y, double* mean, double* matrix, T* weight, T* bias)
-        where T : unmanaged
+    // Parts are added in order, so that the sum has one set of bits.
+    private static void Combine(double* partials, nint count, int parts, double* result)
     {
-        var job = new ApplyJob<T> { View = view, X = x, Y = y, Mean = mean, Matrix = matrix, Weight = weight, Bias = bias };
-        job.Share();
-    }
-
-    /// <summary>dx = first * (g - gradientMean) + second * (x - mean); second is null for 0.</summary>
-    public static void ApplyGradient<T>(
-        in ChannelView view, T* x, T* g, T* dx, double* mean, double* gradientMean, double* first, double* second)
-        where T : unmanaged
-    {
-        var job = new ApplyJob<T> { View = view, X = g, Y = dx, Mean = gradientMean, Matrix = first, X2 = x, Mean2 = mean, Matrix2 = second };
-        job.Share();
-    }
-
-    internal static nint TileColumns(in ChannelView view) =>
-        Math.Clamp(Product.Padded(TileValues / view.Group), SmallestTile, LargestTile);
-
-    internal static nint TileSize(in ChannelView view) => Product.Padded(view.Group) * TileColumns(view);
-
-    internal static int Slots(int pieces) => Math.Min(Math.Min(KernelThreads.Count, pieces), MostSlots);
-
-    /// <summary>A place in scratch for the time of one piece; there are as many as threads.</summary>
-    internal static int TakeSlot(ref ulong taken, int slots)
-    {
-        while (true)
+        nint i = 0;
+        for (; i <= count - Simd.Lanes; i += Simd.Lanes)
         {
-            ulong before = Volatile.Read(ref taken);
-            int slot = BitOperations.TrailingZeroCount(~before);
-            if (slot < slots && Interlocked.CompareExchange(ref taken, before | (1UL << slot), before) == before)
+            var sum = Vector512.Load(partials + i);
+            for (int part = 1; part < parts; part++)
             {
-                return slot;
+                sum += Vector512.Load(partials + (part * count) + i);
             }
+
+            sum.Store(result + i);
         }
-    }
 
-    internal static void ReturnSlot(ref ulong taken, int slot) => Interlocked.And(ref taken, ~(1UL << slot));
-
-    // Pieces are added in order, so that the sum has one set of bits.
-    private static void Combine(double* partials, nint count, int pieces, double* result)
-    {
-        for (nint i = 0; i < count; i++)
+        for (; i < count; i++)
         {
             double sum = partials[i];
-            for (int piece = 1; piece < pieces; piece++)
+            for (int part = 1; part < parts; part++)
             {
-                sum += partials[(piece * count) + i];
+                sum += partials[(part * count) + i];
             }
 
             result[i] = sum;
@@ -111,225 +199,134 @@ internal static unsafe class Whitening
     }
 }
 
-/// <summary>Activations as C rows of N*S columns, and how they lie.</summary>
-internal readonly record struct ChannelView(int Channels, int Group, nint Samples, nint Positions, bool ByColumns)
+/// <summary>Places in scratch that running pieces take and give back; there are as many as threads.</summary>
+internal struct Slots(int count)
 {
-    public static ChannelView Of(ActivationShape shape, MemoryOrder order, int group) =>
-        new(shape.Channels, group, shape.Samples, shape.SpatialSize, Layouts.ByColumns(shape, order));
+    private const int Most = 64;
+    private ulong _taken;
 
-    public int Groups => Channels / Group;
+    public static int CountFor(int pieces) => Math.Min(Math.Min(KernelThreads.Count, pieces), Most);
 
-    /// <summary>M = N*S.</summary>
-    public nint Columns => Samples * Positions;
-
-    public nint Tiles(nint tileColumns) => (Columns + tileColumns - 1) / tileColumns;
-
-    /// <summary>Centres columns [first, first + count) of a group into a tile as memory lies: d x pitch, or count x padded d.</summary>
-    /// <remarks>A null mean centres at 0.</remarks>
-    public unsafe void Pack<T>(T* x, double* mean, int group, nint first, nint count, double* tile, nint pitch)
-        where T : unmanaged
+    public int Take()
     {
-        int start = group * Group;
-        double* center = mean == null ? null : mean + start;
-        if (ByColumns)
+        while (true)
         {
-            nint width = Product.Padded(Group);
-            for (nint m = 0; m < count; m++)
+            ulong before = Volatile.Read(ref _taken);
+            int slot = BitOperations.TrailingZeroCount(~before);
+            if (slot < count && Interlocked.CompareExchange(ref _taken, before | (1UL << slot), before) == before)
             {
-                T* source = x + ((first + m) * Channels) + start;
-                double* row = tile + (m * width);
-                nint j = 0;
-                for (; j <= Group - Simd.Lanes; j += Simd.Lanes)
-                {
-                    Vector512<double> middle = center == null ? default : Vector512.Load(center + j);
-                    (Simd.Load(source + j) - middle).Store(row + j);
-                }
-
-                for (; j < width; j++)
-                {
-                    row[j] = j < Group ? Simd.Get(source + j) - (center == null ? 0 : center[j]) : 0;
-                }
-            }
-
-            return;
-        }
-
-        for (int c = 0; c < Group; c++)
-        {
-            double* row = tile + (c * pitch);
-            nint m = 0;
-            while (m < count)
-            {
-                nint sample = (first + m) / Positions;
-                nint position = (first + m) % Positions;
-                nint length = Math.Min(Positions - position, count - m);
-                T* source = x + (((sample * Channels) + start + c) * Positions) + position;
-                Widen(source, row + m, length, center == null ? 0 : center[c]);
-                m += length;
-            }
-
-            for (; m < pitch; m++)
-            {
-                row[m] = 0;
+                return slot;
             }
         }
     }
 
-    /// <summary>Writes a tile's columns back, each channel times its weight plus its bias; null stands for 1 and 0.</summary>
-    public unsafe void Unpack<T>(double* tile, nint pitch, int group, nint first, nint count, T* y, T* weight, T* bias)
-        where T : unmanaged
-    {
-        int start = group * Group;
-        if (ByColumns)
-        {
-            nint width = Product.Padded(Group);
-            for (nint m = 0; m < count; m++)
-            {
-                T* row = y + ((first + m) * Channels) + start;
-                double* source = tile + (m * width);
-                Narrow(source, row, Group, new StoredOr<T>(weight == null ? null : weight + start, 1), new StoredOr<T>(bias == null ? null : bias + start, 0));
-            }
-
-            return;
-        }
-
-        for (int c = 0; c < Group; c++)
-        {
-            var scale = new Constant(weight == null ? 1 : Simd.Get(weight + start + c));
-            var shift = new Constant(bias == null ? 0 : Simd.Get(bias + start + c));
-            nint done = 0;
-            while (done < count)
-            {
-                nint sample = (first + done) / Positions;
-                nint position = (first + done) % Positions;
-                nint length = Math.Min(Positions - position, count - done);
-                T* destination = y + (((sample * Channels) + start + c) * Positions) + position;
-                Narrow(tile + (c * pitch) + done, destination, length, scale, shift);
-                done += length;
-            }
-        }
-    }
-
-    private static unsafe void Widen<T>(T* source, double* destination, nint count, double center)
-        where T : unmanaged
-    {
-        var middle = Vector512.Create(center);
-        nint j = 0;
-        for (; j <= count - Simd.Lanes; j += Simd.Lanes)
-        {
-            (Simd.Load(source + j) - middle).Store(destination + j);
-        }
-
-        for (; j < count; j++)
-        {
-            destination[j] = Simd.Get(source + j) - center;
-        }
-    }
-
-    private static unsafe void Narrow<T, TScale, TShift>(double* source, T* destination, nint count, TScale scale, TShift shift)
-        where T : unmanaged
-        where TScale : struct, ICoefficient
-        where TShift : struct, ICoefficient
-    {
-        nint j = 0;
-        for (; j <= count - Simd.Lanes; j += Simd.Lanes)
-        {
-            Simd.Store(destination + j, Vector512.FusedMultiplyAdd(Vector512.Load(source + j), scale.Vector(j), shift.Vector(j)));
-        }
-
-        for (; j < count; j++)
-        {
-            Simd.Set(destination + j, Math.FusedMultiplyAdd(source[j], scale.Scalar(j), shift.Scalar(j)));
-        }
-    }
+    public void Return(int slot) => Interlocked.And(ref _taken, ~(1UL << slot));
 }
 
-/// <summary>Sums of outer products of columns, tile by tile.</summary>
+/// <summary>Sums of outer products of columns, tile by tile; with null G of x - mean with itself, the blocks above the diagonal alone.</summary>
+/// <remarks>A piece is a part of the columns and, of large matrices, a strip of the rows.</remarks>
 internal unsafe struct CrossProductJob<T> : IPieceJob
     where T : unmanaged
 {
     public ChannelView View;
     public T* X;
     public T* G;
-    public double* Mean;
-    public nint TileColumns;
-    public nint TileSize;
-    public int Pieces;
-    public int Slots;
+    public ChannelValues XCenter;
+    public ChannelValues GCenter;
+    public Spectrum* Spectra;
+    public int Parts;
+    public int Strips;
     public double* Products;
     public double* Sums;
+    public nint TileSize;
+    public nint TransposedSize;
     public double* Tiles;
-    private ulong _slots;
+    public Slots Slots;
 
     public void Run(int piece)
     {
-        int slot = Whitening.TakeSlot(ref _slots, Slots);
-        double* xTile = Tiles + (slot * 3 * TileSize);
-        double* gTile = xTile + TileSize;
-        double* transposed = gTile + TileSize;
-        nint tiles = View.Tiles(TileColumns);
-        nint firstTile = tiles * piece / Pieces;
-        nint lastTile = tiles * (piece + 1) / Pieces;
-        nint matrix = Whitening.MatrixSize(View.Group);
-        nint width = Product.Padded(View.Group);
-        double* products = Products + (piece * View.Groups * matrix);
-        double* sums = Sums + ((nint)piece * View.Channels);
+        (int part, int strip) = Math.DivRem(piece, Strips);
+        int slot = Slots.Take();
+        double* memory = Tiles + (slot * ((2 * TileSize) + TransposedSize));
+        nint tileColumns = Whitening.TileColumns(View);
+        nint tiles = View.Tiles(tileColumns);
+        nint firstTile = tiles * part / Parts;
+        nint lastTile = tiles * (part + 1) / Parts;
+        nint blocks = Product.PaddedRows(View.Group) / Product.Rows;
+        nint firstRow = blocks * strip / Strips * Product.Rows;
+        nint lastRow = blocks * (strip + 1) / Strips * Product.Rows;
+        nint pitch = Product.MatrixPitch(View.Group);
+        double* sums = Sums + ((nint)part * View.Channels);
+        if (strip == 0)
+        {
+            new Span<double>(sums, View.Channels).Clear();
+        }
+
         for (int group = 0; group < View.Groups; group++)
         {
-            for (nint index = firstTile; index < lastTile; index++)
+            double* products = Products + (((part * (nint)View.Groups) + group) * WhiteningStatistics.MatrixSize(View.Group));
+            new Span<double>(products + (firstRow * pitch), (int)((lastRow - firstRow) * pitch)).Clear();
+            double* groupSums = strip > 0 || G == null ? null : sums + (group * View.Group);
+            bool single = typeof(T) == typeof(float) && G != null && Spectra[group].AllowsSingle;
+            for (nint tile = firstTile; tile < lastTile; tile++)
             {
-                nint first = index * TileColumns;
-                nint count = Math.Min(TileColumns, View.Columns - first);
-                nint pitch = Product.Padded(count);
-                View.Pack(X, Mean, group, first, count, xTile, pitch);
-                double* left = xTile;
-                if (G != null)
+                nint first = tile * tileColumns;
+                nint count = Math.Min(tileColumns, View.Columns - first);
+                if (!single || !Tile((float*)memory, group, first, count, firstRow, lastRow, products, groupSums))
                 {
-                    View.Pack(G, null, group, first, count, gTile, pitch);
-                    AddRowSums(gTile, pitch, count, sums + (group * View.Group));
-                    left = gTile;
-                }
-
-                if (View.ByColumns)
-                {
-                    Product.Add(products + (group * matrix), width, View.Group, width, count, new LeftOperand(left, 1, width), xTile, width);
-                }
-                else
-                {
-                    Transpose(xTile, pitch, count, transposed, width);
-                    Product.Add(products + (group * matrix), width, View.Group, width, count, new LeftOperand(left, pitch, 1), transposed, width);
+                    Tile(memory, group, first, count, firstRow, lastRow, products, groupSums);
                 }
             }
         }
 
-        Whitening.ReturnSlot(ref _slots, slot);
+        Slots.Return(slot);
     }
 
-    private readonly void Transpose(double* tile, nint pitch, nint count, double* transposed, nint width)
+    private readonly bool Tile<TTile>(
+        TTile* memory, int group, nint first, nint count, nint firstRow, nint lastRow, double* products, double* sums)
+        where TTile : unmanaged
     {
-        for (nint m = 0; m < count; m++)
+        TTile* left = memory;
+        TTile* right = memory;
+        nint pitch = View.ByColumns ? Product.OddPitch<TTile>(View.Group) : Product.OddPitch<TTile>(Whitening.TileColumns(View));
+        bool fits = View.Pack(X, XCenter, group, first, count, right, pitch);
+        if (G != null)
         {
-            for (nint c = View.Group; c < width; c++)
-            {
-                transposed[(m * width) + c] = 0;
-            }
+            left = (TTile*)((double*)memory + TileSize);
+            fits &= View.Pack(G, GCenter, group, first, count, left, pitch);
         }
 
-        for (nint c = 0; c < View.Group; c++)
+        if (!fits)
         {
-            double* row = tile + (c * pitch);
-            for (nint m = 0; m < count; m++)
-            {
-                transposed[(m * width) + c] = row[m];
-            }
+            return false;
         }
+
+        nint rightPitch = pitch;
+        if (!View.ByColumns)
+        {
+            right = (TTile*)((double*)memory + (2 * TileSize));
+            rightPitch = Product.OddPitch<TTile>(View.Group);
+            Product.Transpose(memory, View.Group, count, pitch, right, rightPitch);
+        }
+
+        nint matrixPitch = Product.MatrixPitch(View.Group);
+        LeftOperand<TTile> rows = View.ByColumns ? new(left, 1, pitch) : new(left, pitch, 1);
+        Product.Accumulate(
+            products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, rightPitch, upper: G == null);
+        if (sums != null)
+        {
+            AddRowSums(left, pitch, count, sums);
+        }
+
+        return true;
     }
 
-    private readonly void AddRowSums(double* tile, nint pitch, nint count, double* sums)
+    private readonly void AddRowSums<TTile>(TTile* tile, nint pitch, nint count, double* sums)
+        where TTile : unmanaged
     {
         if (View.ByColumns)
         {
-            Loops.AddColumns(tile, count, View.Group, Product.Padded(View.Group), sums);
+            Loops.AddColumns(tile, count, View.Group, pitch, sums);
             return;
         }
 
@@ -340,80 +337,150 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
     }
 }
 
-/// <summary>A matrix applied to centred columns (plus a second one to others), tile by tile.</summary>
+/// <summary>A matrix for each group that mixes channels: d x depth, in double and, of float activations, in float beside it.</summary>
+/// <remarks>Stored as its product reads it: by rows as a left operand of channels-first tiles, transposed as a right operand of channels-last ones.</remarks>
+internal unsafe struct MixingMatrices(bool byColumns, int groups, int rows, int depth)
+{
+    private readonly nint _doublePitch = Product.OddPitch<double>(byColumns ? rows : depth);
+    private readonly nint _singlePitch = Product.OddPitch<float>(byColumns ? rows : depth);
+    private readonly nint _lines = byColumns ? depth : Product.PaddedRows(rows);
+    private double* _doubles;
+    private float* _singles;
+    private double* _largest; // by group; NaN where products are double
+
+    public static nint Bytes(bool byColumns, int groups, int rows, int depth)
+    {
+        var matrices = new MixingMatrices(byColumns, groups, rows, depth);
+        return groups * ((matrices._lines * ((matrices._doublePitch * sizeof(double)) + (matrices._singlePitch * sizeof(float)))) + sizeof(double));
+    }
+
+    public void Take(NativeScratch scratch)
+    {
+        _doubles = scratch.Take<double>(groups * _lines * _doublePitch);
+        _singles = scratch.Take<float>(groups * _lines * _singlePitch);
+        _largest = scratch.Take<double>(groups);
+        new Span<double>(_largest, groups).Clear();
+    }
+
+    public readonly void Put(int group, nint row, nint k, double value)
+    {
+        nint line = (group * _lines) + (byColumns ? k : row);
+        nint place = byColumns ? row : k;
+        _doubles[(line * _doublePitch) + place] = value;
+        _singles[(line * _singlePitch) + place] = (float)value;
+        _largest[group] = Math.Max(_largest[group], Math.Abs(value)); // NaN stays
+    }
+
+    /// <summary>Once everything is put: which groups may multiply in float.</summary>
+    public readonly void ChoosePrecision(Spectrum* spectra)
+    {
+        for (int group = 0; group < groups; group++)
+        {
+            _largest[group] = spectra[group].AllowsSingle && ChannelView.FitsSingle(_largest[group]) ? 0 : double.NaN;
+        }
+    }
+
+    public readonly bool AllowsSingle(int group) => _largest[group] == 0;
+
+    public readonly TTile* Of<TTile>(int group, out nint pitch)
+        where TTile : unmanaged
+    {
+        pitch = typeof(TTile) == typeof(double) ? _doublePitch : _singlePitch;
+        return (typeof(TTile) == typeof(double) ? (TTile*)_doubles : (TTile*)_singles) + (group * _lines * pitch);
+    }
+}
+
+/// <summary>A matrix applied to centred columns, or to those of two tensors stacked, tile by tile.</summary>
 internal unsafe struct ApplyJob<T> : IPieceJob
     where T : unmanaged
 {
     public ChannelView View;
-    public T* X;
-    public T* Y;
-    public double* Mean;
-    public double* Matrix;
-    public T* X2;
-    public double* Mean2;
-    public double* Matrix2;
-    public T* Weight;
-    public T* Bias;
-    private nint _tileColumns;
-    private nint _tileSize;
+    public T* First;
+    public T* Second;
+    public T* Result;
+    public int Depth;
+    public ChannelValues FirstCenter;
+    public ChannelValues SecondCenter;
+    public ChannelValues Added;
+    public MixingMatrices Mixing;
     private int _pieces;
+    private nint _sourceSize;
+    private nint _resultSize;
     private double* _tiles;
-    private int _slotCount;
-    private ulong _slots;
+    private Slots _slots;
 
-    public void Share()
+    /// <summary>Takes the job's working memory; the caller then fills centres and matrices in.</summary>
+    public NativeScratch Begin()
     {
-        _tileColumns = Whitening.TileColumns(View);
-        _tileSize = Whitening.TileSize(View);
-        _pieces = (int)Math.Min(View.Tiles(_tileColumns), 1024);
-        _slotCount = Whitening.Slots(_pieces);
-        nint values = _slotCount * 2 * _tileSize;
-        _tiles = NativeScratch.Begin(values * sizeof(double)).Take<double>(values);
-        WorkTeam.Run(ref this, _pieces, View.Columns * View.Channels);
+        _pieces = Whitening.ApplyPieces(View);
+        _sourceSize = Whitening.TileSize(View, Depth);
+        _resultSize = Whitening.TileSize(View, View.Group);
+        int slots = Slots.CountFor(_pieces);
+        nint tiles = slots * (_sourceSize + _resultSize);
+        NativeScratch scratch = NativeScratch.Begin(
+            (tiles * sizeof(double)) + (3 * ChannelValues.Bytes(View.Channels)) + MixingMatrices.Bytes(View.ByColumns, View.Groups, View.Group, Depth));
+        _tiles = scratch.Take<double>(tiles);
+        _slots = new Slots(slots);
+        Mixing = new MixingMatrices(View.ByColumns, View.Groups, View.Group, Depth);
+        Mixing.Take(scratch);
+        return scratch;
     }
+
+    public void Share() => WorkTeam.Run(ref this, _pieces, View.Columns * View.Channels);
 
     public void Run(int piece)
     {
-        int slot = Whitening.TakeSlot(ref _slots, _slotCount);
-        double* source = _tiles + (slot * 2 * _tileSize);
-        double* result = source + _tileSize;
-        nint tiles = View.Tiles(_tileColumns);
+        int slot = _slots.Take();
+        double* source = _tiles + (slot * (_sourceSize + _resultSize));
+        double* result = source + _sourceSize;
+        nint tileColumns = Whitening.TileColumns(View);
+        nint tiles = View.Tiles(tileColumns);
         nint last = tiles * (piece + 1) / _pieces;
-        nint width = Product.Padded(View.Group);
-        for (nint index = tiles * piece / _pieces; index < last; index++)
+        for (nint tile = tiles * piece / _pieces; tile < last; tile++)
         {
-            nint first = index * _tileColumns;
-            nint count = Math.Min(_tileColumns, View.Columns - first);
-            nint pitch = Product.Padded(count);
+            nint first = tile * tileColumns;
+            nint count = Math.Min(tileColumns, View.Columns - first);
             for (int group = 0; group < View.Groups; group++)
             {
-                nint matrix = group * Whitening.MatrixSize(View.Group);
-                new Span<double>(result, (int)(View.ByColumns ? count * width : View.Group * pitch)).Clear();
-                View.Pack(X, Mean, group, first, count, source, pitch);
-                Multiply(result, source, Matrix + matrix, count, pitch, width);
-                if (Matrix2 != null)
+                bool single = typeof(T) == typeof(float) && Mixing.AllowsSingle(group);
+                if (!single || !Tile(group, first, count, (float*)source, (float*)result))
                 {
-                    View.Pack(X2, Mean2, group, first, count, source, pitch);
-                    Multiply(result, source, Matrix2 + matrix, count, pitch, width);
+                    Tile(group, first, count, source, result);
                 }
-
-                View.Unpack(result, pitch, group, first, count, Y, Weight, Bias);
             }
         }
 
-        Whitening.ReturnSlot(ref _slots, slot);
+        _slots.Return(slot);
     }
 
-    // Channels-last multiplies from the right: the caller passes the transpose.
-    private readonly void Multiply(double* result, double* source, double* matrix, nint count, nint pitch, nint width)
+    private readonly bool Tile<TTile>(int group, nint first, nint count, TTile* source, TTile* result)
+        where TTile : unmanaged
     {
+        nint columns = Whitening.TileColumns(View);
+        nint pitch = Product.OddPitch<TTile>(View.ByColumns ? Depth : columns);
+        nint resultPitch = Product.OddPitch<TTile>(View.ByColumns ? View.Group : columns);
+        bool fits = View.Pack(First, FirstCenter, group, first, count, source, pitch);
+        if (Second != null)
+        {
+            fits &= View.Pack(Second, SecondCenter, group, first, count, source + (View.Group * (View.ByColumns ? 1 : pitch)), pitch);
+        }
+
+        if (!fits)
+        {
+            return false;
+        }
+
+        TTile* matrix = Mixing.Of<TTile>(group, out nint matrixPitch);
         if (View.ByColumns)
         {
-            Product.Add(result, width, count, width, View.Group, new LeftOperand(source, width, 1), matrix, width);
+            Product.Set(result, resultPitch, count, View.Group, Depth, new LeftOperand<TTile>(source, pitch, 1), matrix, matrixPitch);
         }
         else
         {
-            Product.Add(result, pitch, View.Group, pitch, View.Group, new LeftOperand(matrix, width, 1), source, pitch);
+            Product.Set(result, resultPitch, View.Group, count, Depth, new LeftOperand<TTile>(matrix, matrixPitch, 1), source, pitch);
         }
+
+        View.Unpack(result, resultPitch, group, first, count, Result, Added);
+        return true;
     }
 }

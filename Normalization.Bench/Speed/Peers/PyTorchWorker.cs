@@ -125,8 +125,12 @@ internal sealed class PyTorchWorker : IDisposable
 
     private string Errors()
     {
-        // Lets the last lines of standard error arrive.
-        _process.WaitForExit(TimeSpan.FromSeconds(5));
+        if (_process.WaitForExit(TimeSpan.FromSeconds(5)))
+        {
+            // Without a limit it also waits for the last lines of standard error.
+            _process.WaitForExit();
+        }
+
         string status = _process.HasExited ? FormattableString.Invariant($"exit code {_process.ExitCode}") : "standard output closed";
         lock (_errors)
         {

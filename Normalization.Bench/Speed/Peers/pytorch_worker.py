@@ -5,6 +5,7 @@ its traceback. The process ends when standard input does.
 """
 import ctypes
 import json
+import signal
 import sys
 import time
 import traceback
@@ -138,48 +139,88 @@ class Cell:
         }
 
     def zca_whitening(self):
-        x = self.x.view(self.samples, self.channels, self.positions)
-        dy = self.dy.view(self.samples, self.channels, self.positions)
-        w, b = self.weight, self.bias
-        columns = self.samples * self.positions
-        identity = torch.eye(self.channels)
+        images = [self.samples, self.channels, self.positions]
+        x, dy, w, b = self.x.view(images), self.dy.view(images), self.weight, self.bias
+        return {
+            "a product for each sample, fresh output": Whitening(x, dy, w, b, self.epsilon).call(self.direction),
+            "one product, fresh output": WhiteningOfColumns(x, dy, w, b, self.epsilon).call(self.direction),
+        }
 
-        def matrix(tensor):
-            return tensor.transpose(0, 1).reshape(self.channels, columns)
 
-        def image(tensor):
-            return tensor.view(self.channels, self.samples, self.positions).transpose(0, 1).contiguous()
+class Whitening:
+    """ZCA whitening with explicit gradients, written as a user of PyTorch would: products over the samples' (C, S) matrices."""
 
-        def forward():
-            columns_x = matrix(x)
-            centred = columns_x - columns_x.mean(1, keepdim=True)
-            covariance = torch.addmm(identity, centred, centred.t(), beta=self.epsilon, alpha=1 / columns)
-            values, vectors = torch.linalg.eigh(covariance)
-            whitening = (vectors * values.rsqrt()) @ vectors.t()
-            output = image(torch.addmm(b[:, None], w[:, None] * whitening, centred))
-            return output, centred, values, vectors, whitening
+    def __init__(self, x, dy, weight, bias, epsilon):
+        self.x, self.dy, self.weight, self.bias, self.epsilon = x, dy, weight, bias, epsilon
+        self.samples, self.channels, self.positions = x.shape
+        self.columns = self.samples * self.positions
+        self.identity = torch.eye(self.channels)
 
-        if self.direction == "forward":
-            return {"fresh output": lambda: (forward()[0],)}
-        _, centred, values, vectors, whitening = forward()
+    def call(self, direction):
+        if direction == "forward":
+            return lambda: (self.forward()[0],)
+        saved = self.forward()[1:]
+        return lambda: self.backward(*saved)
 
-        def backward():
-            upstream = matrix(dy)
-            sums = upstream.sum(1)
-            product = upstream @ centred.t()
-            of_whitening = w[:, None] * product
-            root = values.sqrt()
-            divided = -1 / (root[:, None] * root * (root[:, None] + root))
-            inner = vectors.t() @ ((of_whitening + of_whitening.t()) / 2) @ vectors
-            of_covariance = vectors @ (divided * inner) @ vectors.t()
+    def inverse_root(self, covariance):
+        values, vectors = torch.linalg.eigh(covariance)
+        return values, vectors, (vectors * values.rsqrt()) @ vectors.t()
 
-            # W (w dy - mean) + 2/M S (x - mean); the first mean as a column that is subtracted after the product.
-            scaled = whitening * w
-            dx = torch.addmm(-(scaled @ sums / columns)[:, None], scaled, upstream)
-            dx.addmm_(of_covariance, centred, alpha=2 / columns)
-            return image(dx), (whitening * product).sum(1), sums
+    def covariance_gradient(self, product, values, vectors):
+        """From dy (x - mean)' by the divided difference of l^(-1/2): -1 / (s t (s + t)), s and t the roots of two eigenvalues."""
+        gradient = self.weight[:, None] * product
+        root = values.sqrt()
+        divided = -1 / (root[:, None] * root * (root[:, None] + root))
+        inner = vectors.t() @ ((gradient + gradient.t()) / 2) @ vectors
+        return vectors @ (divided * inner) @ vectors.t()
 
-        return {"fresh output": backward}
+    def each(self, matrix):
+        return matrix.expand(self.samples, -1, -1)
+
+    def forward(self):
+        centred = self.x - self.x.mean((0, 2))[:, None]
+        covariance = torch.bmm(centred, centred.transpose(1, 2)).sum(0) / self.columns + self.epsilon * self.identity
+        values, vectors, whitening = self.inverse_root(covariance)
+        output = torch.baddbmm(self.bias[:, None], self.each(self.weight[:, None] * whitening), centred)
+        return output, centred, values, vectors, whitening
+
+    def backward(self, centred, values, vectors, whitening):
+        bias = self.dy.sum((0, 2))
+        product = torch.bmm(self.dy, centred.transpose(1, 2)).sum(0)
+        slope = self.covariance_gradient(product, values, vectors) * (2 / self.columns)
+
+        # W (w dy - its mean) + 2/M S (x - mean); the first mean is subtracted after the product.
+        scaled = whitening * self.weight
+        dx = torch.baddbmm(-(scaled @ bias / self.columns)[:, None], self.each(scaled), self.dy)
+        dx.baddbmm_(self.each(slope), centred)
+        return dx, (whitening * product).sum(1), bias
+
+
+class WhiteningOfColumns(Whitening):
+    """The same over one (C, N*S) matrix, transposed from the samples and back."""
+
+    def matrix(self, tensor):
+        return tensor.transpose(0, 1).reshape(self.channels, self.columns)
+
+    def tensor(self, matrix):
+        return matrix.view(self.channels, self.samples, self.positions).transpose(0, 1).contiguous()
+
+    def forward(self):
+        x = self.matrix(self.x)
+        centred = x - x.mean(1, keepdim=True)
+        covariance = torch.addmm(self.identity, centred, centred.t(), beta=self.epsilon, alpha=1 / self.columns)
+        values, vectors, whitening = self.inverse_root(covariance)
+        output = torch.addmm(self.bias[:, None], self.weight[:, None] * whitening, centred)
+        return self.tensor(output), centred, values, vectors, whitening
+
+    def backward(self, centred, values, vectors, whitening):
+        dy = self.matrix(self.dy)
+        bias = dy.sum(1)
+        product = dy @ centred.t()
+        scaled = whitening * self.weight
+        dx = torch.addmm(-(scaled @ bias / self.columns)[:, None], scaled, dy)
+        dx.addmm_(self.covariance_gradient(product, values, vectors), centred, alpha=2 / self.columns)
+        return self.tensor(dx), (whitening * product).sum(1), bias
 
 
 def set_threads(count):
@@ -242,7 +283,8 @@ def answer(request):
 
 
 def main():
-    torch.set_grad_enabled(False)
+    # Ctrl-C reaches every process of the terminal; the program that asks decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = sys.stdout
     sys.stdout = sys.stderr
     blas = "MKL" if torch.backends.mkl.is_available() else "OpenBLAS" if openblas is not None else None

@@ -24,7 +24,10 @@ public sealed class OneDnnPeerTests
             return;
         }
 
-        Assert.IsGreaterThanOrEqualTo(least, PeerCheck.Check(peer, PeerCheck.Cells(strategy), 1, 2));
+        Assert.IsGreaterThanOrEqualTo(least, PeerCheck.Check(peer, PeerCheck.Cells(strategy), 1));
+
+        // Two threads once: where the machine is busy they wait long for each other.
+        Assert.AreEqual(1, PeerCheck.Check(peer, PeerCheck.Cells(strategy).Where(cell => peer.Lacks(cell) is null).TakeLast(1), 2));
     }
 
     [TestMethod]

@@ -9,14 +9,14 @@ namespace Normalization.Tests.Bench.Speed.Peers;
 [TestClass]
 public sealed class PyTorchPeerTests
 {
-    // One worker for the class: importing torch takes seconds.
+    // One worker for the class, since importing torch takes seconds; the first interpreter tried does not exist.
     private static IPeer? _peer;
     private static string? _missing;
 
     public required TestContext TestContext { get; init; }
 
     [ClassInitialize]
-    public static void Start(TestContext context) => _peer = PeerList.Find("pytorch", null, out _missing);
+    public static void Start(TestContext context) => _peer = PeerList.Find("pytorch", "/nowhere/python", out _missing);
 
     [ClassCleanup]
     public static void Stop() => _peer?.Dispose();
@@ -63,13 +63,11 @@ public sealed class PyTorchPeerTests
     }
 
     [TestMethod]
-    public void Find_InterpreterWithoutTorch_TriesTheNext()
+    public void Find_InterpreterThatDoesNotExist_TriesTheNext()
     {
         if (IsInstalled(out IPeer peer))
         {
-            using IPeer? second = PeerList.Find("pytorch", "/nowhere/python", out string? missing);
-            Assert.IsNotNull(second, missing);
-            Assert.AreEqual(peer.Version, second.Version);
+            Assert.AreEqual("pytorch", peer.Id);
             Assert.StartsWith("PyTorch ", peer.Version);
         }
     }
@@ -89,12 +87,49 @@ public sealed class PyTorchPeerTests
         }
     }
 
+    [TestMethod]
+    public void Prepare_WorkerThatDies_CarriesWhatItSaid()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            TestContext.WriteLine("Not tested: the interpreter of this test is a shell script.");
+            return;
+        }
+
+        string folder = Directory.CreateTempSubdirectory("peer-").FullName;
+        try
+        {
+            string python = Path.Combine(folder, "python");
+            File.WriteAllText(python, "#!/bin/sh\necho '{\"version\": \"0\", \"blas\": null}'\nread request\necho 'out of luck' >&2\nexit 3\n");
+            File.SetUnixFileMode(python, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            using IPeer peer = PeerList.Find("pytorch", python, out _)!;
+            Assert.AreEqual("PyTorch 0, no optimized BLAS", peer.Version);
+
+            var data = new CellData(new SpeedCell("batch-norm", new ActivationShape(16, 4), false, Direction.Forward), new RandomStream(1));
+            var error = Assert.ThrowsExactly<InvalidOperationException>(() => peer.Prepare(data, 1));
+            Assert.Contains("exit code 3", error.Message);
+            Assert.Contains("out of luck", error.Message);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [TestMethod]
+    public void Find_UnknownPeer_NamesTheKnown()
+    {
+        var error = Assert.ThrowsExactly<ArgumentException>(() => PeerList.Find("tensorflow", null, out _));
+        Assert.Contains("pytorch", error.Message);
+    }
+
     private bool IsInstalled(out IPeer peer)
     {
         peer = _peer!;
         if (_peer is null)
         {
             TestContext.WriteLine($"Not tested: {_missing}.");
+            Assert.Contains("/nowhere/python", _missing!);
             Assert.Contains("python3-torch", _missing!);
         }
 
