@@ -144,10 +144,19 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         own.Check(double.PositiveInfinity);
         own.Seconds(CallsToCompile);
         own.Tensors.CopySeconds(CallsToCompile);
-        foreach (PeerCall call in PeerCalls(planned, material.Data))
+        foreach (PeerSeat seat in planned.HasPeers ? peers : [])
         {
-            call.Seconds(CallsToCompile);
-            call.Dispose();
+            // PyTorch has a process of its own, where nothing is compiled.
+            if (seat.Peer is PyTorchPeer || Absence(seat, planned) is not null)
+            {
+                continue;
+            }
+
+            foreach (PeerCall call in PeerCall.Prepare(seat, planned, material.Data))
+            {
+                call.Seconds(CallsToCompile);
+                call.Dispose();
+            }
         }
     }
 
@@ -280,9 +289,6 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         return agreeing;
     }
-
-    private IEnumerable<PeerCall> PeerCalls(SpeedCase planned, CellData data) =>
-        (planned.HasPeers ? peers : []).Where(seat => Absence(seat, planned) is null).SelectMany(seat => PeerCall.Prepare(seat, planned, data));
 
     // Null where the peer has the case; else why not.
     private static string? Absence(PeerSeat seat, SpeedCase planned) =>
