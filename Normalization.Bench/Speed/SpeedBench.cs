@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Runtime;
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Core.Kernels;
 using Normalization.Core.Reporting;
 using Normalization.Strategies;
 
@@ -239,6 +240,11 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             probe.Add("bytes_allocated", own.Allocated, parameters: planned.Parameters);
+            if (planned is { Strategy: "zca-whitening", Scaling: null, Threads: 1 })
+            {
+                AddParts(probe, planned, own);
+            }
+
             if (planned.HasPeers)
             {
                 AddRatios(probe, planned, rounds, calls, reasons);
@@ -247,6 +253,38 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         finally
         {
             calls.ForEach(call => call.Dispose());
+        }
+    }
+
+    // What whitening spends its time on, by clocks inside it that cost next to nothing; they are meant for one thread.
+    private void AddParts(ProbeCase probe, SpeedCase planned, OwnCall own)
+    {
+        WhiteningPhase[] phases = Enum.GetValues<WhiteningPhase>();
+        List<double>[] seconds = [.. phases.Select(_ => new List<double>())];
+        try
+        {
+            WhiteningClock.Enabled = true;
+            for (int round = 0; round < tier.Plan.LeastRounds; round++)
+            {
+                probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                WhiteningClock.Reset();
+                own.Run(1);
+                for (int phase = 0; phase < phases.Length; phase++)
+                {
+                    seconds[phase].Add(WhiteningClock.Seconds(phases[phase]));
+                }
+            }
+        }
+        finally
+        {
+            WhiteningClock.Enabled = false;
+        }
+
+        for (int phase = 0; phase < phases.Length; phase++)
+        {
+            Estimate time = Bootstrap.Median(seconds[phase], new RandomStream(seed, "bootstrap")).Times(1e9 / planned.Shape.Count);
+            probe.Add(
+                "ns_per_element", time.Value, time.Spread, new Dictionary<string, object>(planned.Parameters, StringComparer.Ordinal) { ["part"] = Text.Kebab(phases[phase]) });
         }
     }
 
