@@ -26,6 +26,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     /// <summary>Rows whose weight gradients are added up together.</summary>
     public const int RowBlock = 4;
 
+    private const int WideElements = 128;
+
     // Float sums of a column go into double after so many rows.
     private const int StagedRows = 64;
 
@@ -39,9 +41,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public double* Sums;
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set; of g * xhat alone where the set has one weight
-    public double* Accumulators; // by task: ElementWeights gradients, as many products; then both again, staged in T
-    public double* WeightGradient;
-    public double* BiasGradient;
+    public double* Accumulators; // by task, in T: ElementWeights gradients, as many products; then, in double, both again for many rows
+    public T* WeightGradient;
+    public T* BiasGradient;
     public bool ConstantStatistics;
     public bool Streams;
     public nint Ahead; // as in the forward pass
@@ -52,7 +54,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public static int SumsPerPanel(in ReductionLayout layout) => 2 * (layout.Columns + layout.Runs);
 
     /// <summary>Doubles that the accumulators of a task take.</summary>
-    public static nint AccumulatorSize(in ReductionLayout layout) => 4 * layout.ElementWeights;
+    public static nint AccumulatorSize(in ReductionLayout layout) => Simd.Padded(4 * layout.ElementWeights);
 
     public void Run(BackwardPhase phase, int items, nint elementsPerItem, int smallestTask = 1)
     {
@@ -101,25 +103,52 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     }
 
     /// <summary>Adds the tasks' column accumulators, in task order, to the parameter gradients.</summary>
-    public readonly void CollectAccumulators(int tasks)
+    public readonly void CollectAccumulators(int tasks, int blocksPerTask)
     {
         nint length = Layout.ElementWeights;
+        T* staged = (T*)Accumulators;
+        if (typeof(T) == typeof(double) || tasks == 1)
+        {
+            for (int task = 1; task < tasks; task++)
+            {
+                Simd.AddTo((double*)staged, Accumulators + (task * AccumulatorSize(Layout)), 2 * length);
+            }
+
+            if (typeof(T) == typeof(double) || !Totals(blocksPerTask))
+            {
+                AddTo(BiasGradient, 0, staged, length);
+                AddTo(WeightGradient, 0, staged + length, length);
+                return;
+            }
+        }
+
+        double* totals = Accumulators + (2 * length);
         for (int task = 0; task < tasks; task++)
         {
-            double* gradients = Accumulators + (task * AccumulatorSize(Layout));
-            AddTo(BiasGradient, 0, gradients, length);
-            AddTo(WeightGradient, 0, gradients + length, length);
+            double* accumulators = Accumulators + (task * AccumulatorSize(Layout));
+            if (!Totals(blocksPerTask))
+            {
+                AddStaged(totals, (T*)accumulators, 2 * length, first: task == 0);
+            }
+            else if (task > 0)
+            {
+                Simd.AddTo(totals, accumulators + (2 * length), 2 * length);
+            }
         }
+
+        AddTo(BiasGradient, 0, totals, length);
+        AddTo(WeightGradient, 0, totals + length, length);
     }
 
-    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients.</summary>
-    public readonly void CollectParameterSums()
+    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients; totals is room for all of both.</summary>
+    public readonly void CollectParameterSums(double* totals, nint weights)
     {
         if (Layout.Columns == 1 && Layout.RunLength == 0)
         {
             return;
         }
 
+        new Span<double>(totals, checked((int)(2 * weights))).Clear();
         int perPanel = SumsPerPanel(Layout);
         int count = Layout.RunLength == 0 ? Layout.Columns : Layout.Runs;
         int start = Layout.RunLength == 0 ? 0 : 2 * Layout.Columns;
@@ -127,16 +156,33 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         {
             double* sums = PanelSumsOf(panel, perPanel) + start;
             nint affine = Layout.AffineOffset(panel);
-            AddTo(BiasGradient, affine, sums, count);
-            AddTo(WeightGradient, affine, sums + count, count);
+            Simd.AddTo(totals + affine, sums, count);
+            Simd.AddTo(totals + weights + affine, sums + count, count);
         }
+
+        AddTo(BiasGradient, 0, totals, weights);
+        AddTo(WeightGradient, 0, totals + weights, weights);
+    }
+
+    // Whether a task has more rows than are staged, so that it keeps totals.
+    private static bool Totals(int blocksPerTask) => typeof(T) != typeof(double) && blocksPerTask * RowBlock > StagedRows;
+
+    private static void AddStaged(double* totals, T* staged, nint count, bool first)
+    {
+        if (first)
+        {
+            new Span<double>(totals, checked((int)count)).Clear();
+        }
+
+        Simd.AddTo(totals, staged, count);
     }
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
         Sums + ((nint)panel * perPanel * (_phase is BackwardPhase.Panels or BackwardPhase.Rows ? 2 : Chunks.Count));
 
-    private static void AddTo(double* destination, nint start, double* source, nint count)
+    private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
+        where TSource : unmanaged
     {
         if (destination != null)
         {
@@ -199,11 +245,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
     private readonly void RowSums(nint slot, nint affine, nint offset, Chunk chunk, double* sums)
     {
-        var line = new ConstantLine<double>(Statistics.Mean[slot], Statistics.InverseStd[slot], 0);
         if (Layout.RunLength == 0)
         {
-            Loops.GradientSums(
-                X + offset, G + offset, chunk.Length, line, new ElementAffine<T, double>(Weight + affine + chunk.Start, null), ref sums[0], ref sums[1]);
+            RunSums(slot, offset, chunk.Length, new ElementAffine<T, double>(Weight + affine + chunk.Start, null), ref sums[0], ref sums[1]);
             return;
         }
 
@@ -214,8 +258,26 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             nint position = chunk.Start + done;
             nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
             nint length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
-            Loops.GradientSums(X + offset + done, G + offset + done, length, line, default(NoAffine<double>), ref gradients[run], ref products[run]);
+            RunSums(slot, offset + done, length, default(NoAffine<double>), ref gradients[run], ref products[run]);
             done += length;
+        }
+    }
+
+    // Float values are scaled after they are summed: double holds every product of two.
+    private readonly void RunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
+        where TAffine : struct, IAffine<double>
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        if (typeof(T) == typeof(float))
+        {
+            double unscaled = 0;
+            Loops.GradientSums(X + offset, G + offset, length, new Difference(mean), affine, ref gradient, ref unscaled);
+            product += unscaled * inverse;
+        }
+        else
+        {
+            Loops.GradientSums(X + offset, G + offset, length, new ConstantLine<double>(mean, inverse, 0), affine, ref gradient, ref product);
         }
     }
 
@@ -507,32 +569,36 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     private readonly void AccumulateRows(int firstBlock, int endBlock, double* accumulators)
     {
         nint weights = Layout.ElementWeights;
-        T* staged = (T*)(accumulators + (2 * weights));
-        new Span<double>(accumulators, checked((int)AccumulatorSize(Layout))).Clear();
+        T* staged = (T*)accumulators;
+        double* totals = accumulators + (2 * weights);
+        bool first = true;
+        new Span<T>(staged, checked((int)(2 * weights))).Clear();
         for (int block = firstBlock; block < endBlock; block++)
         {
-            int first = block * RowBlock;
-            int rows = Math.Min(RowBlock, Layout.Outer - first);
+            int firstRow = block * RowBlock;
+            int rows = Math.Min(RowBlock, Layout.Outer - firstRow);
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
+                int panel = (firstRow * Layout.Inner) + inner;
                 for (int row = 0; row < rows; row++)
                 {
-                    PanelSums(((first + row) * Layout.Inner) + inner);
+                    PanelSums(panel + (row * Layout.Inner));
                 }
 
                 nint affine = inner * Layout.AffinePerInner;
-                AddElementGradients(first, rows, inner, 0, Layout.BlockLength,
-                    accumulators + affine, accumulators + weights + affine, staged + affine, staged + weights + affine);
+                AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
-                    ApplyPanel(((first + row) * Layout.Inner) + inner);
+                    ApplyPanel(panel + (row * Layout.Inner));
                 }
             }
 
-            if (typeof(T) != typeof(double) && ((block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1 || block == endBlock - 1))
+            bool full = (block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1;
+            if (Totals(_itemsPerTask) && (full || block == endBlock - 1))
             {
-                Simd.AddTo(accumulators, staged, 2 * weights);
+                AddStaged(totals, staged, 2 * weights, first);
                 new Span<T>(staged, checked((int)(2 * weights))).Clear();
+                first = false;
             }
         }
     }
@@ -544,19 +610,19 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint start = (nint)tile * TileElements;
         nint length = Math.Min(TileElements, Layout.BlockLength - start);
         byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
-        double* accumulators = Simd.Aligned<double>(block);
-        T* staged = (T*)(accumulators + (2 * TileElements));
+        double* totals = Simd.Aligned<double>(block);
+        T* staged = (T*)(totals + (2 * TileElements));
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
-            new Span<double>(accumulators, 2 * TileElements).Clear();
+            new Span<double>(totals, 2 * TileElements).Clear();
             new Span<T>(staged, 2 * TileElements).Clear();
             for (int first = 0; first < Layout.Outer; first += RowBlock)
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
-                AddElementGradients(first, rows, inner, start, length, accumulators, accumulators + TileElements, staged, staged + TileElements);
-                for (int row = first; row < first + rows; row++)
+                int panel = (first * Layout.Inner) + inner;
+                AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
+                for (int row = 0; row < rows; row++, panel += Layout.Inner)
                 {
-                    int panel = (row * Layout.Inner) + inner;
                     nint offset = Layout.PanelOffset(panel) + start;
                     if (Streams)
                     {
@@ -568,28 +634,36 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                     }
                 }
 
-                if (typeof(T) != typeof(double) && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
+                if (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer)
                 {
-                    Simd.AddTo(accumulators, staged, 2 * TileElements);
+                    Simd.AddTo(totals, staged, 2 * TileElements);
                     new Span<T>(staged, 2 * TileElements).Clear();
                 }
             }
 
             nint affine = (inner * Layout.AffinePerInner) + start;
-            AddTo(BiasGradient, affine, accumulators, length);
-            AddTo(WeightGradient, affine, accumulators + TileElements, length);
+            AddTo(BiasGradient, affine, totals, length);
+            AddTo(WeightGradient, affine, totals + TileElements, length);
         }
     }
 
-    // Double rows go straight to their sums, float rows to where they are staged, unless they do not suit float.
-    private readonly void AddElementGradients(
-        int firstRow, int rows, int inner, nint start, nint length, double* gradients, double* products, T* stagedGradients, T* stagedProducts)
+    // A block of rows that does not suit float is summed in double before it is staged.
+    private readonly void AddElementGradients(int firstPanel, int rows, nint start, nint length, T* gradients, T* products)
     {
-        int panel = (firstRow * Layout.Inner) + inner;
-        nint offset = Layout.PanelOffset(panel) + start;
-        if (typeof(T) == typeof(double) || !AddElementGradients<T>(panel, rows, offset, length, stagedGradients, stagedProducts))
+        nint offset = Layout.PanelOffset(firstPanel) + start;
+        if (AddElementGradients<T>(firstPanel, rows, offset, length, gradients, products))
         {
-            AddElementGradients<double>(panel, rows, offset, length, gradients, products);
+            return;
+        }
+
+        double* wide = stackalloc double[2 * WideElements];
+        for (nint done = 0; done < length; done += WideElements)
+        {
+            nint count = Math.Min(WideElements, length - done);
+            new Span<double>(wide, 2 * WideElements).Clear();
+            AddElementGradients<double>(firstPanel, rows, offset + done, count, wide, wide + WideElements);
+            Simd.AddTo(gradients + done, wide, count);
+            Simd.AddTo(products + done, wide + WideElements, count);
         }
     }
 

@@ -78,6 +78,9 @@ internal readonly record struct ReductionLayout
 
     public nint AffineOffset(int panel) => AffinePerInner == 0 ? 0 : panel % Inner * AffinePerInner;
 
+    /// <summary>How many weights the layout speaks of.</summary>
+    public nint Weights => RunLength == 0 ? ElementWeights : ((Inner - 1) * AffinePerInner) + Runs;
+
     /// <summary>How many weights the layout speaks of, where they go by element; 0 where they go by run.</summary>
     public nint ElementWeights => RunLength != 0 ? 0 : ((Inner - 1) * AffinePerInner) + (Columns > 1 ? Columns : BlockLength);
 }

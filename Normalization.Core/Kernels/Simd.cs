@@ -203,19 +203,23 @@ internal static unsafe class Simd
             ? Widen(lanes.AsSingle().GetLower()) + Widen(lanes.AsSingle().GetUpper())
             : lanes.AsDouble();
 
-    /// <summary>destination[i] += source[i].</summary>
-    public static void AddTo<A>(double* destination, A* source, nint count)
-        where A : unmanaged
+    /// <summary>A count rounded up to whole vectors of double.</summary>
+    public static nint Padded(nint count) => (count + Lanes - 1) / Lanes * Lanes;
+
+    /// <summary>destination[i] += source[i], added in double.</summary>
+    public static void AddTo<T, TSource>(T* destination, TSource* source, nint count)
+        where T : unmanaged
+        where TSource : unmanaged
     {
         nint i = 0;
         for (; i <= count - Lanes; i += Lanes)
         {
-            (Vector512.Load(destination + i) + Load(source + i)).Store(destination + i);
+            Store(destination + i, Load(destination + i) + Load(source + i));
         }
 
         for (; i < count; i++)
         {
-            destination[i] += Get(source + i);
+            Set(destination + i, Get(destination + i) + Get(source + i));
         }
     }
 
