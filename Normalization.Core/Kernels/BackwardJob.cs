@@ -334,12 +334,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         if (Layout.OneWeightPerSet)
         {
             double* gradients = columns == 1 ? sums + 2 : sums;
-            for (nint j = 0; j < columns; j++)
-            {
-                meanGradient[j] = gradients[j] / size;
-                meanProduct[j] = gradients[columns + j] / size;
-            }
-
+            Simd.Divide(gradients, size, meanGradient, columns);
+            Simd.Divide(gradients + columns, size, meanProduct, columns);
             return;
         }
 
@@ -634,7 +630,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                     }
                 }
 
-                if (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer)
+                if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
                 {
                     Simd.AddTo(totals, staged, 2 * TileElements);
                     new Span<T>(staged, 2 * TileElements).Clear();
@@ -642,8 +638,16 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             }
 
             nint affine = (inner * Layout.AffinePerInner) + start;
-            AddTo(BiasGradient, affine, totals, length);
-            AddTo(WeightGradient, affine, totals + TileElements, length);
+            if (Layout.Outer > StagedRows)
+            {
+                AddTo(BiasGradient, affine, totals, length);
+                AddTo(WeightGradient, affine, totals + TileElements, length);
+            }
+            else
+            {
+                AddTo(BiasGradient, affine, staged, length);
+                AddTo(WeightGradient, affine, staged + TileElements, length);
+            }
         }
     }
 

@@ -223,6 +223,47 @@ internal static unsafe class Simd
         }
     }
 
+    /// <summary>result[i] = values[i] / divisor.</summary>
+    public static void Divide(double* values, double divisor, double* result, nint count)
+    {
+        nint i = 0;
+        for (; i <= count - Lanes; i += Lanes)
+        {
+            (Vector512.Load(values + i) / Vector512.Create(divisor)).Store(result + i);
+        }
+
+        for (; i < count; i++)
+        {
+            result[i] = values[i] / divisor;
+        }
+    }
+
+    /// <summary>sums[i] += share * factor * values[i]; false where a factor * values[i] does not fit T.</summary>
+    public static bool AddFitting<T>(ReadOnlySpan<double> values, double factor, double share, Span<double> sums)
+        where T : unmanaged
+    {
+        // The largest double that rounds to a finite float lies just below half a step above the largest float.
+        double limit = typeof(T) == typeof(double) ? double.MaxValue : 340282356779733623858607532500980858880.0;
+        Vector512<double> fits = Vector512<double>.AllBitsSet;
+        int i = 0;
+        for (; i <= values.Length - Lanes; i += Lanes)
+        {
+            Vector512<double> value = Vector512.Create(values.Slice(i, Lanes)) * factor;
+            fits &= Vector512.LessThanOrEqual(Vector512.Abs(value), Vector512.Create(limit));
+            Vector512.FusedMultiplyAdd(value, Vector512.Create(share), Vector512.Create((ReadOnlySpan<double>)sums.Slice(i, Lanes))).CopyTo(sums[i..]);
+        }
+
+        bool all = !Vector512.AnyWhereAllBitsSet(~fits.AsInt64());
+        for (; i < values.Length; i++)
+        {
+            double value = values[i] * factor;
+            all &= Math.Abs(value) <= limit;
+            sums[i] = Math.FusedMultiplyAdd(value, share, sums[i]);
+        }
+
+        return all;
+    }
+
     /// <summary>A mask of the first count double lanes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<long> First(nint count) => Vector512.LessThan(Vector512<long>.Indices, Vector512.Create((long)count));
