@@ -79,19 +79,20 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             switch (_phase)
             {
                 case BackwardPhase.Panels:
-                    PanelSums(item);
-                    ApplyPanel(item);
+                    PanelPlace place = Layout.Place(item);
+                    PanelSums(item, place);
+                    ApplyPanel(place);
                     break;
                 case BackwardPhase.ChunkSums:
                     double* sums = Sums + ((nint)item * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
-                    ChunkSums(panel, Chunks[item % Chunks.Count], sums);
+                    ChunkSums(Layout.Place(panel), Chunks[item % Chunks.Count], sums);
                     break;
                 case BackwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk(panel, Chunks[item % Chunks.Count]);
+                    ApplyChunk(Layout.Place(panel), Chunks[item % Chunks.Count]);
                     break;
                 default:
                     ApplyTile(item);
@@ -155,7 +156,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         for (int panel = 0; panel < Layout.Panels; panel++)
         {
             double* sums = PanelSumsOf(panel, perPanel) + start;
-            nint affine = Layout.AffineOffset(panel);
+            nint affine = Layout.Place(panel).Affine;
             Simd.AddTo(totals + affine, sums, count);
             Simd.AddTo(totals + weights + affine, sums + count, count);
         }
@@ -191,21 +192,30 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     }
 
     // Both ways add whole chunk sums in chunk order, so that they round alike.
-    private readonly void PanelSums(int panel)
+    private readonly void PanelSums(int panel, PanelPlace place)
     {
         int perPanel = SumsPerPanel(Layout);
         double* sums = Sums + ((nint)panel * 2 * perPanel);
         double* part = sums + perPanel;
-        new Span<double>(sums, perPanel).Clear();
-        ChunkSums(panel, Chunks[0], sums);
+        Clear(sums, perPanel);
+        ChunkSums(place, Chunks[0], sums);
         for (int index = 1; index < Chunks.Count; index++)
         {
-            new Span<double>(part, perPanel).Clear();
-            ChunkSums(panel, Chunks[index], part);
+            Clear(part, perPanel);
+            ChunkSums(place, Chunks[index], part);
             Simd.AddTo(sums, part, perPanel);
         }
 
-        FinishSums(panel, sums);
+        FinishSums(place, sums);
+    }
+
+    // Most often there are four.
+    private static void Clear(double* sums, int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            sums[i] = 0;
+        }
     }
 
     private readonly void CombineChunks(int panel)
@@ -217,15 +227,15 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             Simd.AddTo(sums, sums + ((nint)index * perPanel), perPanel);
         }
 
-        FinishSums(panel, sums);
+        FinishSums(Layout.Place(panel), sums);
     }
 
-    private readonly void ChunkSums(int panel, Chunk chunk, double* sums)
+    private readonly void ChunkSums(PanelPlace place, Chunk chunk, double* sums)
     {
         nint columns = Layout.Columns;
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -323,11 +333,11 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     }
 
     // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
-    private readonly void FinishSums(int panel, double* sums)
+    private readonly void FinishSums(PanelPlace place, double* sums)
     {
         nint columns = Layout.Columns;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         double* meanGradient = MeanGradient + slot;
         double* meanProduct = MeanProduct + slot;
         double size = Layout.SetSize;
@@ -339,7 +349,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             return;
         }
 
-        if (columns == 1 && Layout.RunLength != 0)
+        if (columns == 1 && Layout.RunLength == 0)
+        {
+            *meanGradient = sums[0] / size;
+            *meanProduct = sums[1] / size;
+            return;
+        }
+
+        if (columns == 1)
         {
             double* runs = sums + 2;
             double gradient = 0;
@@ -375,32 +392,32 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
     }
 
-    private readonly void ApplyPanel(int panel)
+    private readonly void ApplyPanel(PanelPlace place)
     {
         for (int index = 0; index < Chunks.Count; index++)
         {
-            ApplyChunk(panel, Chunks[index]);
+            ApplyChunk(place, Chunks[index]);
         }
     }
 
-    private readonly void ApplyChunk(int panel, Chunk chunk)
+    private readonly void ApplyChunk(PanelPlace place, Chunk chunk)
     {
         if (Streams)
         {
-            ApplyChunk<StreamingStore>(panel, chunk);
+            ApplyChunk<StreamingStore>(place, chunk);
         }
         else
         {
-            ApplyChunk<CachedStore>(panel, chunk);
+            ApplyChunk<CachedStore>(place, chunk);
         }
     }
 
-    private readonly void ApplyChunk<TStore>(int panel, Chunk chunk)
+    private readonly void ApplyChunk<TStore>(PanelPlace place, Chunk chunk)
         where TStore : struct, IStore
     {
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (Layout.Columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -578,14 +595,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 int panel = (firstRow * Layout.Inner) + inner;
                 for (int row = 0; row < rows; row++)
                 {
-                    PanelSums(panel + (row * Layout.Inner));
+                    PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
                 }
 
                 nint affine = inner * Layout.AffinePerInner;
                 AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
-                    ApplyPanel(panel + (row * Layout.Inner));
+                    ApplyPanel(Layout.Place(panel + (row * Layout.Inner)));
                 }
             }
 
@@ -619,14 +636,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
                 for (int row = 0; row < rows; row++, panel += Layout.Inner)
                 {
-                    nint offset = Layout.PanelOffset(panel) + start;
+                    PanelPlace place = Layout.Place(panel);
                     if (Streams)
                     {
-                        ApplyRow<StreamingStore>(panel, Layout.AffineOffset(panel), offset, start, length);
+                        ApplyRow<StreamingStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                     else
                     {
-                        ApplyRow<CachedStore>(panel, Layout.AffineOffset(panel), offset, start, length);
+                        ApplyRow<CachedStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                 }
 
@@ -654,7 +671,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     // A block of rows that does not suit float is summed in double before it is staged.
     private readonly void AddElementGradients(int firstPanel, int rows, nint start, nint length, T* gradients, T* products)
     {
-        nint offset = Layout.PanelOffset(firstPanel) + start;
+        nint offset = Layout.Place(firstPanel).Offset + start;
         if (AddElementGradients<T>(firstPanel, rows, offset, length, gradients, products))
         {
             return;

@@ -88,27 +88,20 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
-        (int outer, int inner) = Math.DivRem(start, Layout.Inner);
         Chunk chunk = Chunks[0];
         for (int panel = start; panel < end; panel++)
         {
-            nint offset = Layout.Offset + (outer * Layout.OuterStride) + (inner * Layout.InnerStride);
-            RowMoments(X + offset, chunk, out double mean, out double squares);
+            PanelPlace place = Layout.Place(panel);
+            RowMoments(X + place.Offset, chunk, out double mean, out double squares);
             double variance = squares * (1.0 / chunk.Elements);
             double inverse = Standardizer.InverseStd(variance, Epsilon);
             Statistics.Mean[panel] = mean;
             Statistics.PopulationVariance[panel] = variance;
             Statistics.InverseStd[panel] = inverse;
-            nint affine = inner * Layout.AffinePerInner;
+            nint offset = place.Offset;
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
             {
-                ApplyRow<TStore>(mean, inverse, affine, offset, chunk);
-            }
-
-            if (++inner == Layout.Inner)
-            {
-                inner = 0;
-                outer++;
+                ApplyRow<TStore>(mean, inverse, place.Affine, offset, chunk);
             }
         }
     }
@@ -162,7 +155,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
     private readonly void ChunkMoments(int panel, Chunk chunk, double* mean, double* squares)
     {
-        T* start = X + Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        T* start = X + Layout.Place(panel).Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
         if (Layout.Columns == 1)
         {
             RowMoments(start, chunk, out *mean, out *squares);
@@ -326,9 +319,10 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     private readonly void ApplyChunk<TStore>(int panel, Chunk chunk)
         where TStore : struct, IStore
     {
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        PanelPlace place = Layout.Place(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (Layout.Columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
