@@ -5,6 +5,7 @@ namespace Normalization.Core.Kernels;
 /// <content>Eigenvalues and eigenvectors of a diagonal matrix plus a rank-one matrix.</content>
 internal static unsafe partial class SymmetricEigen
 {
+    // For one root; four are usual, and bisection alone needs about 110.
     private const int MaximumSteps = 200;
 
     /// <summary>The secular function at one point, and its two sides: poles below and poles above.</summary>
@@ -37,7 +38,6 @@ internal static unsafe partial class SymmetricEigen
             squares = Math.FusedMultiplyAdd(workspace.Weights[i], workspace.Weights[i], squares);
         }
 
-        // The corrected weights multiply up while the sorted poles still stand.
         double* corrected = workspace.Corrected;
         double* roots = workspace.Z;
         for (nint j = 0; j < kept; j++)
@@ -50,6 +50,7 @@ internal static unsafe partial class SymmetricEigen
             }
         }
 
+        // Reads the sorted poles, whose place the roots then take.
         Correct(workspace, pitch, kept, corrected);
         for (nint j = 0; j < kept; j++)
         {

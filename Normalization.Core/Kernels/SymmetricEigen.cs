@@ -5,7 +5,7 @@ namespace Normalization.Core.Kernels;
 /// <summary>Eigenvalues and eigenvectors of a symmetric matrix in double, on the calling thread, in memory the caller brings.</summary>
 /// <remarks>
 /// <para>Route: Householder reflections to tridiagonal form (Reduction), divide and conquer on the tridiagonal matrix
-/// (Divide, with the roots in Secular and the small cases in Rotations), then the reflections applied to its eigenvectors (Reduction).</para>
+/// (Divide, with its roots in Secular and small blocks in ImplicitQl), then the reflections applied to its eigenvectors (Reduction).</para>
 /// <para>Cost: about 4/3 n^3 flops each for reduction and merges (less where eigenvalues deflate) and 2 n^3 for the way back, nearly all of it in
 /// matrix products (MatrixProduct) except half of the reduction, which reads the matrix once for each row.</para>
 /// <para>Accuracy: residual and loss of orthogonality of a few n * 2^-52, relative to the largest eigenvalue. Nothing depends on time or threads:
@@ -23,29 +23,34 @@ internal static unsafe partial class SymmetricEigen
     /// <summary>Decomposes A = V^T diag(values) V: row i of vectors is the eigenvector of values[i], ascending.</summary>
     /// <remarks>
     /// A is finite and symmetric (its lower triangle is read) and is overwritten; rows of both matrices lie
-    /// pitch = Product.Padded(size) apart, and what the padding of A holds does not matter. False: an iteration did not converge.
+    /// pitch = Product.Padded(size) apart, and what the padding of A holds does not matter. False: an iteration did not converge, and
+    /// vectors and values hold nothing of use.
     /// </remarks>
     public static bool Decompose(double* matrix, int size, nint pitch, double* vectors, double* values, double* work)
     {
         var workspace = new Workspace(work, size, pitch);
         double scale = Scale(matrix, size, pitch);
         Reduce(matrix, size, pitch, values, workspace);
-        double largest = 0;
+        double norm = 0; // T's largest entry
         for (nint i = 0; i < size; i++)
         {
-            largest = Math.Max(largest, Math.Max(Math.Abs(values[i]), Math.Abs(workspace.OffDiagonal[i])));
+            norm = Math.Max(norm, Math.Max(Math.Abs(values[i]), Math.Abs(workspace.OffDiagonal[i])));
         }
 
         new Span<double>(vectors, checked((int)(size * pitch))).Clear();
-        bool converged = Divide(vectors, pitch, values, workspace, 0, size, largest);
+        if (!Divide(vectors, pitch, values, workspace, 0, size, norm))
+        {
+            return false;
+        }
+
         Sort(vectors, size, pitch, values, workspace);
-        Return(matrix, size, pitch, vectors, workspace);
+        BackTransform(matrix, size, pitch, vectors, workspace);
         for (nint i = 0; i < size; i++)
         {
             values[i] *= scale;
         }
 
-        return converged;
+        return true;
     }
 
     // The lower triangle with entries of at most 1, so that squares neither overflow nor vanish; 8 x 8 blocks on the diagonal whole, zero beyond.
@@ -107,7 +112,7 @@ internal static unsafe partial class SymmetricEigen
     /// <summary>The parts of the caller's working memory; phases that follow each other share them.</summary>
     private readonly struct Workspace
     {
-        private const int Arrays = 12;
+        private const int Arrays = 11;
 
         /// <summary>T's off-diagonal: entry i lies between i and i + 1; entry size - 1 is 0.</summary>
         public readonly double* OffDiagonal;
@@ -115,7 +120,7 @@ internal static unsafe partial class SymmetricEigen
         /// <summary>Reflection factors: the reflection of row i is I - tau[i] v v^T.</summary>
         public readonly double* Tau;
 
-        /// <summary>A merge's rank-one vector, by row; in the reduction, the panel's coefficients.</summary>
+        /// <summary>A merge's rank-one vector, by row, then its roots; in the reduction, products with a panel's rows.</summary>
         public readonly double* Z;
 
         /// <summary>The kept poles of a merge in ascending order.</summary>
@@ -127,22 +132,22 @@ internal static unsafe partial class SymmetricEigen
         /// <summary>The rank-one vector at <see cref="Poles"/>.</summary>
         public readonly double* Weights;
 
-        /// <summary>The rank-one vector that has the computed roots exactly; also poles less an origin.</summary>
+        /// <summary>The rank-one vector that has the computed roots exactly.</summary>
         public readonly double* Corrected;
 
         /// <summary>For each block of a division, rows of its eigenvalues in ascending order.</summary>
         public readonly nint* Order;
 
-        /// <summary>A merge's rows in ascending order: kept ones first, then deflated ones.</summary>
+        /// <summary>A merge's rows, first all in ascending order, then kept ones and behind them deflated ones.</summary>
         public readonly nint* Rows;
 
         /// <summary>Which of the two halves a row of a merge lives in: 1, 2, or 3 for both.</summary>
         public readonly nint* Half;
 
-        /// <summary>Where a kept pole stands among its groups.</summary>
+        /// <summary>Where a kept pole stands among the groups; before, the deflated rows.</summary>
         public readonly nint* Position;
 
-        /// <summary>A merge's eigenvectors, one in each row; in reduction and return, panels of reflections.</summary>
+        /// <summary>A merge's eigenvectors, one in each row; in the reduction and the way back, panels of reflections.</summary>
         public readonly double* Small;
 
         /// <summary>A merge's old rows, gathered by halves.</summary>

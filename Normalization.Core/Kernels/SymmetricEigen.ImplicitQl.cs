@@ -5,14 +5,16 @@ namespace Normalization.Core.Kernels;
 /// <content>The small tridiagonal case: implicit QL.</content>
 internal static unsafe partial class SymmetricEigen
 {
+    // For one eigenvalue; two or three are usual.
     private const int MaximumSweeps = 50;
 
-    /// <summary>Rows and columns first..end of vectors become the eigenvectors of that block of T, in the order of rising eigenvalues.</summary>
+    /// <summary>Rows and columns first..end of vectors become the eigenvectors of that block of T, d its eigenvalues, in no order.
+    /// They must be zero before; rotations go through Workspace.Sorted and Poles.</summary>
     /// <remarks>
     /// Implicit QL with Wilkinson's shift (Golub and Van Loan 8.3). A sweep's rotations are computed first, then applied to all columns, with the
     /// row that moves down from rotation to rotation kept in registers.
     /// </remarks>
-    private static bool Rotate(double* vectors, nint pitch, double* d, Workspace workspace, nint first, nint end, double norm)
+    private static bool ImplicitQl(double* vectors, nint pitch, double* d, Workspace workspace, nint first, nint end, double norm)
     {
         double* e = workspace.OffDiagonal;
         double* cosines = workspace.Sorted;
@@ -89,6 +91,7 @@ internal static unsafe partial class SymmetricEigen
         return top;
     }
 
+    // double.Hypot is safe at every scale, and slow.
     private static double Hypotenuse(double x, double y)
     {
         double squares = (x * x) + (y * y);
