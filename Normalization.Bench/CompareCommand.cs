@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Normalization.Core;
 using Normalization.Core.Comparison;
@@ -31,19 +29,13 @@ internal static class CompareCommand
     private static readonly Option<long> Threads = Options.Whole("--threads", "N", 1, 256,
         "Threads to use; results other than times do not depend on it. Default the processor count.");
 
-    private static readonly Option<string?> Out = Options.Path(
-        "--out", "DIR", "The report's folder; new or empty, since a report is never overwritten. Default reports/<time>.");
-
-    private static readonly Option<string?> Resume = Options.Path(
-        "--resume", "DIR", "Goes on with the run recorded in this folder, whose settings must be the same.");
-
     private static readonly Option<bool> Thorough = new("--thorough") { Description = "More samples and repeats: minutes in place of seconds." };
 
     public static Verb Create()
     {
         var command = new Command("compare", "Measures strategies side by side and writes a report. The verb may be left out.")
         {
-            StrategiesOption, AspectsOption, ScenariosOption, Data, Seed, Threads, Out, Resume, Thorough,
+            StrategiesOption, AspectsOption, ScenariosOption, Data, Seed, Threads, RecordedRun.Out, RecordedRun.Resume, Thorough,
         };
         command.SetAction(Run);
         return new Verb(
@@ -63,11 +55,7 @@ internal static class CompareCommand
 
     private static int Run(ParseResult parse)
     {
-        if (parse.Has(Out) && parse.Has(Resume))
-        {
-            throw new UsageException("--out starts a report and --resume goes on with one; give one of them.");
-        }
-
+        var recorded = new RecordedRun(parse, "compare");
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
         long seed = parse.ValueOr(Seed, 1);
@@ -83,49 +71,22 @@ internal static class CompareCommand
             Threads = (int)parse.ValueOr(Threads, KernelThreads.Default),
             Thorough = parse.GetValue(Thorough),
         };
-        string directory = parse.GetValue(Resume) ?? parse.GetValue(Out) ?? NewFolder();
-        using RunRecorder recorder = Open(directory, parse.Has(Resume), Describe(comparer, digits));
-
-        Console.Error.WriteLine(
-            $"{recorder.Header.CaseCount - recorder.Cases.Count} of {recorder.Header.CaseCount} cases to do{(digits is null ? "" : $", images {digits.Source}")}, report in {directory}");
-        int stopped = Measure(comparer, recorder);
-        RunData run = recorder.Run;
-        if (stopped == ExitCodes.Success)
-        {
-            return Summary.Print(run, ReportFiles.WriteAll(directory, run));
-        }
-
-        Console.Error.WriteLine(
-            $"stopped: {run.Cases.Count} of {run.Header.CaseCount} cases are kept in {directory}. Go on with: {ResumeCommand(parse, directory)}");
-        ReportFiles.WriteAll(directory, run);
-        return stopped;
+        return recorded.Execute(
+            Describe(comparer, digits), [.. comparer.Cases.Select(Plan)], digits is null ? "" : $", images {digits.Source}", comparer.Run, Summary.Print);
     }
 
-    /// <summary>Runs what is not recorded yet; the exit code of the signal that stopped it, or success.</summary>
-    private static int Measure(Comparer comparer, RunRecorder recorder)
+    // A case's id is aspect/scenario/strategy.
+    private static PlannedCase Plan(string id)
     {
-        using var stop = new CancellationTokenSource();
-        int stopped = ExitCodes.Success;
-        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, context => Stop(context, ExitCodes.Interrupted));
-        using PosixSignalRegistration terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context => Stop(context, ExitCodes.Terminated));
-        HashSet<string> done = [.. recorder.Cases.Select(record => record.Case)];
-        using var progress = new Progress([.. comparer.Cases.Where(id => !done.Contains(id))]);
-        try
+        // The time a case takes beside one of outputs, measured on two processors; only the estimate rests on it.
+        double cost = id[..id.IndexOf('/', StringComparison.Ordinal)] switch
         {
-            comparer.Run(recorder.Append, done, progress, stop.Token);
-        }
-        catch (OperationCanceledException) when (stopped != ExitCodes.Success)
-        {
-        }
-
-        return stopped;
-
-        // A second signal is not held back and ends the process at once.
-        void Stop(PosixSignalContext context, int code)
-        {
-            context.Cancel = Interlocked.CompareExchange(ref stopped, code, ExitCodes.Success) == ExitCodes.Success;
-            stop.Cancel();
-        }
+            Aspects.Gradients => 1.5,
+            Aspects.BatchSize => 2.5,
+            Aspects.Speed => 25,
+            _ => 1,
+        };
+        return new PlannedCase(id, id[..id.LastIndexOf('/')], cost);
     }
 
     // Names the images too: the same settings on other images are another run.
@@ -146,50 +107,5 @@ internal static class CompareCommand
                 ["data"] = $"{digits.Count} of {digits.Height} x {digits.Width}, {digits.Source}, SHA-256 {hash}",
             },
         };
-    }
-
-    private static RunRecorder Open(string directory, bool resume, RunHeader header)
-    {
-        try
-        {
-            return resume ? RunRecorder.Resume(directory, header) : RunRecorder.Create(directory, header);
-        }
-        catch (ArgumentException difference)
-        {
-            throw new UsageException(Text.OneLine(difference.Message));
-        }
-    }
-
-    private static string NewFolder()
-    {
-        string first = Path.Combine("reports", DateTime.Now.ToString("yyyyMMdd-HHmmss", CultureInfo.InvariantCulture));
-        string folder = first;
-        for (int count = 2; Directory.Exists(folder); count++)
-        {
-            folder = $"{first}-{count}";
-        }
-
-        return folder;
-    }
-
-    private static string ResumeCommand(ParseResult parse, string directory)
-    {
-        string program = Environment.ProcessPath ?? RootCommand.ExecutableName;
-        string[] words = Path.GetFileNameWithoutExtension(program) == "dotnet" ? ["dotnet", Near(Environment.GetCommandLineArgs()[0])] : [Near(program)];
-        IEnumerable<string> options = parse.CommandResult.Command.Options
-            .Where(option => option != Out && option != Resume && parse.Has(option))
-            .SelectMany(option => parse.GetResult(option)!.Tokens.Select(token => token.Value).Prepend(option.Name));
-        return string.Join(' ', words.Concat(["compare", .. options, "--resume", directory]).Select(Quote));
-
-        static string Near(string path)
-        {
-            string relative = Path.GetRelativePath(Environment.CurrentDirectory, path);
-            return relative.StartsWith("..", StringComparison.Ordinal) ? Path.GetFullPath(path) : Path.Combine(".", relative);
-        }
-
-        static string Quote(string word) =>
-            word.All(letter => char.IsAsciiLetterOrDigit(letter) || "-_./,:=\\".Contains(letter, StringComparison.Ordinal)) && word.Length > 0
-                ? word
-                : $"'{word.Replace("'", "'\\''", StringComparison.Ordinal)}'";
     }
 }

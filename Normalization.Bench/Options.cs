@@ -7,16 +7,9 @@ namespace Normalization.Bench;
 /// <summary>Options whose errors name the value, the range and the nearest name.</summary>
 internal static class Options
 {
-    public static Option<string?> Path(string name, string value, string description) =>
-        Create<string?>(name, value, description, (text, fail) =>
-        {
-            if (text.Length == 0)
-            {
-                fail($"{name} needs a path; got an empty text");
-            }
+    public static Option<string?> Path(string name, string value, string description) => Words(name, value, "path", description);
 
-            return text;
-        });
+    public static Option<string?> Pattern(string name, string value, string description) => Words(name, value, "pattern", description);
 
     public static Option<long> Whole(string name, string value, long minimum, long maximum, string description) =>
         Create(name, value, description, (text, fail) =>
@@ -32,6 +25,20 @@ internal static class Options
 
     public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
         Create(name, value, description, (text, fail) => ParseReal(name, text, minimum, maximum, "", fail));
+
+    /// <summary>A fraction, written as 10% or as 0.1; a bare number of 1 or more is refused, since it was meant as a percentage.</summary>
+    public static Option<double> Percentage(string name, string description) =>
+        Create(name, "P%", description, (text, fail) =>
+        {
+            bool percent = text.EndsWith('%');
+            if (!double.TryParse(percent ? text[..^1] : text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number)
+                || (percent ? number > 1000 : number >= 1))
+            {
+                fail($"{name} must be a percentage from 0% to 1000%, such as 10%, or a fraction below 1, such as 0.1; got '{text}'");
+            }
+
+            return percent ? number / 100 : number;
+        });
 
     /// <summary>A number, or "none" for NaN: the parser cannot hand over a null that a custom parser returns.</summary>
     public static Option<double> RealOrNone(string name, string value, double minimum, double maximum, string description) =>
@@ -85,6 +92,17 @@ internal static class Options
     /// <summary>The value the user wrote, or else the default.</summary>
     public static TValue ValueOr<TValue>(this ParseResult parse, Option<TValue> option, TValue fallback) =>
         parse.Has(option) ? parse.GetValue(option)! : fallback;
+
+    private static Option<string?> Words(string name, string value, string kind, string description) =>
+        Create<string?>(name, value, description, (text, fail) =>
+        {
+            if (text.Length == 0)
+            {
+                fail($"{name} needs a {kind}; got an empty text");
+            }
+
+            return text;
+        });
 
     private static double ParseReal(string name, string text, double minimum, double maximum, string orElse, Action<string> fail)
     {

@@ -3,7 +3,10 @@ using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using Normalization.Bench;
 
-Verb[] verbs = [CompareCommand.Create(), ApplyCommand.Create(), ReportCommand.Create(), ListCommand.Create()];
+Verb[] verbs =
+[
+    CompareCommand.Create(), SpeedCommand.Create(), ApplyCommand.Create(), ReportCommand.Create(), DiffCommand.Create(), ListCommand.Create(),
+];
 var root = new RootCommand("Compares normalization strategies by measurement. Without a verb: compare.");
 foreach (Verb verb in verbs)
 {

@@ -3,7 +3,7 @@ using Normalization.Core.Comparison;
 
 namespace Normalization.Bench;
 
-/// <summary>Progress on stderr: on a terminal one line that is written over, elsewhere a line for each aspect and scenario or ten seconds.</summary>
+/// <summary>Progress on stderr: on a terminal one line that is written over, elsewhere a line for each group of cases or ten seconds.</summary>
 /// <remarks>Only carriage returns and spaces are used, so that there is nothing to leak into a file and nothing for NO_COLOR to forbid.</remarks>
 internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
 {
@@ -14,16 +14,18 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
     private readonly bool _rewrites = !Console.IsErrorRedirected && Environment.GetEnvironmentVariable("TERM") != "dumb";
     private readonly long _began = Stopwatch.GetTimestamp();
     private readonly double[] _costs; // of each case to do, as a share of all
+    private readonly Dictionary<string, string> _groups;
     private readonly Timer? _timer;
     private ComparisonProgress? _state;
     private string _group = "";
     private TimeSpan _lastLine;
     private int _width;
 
-    public Progress(IReadOnlyList<string> casesToDo)
+    public Progress(IReadOnlyList<PlannedCase> casesToDo)
     {
-        double total = casesToDo.Sum(Cost);
-        _costs = [.. casesToDo.Select(id => Cost(id) / total)];
+        double total = casesToDo.Sum(planned => planned.Cost);
+        _costs = [.. casesToDo.Select(planned => planned.Cost / total)];
+        _groups = casesToDo.ToDictionary(planned => planned.Id, planned => planned.Group, StringComparer.Ordinal);
         if (_rewrites)
         {
             _timer = new Timer(_ => Paint(), null, Tick, Tick);
@@ -44,7 +46,7 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
             }
 
             TimeSpan elapsed = Stopwatch.GetElapsedTime(_began);
-            string? group = value.Case?[..value.Case.LastIndexOf('/')];
+            string? group = value.Case is null ? null : _groups[value.Case];
             if (group is not null && (group != _group || elapsed - _lastLine > LongestSilence))
             {
                 Console.Error.WriteLine(Line(value, group));
@@ -94,13 +96,4 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
         string left = share is 0 or 1 ? "" : $", about {Math.Ceiling(elapsed.TotalSeconds / share * (1 - share)):0} s left";
         return $"{state.Finished}/{state.Total} cases, {elapsed.TotalSeconds:0} s{left}: {what}";
     }
-
-    // The time a case takes beside one of outputs, measured on two processors; only the estimate rests on it.
-    private static double Cost(string id) => id[..id.IndexOf('/', StringComparison.Ordinal)] switch
-    {
-        Aspects.Gradients => 1.5,
-        Aspects.BatchSize => 2.5,
-        Aspects.Speed => 25,
-        _ => 1,
-    };
 }

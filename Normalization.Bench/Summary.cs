@@ -9,7 +9,10 @@ internal static class Summary
     private static readonly string[] CommonSettings = ["epsilon", "affine", "data"];
 
     /// <summary>Prints the findings and the page's path, and says how the process is to end.</summary>
-    public static int Print(RunData run, IReadOnlyList<string> files)
+    public static int Print(RunData run, IReadOnlyList<string> files) => Print(run, files, null);
+
+    /// <summary>The same with lines of the verb's own in place of the findings.</summary>
+    public static int Print(RunData run, IReadOnlyList<string> files, IEnumerable<string>? lines)
     {
         if (!run.Measurements.Any(measurement => measurement.Value is not null))
         {
@@ -18,8 +21,17 @@ internal static class Summary
             return ExitCodes.NothingMeasured;
         }
 
-        PrintSettings(run.Header);
-        PrintFindings(Findings.Draw(run));
+        if (lines is null)
+        {
+            PrintSettings(run.Header);
+            PrintFindings(Findings.Draw(run));
+        }
+
+        foreach (string line in lines ?? [])
+        {
+            Console.WriteLine(line);
+        }
+
         Console.WriteLine(files.Single(file => file.EndsWith(".html", StringComparison.Ordinal)));
         CaseRecord[] failed = [.. run.Cases.Where(record => record.Failure is not null)];
         foreach (CaseRecord record in failed)

@@ -1,11 +1,21 @@
+using System.Numerics.Tensors;
+
 namespace Normalization.Core.Comparison;
 
 /// <summary>Arithmetic that several probes share.</summary>
 internal static class Arithmetic
 {
+    // Of values that are worked on at a time where an array of all of them would be too much.
+    private const int Block = 1024;
+
     public static float[] ToSingle(double[] values) => Array.ConvertAll(values, value => (float)value);
 
-    public static double[] ToDouble(float[] values) => Array.ConvertAll(values, value => (double)value);
+    public static double[] ToDouble(float[] values)
+    {
+        var result = new double[values.Length];
+        TensorPrimitives.ConvertTruncating<float, double>(values, result);
+        return result;
+    }
 
     public static double RootMeanSquare(ReadOnlySpan<double> values)
     {
@@ -32,21 +42,33 @@ internal static class Arithmetic
     /// <summary>NaN where a value is.</summary>
     public static double Largest(ReadOnlySpan<double> values)
     {
+        return values.IsEmpty ? 0 : Math.Abs(TensorPrimitives.MaxMagnitude(values));
+    }
+
+    public static double LargestDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        Span<double> differences = stackalloc double[Block];
         double largest = 0;
-        foreach (double value in values)
+        for (int start = 0; start < a.Length; start += Block)
         {
-            largest = Math.Max(largest, Math.Abs(value));
+            int length = Math.Min(Block, a.Length - start);
+            TensorPrimitives.Subtract(a.Slice(start, length), b.Slice(start, length), differences);
+            largest = Math.Max(largest, Largest(differences[..length]));
         }
 
         return largest;
     }
 
-    public static double LargestDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    /// <summary>The same of float values against double ones, without an array of either's length.</summary>
+    public static double LargestDifference(ReadOnlySpan<float> a, ReadOnlySpan<double> b)
     {
+        Span<double> exact = stackalloc double[Block];
         double largest = 0;
-        for (int i = 0; i < a.Length; i++)
+        for (int start = 0; start < a.Length; start += Block)
         {
-            largest = Math.Max(largest, Math.Abs(a[i] - b[i]));
+            int length = Math.Min(Block, a.Length - start);
+            TensorPrimitives.ConvertTruncating(a.Slice(start, length), exact);
+            largest = Math.Max(largest, LargestDifference(exact[..length], b.Slice(start, length)));
         }
 
         return largest;
@@ -64,7 +86,8 @@ internal static class Arithmetic
 
     public static double Median(IEnumerable<double> values) => Percentile([.. values.Order()], 0.5);
 
-    private static double Percentile(double[] sorted, double fraction)
+    /// <summary>The value below which a fraction of sorted values lies, interpolated.</summary>
+    public static double Percentile(double[] sorted, double fraction)
     {
         double place = fraction * (sorted.Length - 1);
         int below = (int)place;

@@ -82,16 +82,23 @@ public static class Metrics
             "Root mean square difference between training and inference output at batch size n, over the root mean square of the training output, running statistics fed with random batches of that size after those of the smaller ones (150 more at the smallest). Spread: 10th to 90th percentile over 8 batches. Parameter: n."),
 
         new("ns_per_element", Aspects.Speed, "time", "ns/element", Better.Lower,
-            "Median time of a call over the number of elements; float, random weight and bias. Spread: 10th to 90th percentile. Parameters: shape, layout, direction, threads."),
+            "Median time of a call over the number of elements; float, random weight and bias. Spread: 95 % interval of the median over the rounds (percentile bootstrap). Parameters: shape, layout, direction, threads; of the speed benchmark also engine (interleaved, or benchmarkdotnet, whose iterations are the rounds), scaling, group_size, part."),
         new("gigabytes_per_second", Aspects.Speed, "throughput", "GB/s", Better.Higher,
-            "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element, 2 where the gradient does not read the input) over the median time."),
+            "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element, 2 where the gradient does not read the input; forward+backward their sum) over the median time. Spread: 95 % interval."),
         new("fraction_of_copy", Aspects.Speed, "fraction of copy", "1", Better.Higher,
-            "Throughput over that of a memory copy of the same tensor on as many threads, taken round by round in turns with it, median; 1 is what a copy reaches."),
+            "Throughput over that of a memory copy of the same tensor on as many threads, taken round by round in turns with it; median of the rounds' ratios, 1 is what a copy reaches. Spread: 95 % interval."),
         new("copy_ns_per_element", Aspects.Speed, "copy", "ns/element", Better.Neither,
-            "Median time of the memory copy that was timed in turns with the call, over the number of elements."),
+            "Median time of the memory copy that was timed in turns with the call, over the number of elements. Spread: 95 % interval."),
+        Speedup("pytorch", "PyTorch"),
+        Speedup("onednn", "oneDNN"),
+        Speedup("tensorprimitives", "TensorPrimitives"),
+        Speedup("fastest_peer", "the fastest peer"),
         new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
             "Managed bytes allocated by one warm call."),
     ];
+
+    private static Metric Speedup(string id, string peer) => new($"speedup_vs_{id}", Aspects.Speed, $"vs {peer}", "1", Better.Higher,
+        $"Time of {peer} over ours for the same values on as many threads, taken round by round in turns; median of the rounds' ratios, above 1 ours is faster. Of several ways to make the call the one with the lowest median counts; the note names it. Spread: 95 % interval; a cell loses to the fastest peer where its upper end is below 0.97.");
 
     private static readonly Dictionary<string, Metric> ById = All.ToDictionary(metric => metric.Id, StringComparer.Ordinal);
 

@@ -14,6 +14,12 @@ internal static class Layouts
     public static ReductionLayout PerChannel(ActivationShape shape, MemoryOrder order) =>
         PerChannelOf(shape, order, firstSample: 0, groups: 1, groupStride: 0, samples: shape.Samples, sampleStride: 1);
 
+    /// <summary>The channels' statistics, given, over memory in its own order.</summary>
+    public static ReductionLayout PerGivenChannel(ActivationShape shape, MemoryOrder order) =>
+        ByColumns(shape, order) || shape.SpatialSize == 1
+            ? PerChannel(shape, order)
+            : PerSampleAndGroup(shape, order, shape.Channels) with { SharesStatistics = true };
+
     /// <summary>One set for each group of samples and channel: batch normalization within ghosts.</summary>
     /// <remarks>Group k holds the samples firstSample + k * groupStride + i * sampleStride, i from 0 to samples - 1.</remarks>
     public static ReductionLayout PerChannelOf(

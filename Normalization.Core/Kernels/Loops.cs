@@ -1,15 +1,20 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
-/// <summary>The loops that every standardizing strategy shares, over one contiguous run (n) or one contiguous matrix (rows x columns).</summary>
+/// <summary>The loops that every standardizing strategy shares, over one contiguous run (n) or one matrix (rows x n, rows pitch apart).</summary>
 /// <remarks>
-/// Rows reduce along the run into scalars; columns reduce down the matrix into arrays. Element-wise loops are written once for
-/// statistics and affine values that are either constant along the run or given for each position.
+/// Sums are taken in double: runs reduce along memory into scalars, columns down the matrix into arrays. What is written element by
+/// element, and weight gradients by element, take the arithmetic A. All are written once, over the storage T.
 /// </remarks>
 internal static unsafe class Loops
 {
-    /// <summary>Sum of x.</summary>
+    private const nint LongRun = 256;
+
+    /// <summary>Sum of x, in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double Sum<T>(T* x, nint n)
         where T : unmanaged
     {
@@ -38,31 +43,40 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void CenteredSums<T>(T* x, nint n, double center, ref double first, ref double second)
         where T : unmanaged
     {
+        const int L = Simd.Lanes;
         Vector512<double> middle = Vector512.Create(center);
-        Vector512<double> a1 = default, b1 = default, a2 = default, b2 = default;
+        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
+        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
         nint j = 0;
-        for (; j <= n - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
+        for (; j <= n - (4 * L); j += 4 * L)
         {
             Vector512<double> p = Simd.Load(x + j) - middle;
-            Vector512<double> q = Simd.Load(x + j + Simd.Lanes) - middle;
+            Vector512<double> q = Simd.Load(x + j + L) - middle;
+            Vector512<double> r = Simd.Load(x + j + (2 * L)) - middle;
+            Vector512<double> s = Simd.Load(x + j + (3 * L)) - middle;
             a1 += p;
             b1 += q;
+            c1 += r;
+            d1 += s;
             a2 = Vector512.FusedMultiplyAdd(p, p, a2);
             b2 = Vector512.FusedMultiplyAdd(q, q, b2);
+            c2 = Vector512.FusedMultiplyAdd(r, r, c2);
+            d2 = Vector512.FusedMultiplyAdd(s, s, d2);
         }
 
-        for (; j <= n - Simd.Lanes; j += Simd.Lanes)
+        for (; j <= n - L; j += L)
         {
             Vector512<double> p = Simd.Load(x + j) - middle;
             a1 += p;
             a2 = Vector512.FusedMultiplyAdd(p, p, a2);
         }
 
-        double sum1 = Simd.Sum(a1 + b1);
-        double sum2 = Simd.Sum(a2 + b2);
+        double sum1 = Simd.Sum((a1 + b1) + (c1 + d1));
+        double sum2 = Simd.Sum((a2 + b2) + (c2 + d2));
         for (; j < n; j++)
         {
             double p = Simd.Get(x + j) - center;
@@ -74,216 +88,301 @@ internal static unsafe class Loops
         second += sum2;
     }
 
-    /// <summary>Adds each column's sum to sums; rows lie pitch apart.</summary>
-    public static void AddColumns<T>(T* x, nint rows, nint columns, nint pitch, double* sums)
+    /// <summary>Adds sum(g * w) to gradient and sum(g * w * line(x)) to product, along a run.</summary>
+    /// <remarks>With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void GradientSums<T, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+        where T : unmanaged
+        where TLine : struct, ILine<double>
+        where TAffine : struct, IAffine<double>
+    {
+        const int L = Simd.Lanes;
+        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
+        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
+        nint i = 0;
+        for (; i <= n - (4 * L); i += 4 * L)
+        {
+            nint j = i + L, k = i + (2 * L), l = i + (3 * L);
+            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
+            Vector512<double> q = affine.Scale(Simd.Load(g + j), j, L);
+            Vector512<double> r = affine.Scale(Simd.Load(g + k), k, L);
+            Vector512<double> s = affine.Scale(Simd.Load(g + l), l, L);
+            a1 += p;
+            b1 += q;
+            c1 += r;
+            d1 += s;
+            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
+            b2 = Vector512.FusedMultiplyAdd(q, line.At(Simd.Load(x + j), 0, j), b2);
+            c2 = Vector512.FusedMultiplyAdd(r, line.At(Simd.Load(x + k), 0, k), c2);
+            d2 = Vector512.FusedMultiplyAdd(s, line.At(Simd.Load(x + l), 0, l), d2);
+        }
+
+        for (; i <= n - L; i += L)
+        {
+            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
+            a1 += p;
+            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
+        }
+
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<double> p = affine.Scale(Simd.LoadPart<T, double>(g + i, count, default), i, count);
+            b1 += p;
+            b2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.LoadPart<T, double>(x + i, count, default), 0, i), b2);
+        }
+
+        gradient += Simd.Sum((a1 + b1) + (c1 + d1));
+        product += Simd.Sum((a2 + b2) + (c2 + d2));
+    }
+
+    /// <summary>Adds each column's sum to sums.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddColumns<T>(T* x, nint rows, nint n, nint pitch, double* sums)
+        where T : unmanaged
+    {
+        for (nint row = 0; row < rows; row++, x += pitch)
+        {
+            Simd.AddTo(sums, x, n);
+        }
+    }
+
+    /// <summary>Adds each column's sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddCenteredColumns<T>(T* x, nint rows, nint n, nint pitch, double* center, double* first, double* second)
         where T : unmanaged
     {
         nint row = 0;
         for (; row <= rows - 4; row += 4, x += 4 * pitch)
         {
             nint j = 0;
-            for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
+            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
             {
-                Vector512<double> pair = Simd.Load(x + j) + Simd.Load(x + pitch + j);
-                Vector512<double> next = Simd.Load(x + (2 * pitch) + j) + Simd.Load(x + (3 * pitch) + j);
-                (Vector512.Load(sums + j) + (pair + next)).Store(sums + j);
+                Vector512<double> middle = Vector512.Load(center + j);
+                Vector512<double> p = Simd.Load(x + j) - middle;
+                Vector512<double> q = Simd.Load(x + pitch + j) - middle;
+                Vector512<double> r = Simd.Load(x + (2 * pitch) + j) - middle;
+                Vector512<double> s = Simd.Load(x + (3 * pitch) + j) - middle;
+                (Vector512.Load(first + j) + ((p + q) + (r + s))).Store(first + j);
+                Vector512<double> even = Vector512.FusedMultiplyAdd(r, r, p * p);
+                Vector512<double> odd = Vector512.FusedMultiplyAdd(s, s, Vector512.FusedMultiplyAdd(q, q, Vector512.Load(second + j)));
+                (even + odd).Store(second + j);
             }
 
-            for (; j < columns; j++)
+            for (int i = 0; i < 4 && j < n; i++)
             {
-                double pair = Simd.Get(x + j) + Simd.Get(x + pitch + j);
-                double next = Simd.Get(x + (2 * pitch) + j) + Simd.Get(x + (3 * pitch) + j);
-                sums[j] += pair + next;
+                AddCentered(x + (i * pitch), j, n, center, first, second);
             }
         }
 
         for (; row < rows; row++, x += pitch)
         {
+            AddCentered(x, 0, n, center, first, second);
+        }
+    }
+
+    /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddGradientColumns<T, A, TLine>(
+        T* x, T* g, nint rows, nint n, nint pitch, TLine line, double weight, A* gradients, A* products)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        Vector512<A> factor = Simd.Create<A>(weight);
+        nint row = 0;
+        for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
+        {
             nint j = 0;
-            for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
+            for (; j <= n - lanes; j += lanes)
             {
-                (Vector512.Load(sums + j) + Simd.Load(x + j)).Store(sums + j);
+                Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
+                Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
+                Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
+                Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + pitch + j), row + 1, j);
+                even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + (2 * pitch) + j), row + 2, j), even);
+                odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + (3 * pitch) + j), row + 3, j), odd);
+                Simd.MultiplyAdd((p + q) + (r + s), factor, Vector512.Load(gradients + j)).Store(gradients + j);
+                Simd.MultiplyAdd(even + odd, factor, Vector512.Load(products + j)).Store(products + j);
             }
 
-            for (; j < columns; j++)
+            for (int i = 0; i < 4 && j < n; i++)
             {
-                sums[j] += Simd.Get(x + j);
+                AddGradientPart<T, A, TLine>(x + (i * pitch) + j, g + (i * pitch) + j, row + i, j, n - j, line, factor, gradients, products);
+            }
+        }
+
+        for (; row < rows; row++, x += pitch, g += pitch)
+        {
+            nint j = 0;
+            for (; j <= n - lanes; j += lanes)
+            {
+                Vector512<A> p = Simd.Load<T, A>(g + j) * factor;
+                (Vector512.Load(gradients + j) + p).Store(gradients + j);
+                Simd.MultiplyAdd(p, line.At(Simd.Load<T, A>(x + j), row, j), Vector512.Load(products + j)).Store(products + j);
+            }
+
+            if (j < n)
+            {
+                AddGradientPart<T, A, TLine>(x + j, g + j, row, j, n - j, line, factor, gradients, products);
             }
         }
     }
 
-    /// <summary>Adds each column's sum(x - center) to first and sum((x - center)^2) to second; rows lie pitch apart.</summary>
-    public static void AddCenteredColumns<T>(T* x, nint rows, nint columns, nint pitch, double* center, double* first, double* second)
+    /// <summary>y = affine(line(x)), element after element; coefficients repeat with the given period.</summary>
+    /// <param name="x">Input.</param>
+    /// <param name="y">Output.</param>
+    /// <param name="n">Elements.</param>
+    /// <param name="period">Columns in a row of the matrix these elements are; n where there is one row.</param>
+    /// <param name="ahead">How far ahead to fetch what is read next, in elements; 0 for not at all. Streaming only.</param>
+    /// <param name="line">The standardization.</param>
+    /// <param name="affine">Weight and bias.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
         where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore
     {
-        for (nint row = 0; row < rows; row += 2, x += 2 * pitch)
+        nint lanes = Simd.Count<A>();
+        nint step = lanes < period ? lanes : lanes % period;
+        nint i = Head<T, TStore>(y, n);
+        nint j = i;
+        if (i > 0)
         {
-            // The last row of an odd number is paired with nothing.
-            bool paired = row + 1 < rows;
-            nint j = 0;
-            for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
+            Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
+            j = i % period;
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> result = affine.Apply(line.At(Simd.Load<T, A>(x + i), 0, j), j, lanes);
+            if (TStore.Streams)
             {
-                Vector512<double> middle = Vector512.Load(center + j);
-                Vector512<double> p = Simd.Load(x + j) - middle;
-                Vector512<double> q = paired ? Simd.Load(x + pitch + j) - middle : default;
-                (Vector512.Load(first + j) + (p + q)).Store(first + j);
-                Vector512.FusedMultiplyAdd(q, q, Vector512.FusedMultiplyAdd(p, p, Vector512.Load(second + j))).Store(second + j);
+                Prefetch(x + i + ahead);
+                Simd.StoreStreaming(y + i, result);
+            }
+            else
+            {
+                Simd.Store(y + i, result);
             }
 
-            for (; j < columns; j++)
-            {
-                double p = Simd.Get(x + j) - center[j];
-                double q = paired ? Simd.Get(x + pitch + j) - center[j] : 0;
-                first[j] += p + q;
-                second[j] = Math.FusedMultiplyAdd(q, q, Math.FusedMultiplyAdd(p, p, second[j]));
-            }
+            j += step;
+            j -= j >= period ? period : 0;
+        }
+
+        if (i < n)
+        {
+            nint count = n - i;
+            Simd.StorePart(y + i, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), j, count));
         }
     }
 
-    /// <summary>y = (x - mean) * inverse * weight + bias, for each row.</summary>
-    public static void Standardize<T, TStatistic, TAffine>(
-        T* x, T* y, nint rows, nint n, TStatistic mean, TStatistic inverse, TAffine weight, TAffine bias)
+    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
+    /// <remarks>
+    /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
+    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
+    /// those of <see cref="Standardize"/>.
+    /// </remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void InputGradient<T, A, TLine, TAffine, TStore>(
+        T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
         where T : unmanaged
-        where TStatistic : struct, ICoefficient
-        where TAffine : struct, ICoefficient
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore
     {
-        for (nint row = 0; row < rows; row++, x += n, y += n)
+        nint lanes = Simd.Count<A>();
+        nint step = lanes < period ? lanes : lanes % period;
+        nint i = Head<T, TStore>(dx, n);
+        nint j = i;
+        if (i > 0)
         {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
+            Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
+            j = i % period;
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), j, lanes);
+            Vector512<A> result = gradientLine.Plus(p, line.At(Simd.Load<T, A>(x + i), 0, j), 0, j);
+            if (TStore.Streams)
             {
-                Vector512<double> normalized = (Simd.Load(x + j) - mean.Vector(j)) * inverse.Vector(j);
-                Simd.Store(y + j, Vector512.FusedMultiplyAdd(normalized, weight.Vector(j), bias.Vector(j)));
+                Prefetch(x + i + ahead);
+                Prefetch(g + i + ahead);
+                Simd.StoreStreaming(dx + i, result);
+            }
+            else
+            {
+                Simd.Store(dx + i, result);
             }
 
-            for (; j < n; j++)
-            {
-                double normalized = (Simd.Get(x + j) - mean.Scalar(j)) * inverse.Scalar(j);
-                Simd.Set(y + j, Math.FusedMultiplyAdd(normalized, weight.Scalar(j), bias.Scalar(j)));
-            }
+            j += step;
+            j -= j >= period ? period : 0;
+        }
+
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
+            Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
         }
     }
 
-    /// <summary>Adds sum(g * w) to gradient and sum(g * w * (x - mean) * r) to product, along a run.</summary>
-    /// <remarks>With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient.</remarks>
-    public static void GradientSums<T, TStatistic, TAffine>(
-        T* x, T* g, nint n, TStatistic mean, TStatistic inverse, TAffine weight, ref double gradient, ref double product)
+    private static void AddCentered<T>(T* x, nint j, nint n, double* center, double* first, double* second)
         where T : unmanaged
-        where TStatistic : struct, ICoefficient
-        where TAffine : struct, ICoefficient
     {
-        Vector512<double> a1 = default, b1 = default, a2 = default, b2 = default;
-        nint j = 0;
-        for (; j <= n - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
-        {
-            nint k = j + Simd.Lanes;
-            Vector512<double> p = Simd.Load(g + j) * weight.Vector(j);
-            Vector512<double> q = Simd.Load(g + k) * weight.Vector(k);
-            a1 += p;
-            b1 += q;
-            a2 = Vector512.FusedMultiplyAdd(p, (Simd.Load(x + j) - mean.Vector(j)) * inverse.Vector(j), a2);
-            b2 = Vector512.FusedMultiplyAdd(q, (Simd.Load(x + k) - mean.Vector(k)) * inverse.Vector(k), b2);
-        }
-
         for (; j <= n - Simd.Lanes; j += Simd.Lanes)
         {
-            Vector512<double> p = Simd.Load(g + j) * weight.Vector(j);
-            a1 += p;
-            a2 = Vector512.FusedMultiplyAdd(p, (Simd.Load(x + j) - mean.Vector(j)) * inverse.Vector(j), a2);
+            Vector512<double> p = Simd.Load(x + j) - Vector512.Load(center + j);
+            (Vector512.Load(first + j) + p).Store(first + j);
+            Vector512.FusedMultiplyAdd(p, p, Vector512.Load(second + j)).Store(second + j);
         }
 
-        double sum1 = Simd.Sum(a1 + b1);
-        double sum2 = Simd.Sum(a2 + b2);
         for (; j < n; j++)
         {
-            double p = Simd.Get(g + j) * weight.Scalar(j);
-            sum1 += p;
-            sum2 = Math.FusedMultiplyAdd(p, (Simd.Get(x + j) - mean.Scalar(j)) * inverse.Scalar(j), sum2);
+            double p = Simd.Get(x + j) - center[j];
+            first[j] += p;
+            second[j] = Math.FusedMultiplyAdd(p, p, second[j]);
         }
-
-        gradient += sum1;
-        product += sum2;
     }
 
-    /// <summary>Adds g * w to gradients[j] and g * w * (x - mean) * r to products[j], for each row.</summary>
-    public static void AddGradientColumns<T, TStatistic>(
-        T* x, T* g, nint rows, nint n, TStatistic mean, TStatistic inverse, double weight, double* gradients, double* products)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddGradientPart<T, A, TLine>(
+        T* x, T* g, nint row, nint j, nint count, TLine line, Vector512<A> factor, A* gradients, A* products)
         where T : unmanaged
-        where TStatistic : struct, ICoefficient
+        where A : unmanaged
+        where TLine : struct, ILine<A>
     {
-        Vector512<double> factor = Vector512.Create(weight);
-        for (nint row = 0; row < rows; row++, x += n, g += n)
-        {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
-            {
-                Vector512<double> p = Simd.Load(g + j) * factor;
-                (Vector512.Load(gradients + j) + p).Store(gradients + j);
-                Vector512<double> normalized = (Simd.Load(x + j) - mean.Vector(j)) * inverse.Vector(j);
-                Vector512.FusedMultiplyAdd(p, normalized, Vector512.Load(products + j)).Store(products + j);
-            }
-
-            for (; j < n; j++)
-            {
-                double p = Simd.Get(g + j) * weight;
-                gradients[j] += p;
-                double normalized = (Simd.Get(x + j) - mean.Scalar(j)) * inverse.Scalar(j);
-                products[j] = Math.FusedMultiplyAdd(p, normalized, products[j]);
-            }
-        }
+        // What lies beyond the run belongs to others: it is neither read nor written.
+        Vector512<A> p = Simd.LoadPart<T, A>(g, count, default) * factor;
+        Vector512<A> gradient = Simd.LoadPart<A, A>(gradients + j, count, default);
+        Vector512<A> product = Simd.LoadPart<A, A>(products + j, count, default);
+        Simd.StorePart(gradients + j, count, gradient + p);
+        Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
     }
 
-    /// <summary>dx = r * (g * w - meanGradient - xhat * meanProduct) for each row, with xhat = (x - mean) * r.</summary>
-    /// <remarks>
-    /// Term 1 is the gradient itself, term 2 what flows through the mean, term 3 what flows through the variance. Term 1 is rounded as its
-    /// mean was, not fused, so that a set of one value gives exactly 0.
-    /// </remarks>
-    public static void InputGradient<T, TStatistic, TAffine>(
-        T* x, T* g, T* dx, nint rows, nint n,
-        TStatistic mean, TStatistic inverse, TStatistic meanGradient, TStatistic meanProduct, TAffine weight)
+    // A hint: an address beyond the tensor does no harm.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch<T>(T* address)
         where T : unmanaged
-        where TStatistic : struct, ICoefficient
-        where TAffine : struct, ICoefficient
     {
-        for (nint row = 0; row < rows; row++, x += n, g += n, dx += n)
+        if (Sse.IsSupported)
         {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
-            {
-                Vector512<double> r = inverse.Vector(j);
-                Vector512<double> normalized = (Simd.Load(x + j) - mean.Vector(j)) * r;
-                Vector512<double> centered = (Simd.Load(g + j) * weight.Vector(j)) - meanGradient.Vector(j);
-                Simd.Store(dx + j, Vector512.FusedMultiplyAdd(-normalized, meanProduct.Vector(j), centered) * r);
-            }
-
-            for (; j < n; j++)
-            {
-                double r = inverse.Scalar(j);
-                double normalized = (Simd.Get(x + j) - mean.Scalar(j)) * r;
-                double centered = (Simd.Get(g + j) * weight.Scalar(j)) - meanGradient.Scalar(j);
-                Simd.Set(dx + j, Math.FusedMultiplyAdd(-normalized, meanProduct.Scalar(j), centered) * r);
-            }
+            Sse.Prefetch1(address);
         }
     }
 
-    /// <summary>dx = g * w * r for each row: the input gradient where the statistics are constants.</summary>
-    public static void ScaleGradient<T, TStatistic, TAffine>(T* g, T* dx, nint rows, nint n, TStatistic inverse, TAffine weight)
+    // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static nint Head<T, TStore>(T* destination, nint n)
         where T : unmanaged
-        where TStatistic : struct, ICoefficient
-        where TAffine : struct, ICoefficient
-    {
-        for (nint row = 0; row < rows; row++, g += n, dx += n)
-        {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
-            {
-                Simd.Store(dx + j, Simd.Load(g + j) * weight.Vector(j) * inverse.Vector(j));
-            }
-
-            for (; j < n; j++)
-            {
-                Simd.Set(dx + j, Simd.Get(g + j) * weight.Scalar(j) * inverse.Scalar(j));
-            }
-        }
-    }
+        where TStore : struct, IStore =>
+        TStore.Streams || n >= LongRun
+            ? Math.Min(n, (nint)((Simd.LineBytes - ((nuint)destination & (Simd.LineBytes - 1))) & (Simd.LineBytes - 1)) / sizeof(T))
+            : 0;
 }

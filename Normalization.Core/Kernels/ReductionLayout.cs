@@ -46,6 +46,9 @@ internal readonly record struct ReductionLayout
     /// <summary>How far the weight index moves from one inner panel to the next.</summary>
     public nint AffinePerInner { get; init; }
 
+    /// <summary>Whether panels of one inner number share statistics, which are then given: channels in the order of memory.</summary>
+    public bool SharesStatistics { get; init; }
+
     public int Panels => Outer * Inner;
 
     public nint PanelElements => Blocks * BlockLength;
@@ -58,6 +61,12 @@ internal readonly record struct ReductionLayout
     /// <summary>Statistics slots: one for each panel and column; the columns of a set hold equal values.</summary>
     public nint Slots => (nint)Panels * Columns;
 
+    /// <summary>First statistics slot of a panel.</summary>
+    public nint Slot(int panel) => SharesStatistics ? panel % Inner : (nint)panel * Columns;
+
+    /// <summary>Whether all elements of a set have the same weight.</summary>
+    public bool OneWeightPerSet => Columns == 1 ? Runs == 1 : RunLength == 0 && ColumnsPerSet == 1;
+
     /// <summary>Runs in a block; 0 when weights go by element.</summary>
     public int Runs => RunLength == 0 ? 0 : checked((int)(BlockLength / RunLength));
 
@@ -68,6 +77,9 @@ internal readonly record struct ReductionLayout
     }
 
     public nint AffineOffset(int panel) => AffinePerInner == 0 ? 0 : panel % Inner * AffinePerInner;
+
+    /// <summary>How many weights the layout speaks of.</summary>
+    public nint Weights => RunLength == 0 ? ElementWeights : ((Inner - 1) * AffinePerInner) + Runs;
 
     /// <summary>How many weights the layout speaks of, where they go by element; 0 where they go by run.</summary>
     public nint ElementWeights => RunLength != 0 ? 0 : ((Inner - 1) * AffinePerInner) + (Columns > 1 ? Columns : BlockLength);

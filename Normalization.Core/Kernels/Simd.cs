@@ -5,47 +5,169 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
-/// <summary>Eight double lanes over storage of either type: every kernel computes in double, T is only how values are stored.</summary>
+/// <summary>Vectors of 512 bits over storage of type T, computed in the arithmetic A: T itself, or double over float.</summary>
 /// <remarks>
-/// The lane count is fixed at eight on every machine (narrower hardware runs a 512-bit operation as two or four), and products
-/// are fused explicitly, so sums have one order and results one set of bits whatever the vector width.
+/// The width is fixed on every machine (narrower hardware runs an operation as two or four), and products are fused explicitly, so
+/// sums have one order and results one set of bits whatever the hardware's vectors. The last, partial vector of a run is masked.
 /// </remarks>
 internal static unsafe class Simd
 {
+    /// <summary>Double lanes.</summary>
     public const int Lanes = 8;
+
+    /// <summary>Bytes in a cache line, and in a vector.</summary>
+    public const int LineBytes = 64;
+
+    // Coefficients in between neither overflow nor lose digits where float multiplies two of them.
+    public const double SmallestSingle = 1e-15;
+    public const double LargestSingle = 1e15;
+    public const double LargestCenter = 1e30;
+
+    /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
+    public static A* Aligned<A>(byte* block)
+        where A : unmanaged => (A*)(((nuint)block + (LineBytes - 1)) & ~(nuint)(LineBytes - 1));
+
+    /// <summary>Elements that one vector of arithmetic A holds: 16 float or 8 double.</summary>
+    public static int Count<A>() => Vector512<A>.Count;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<double> Load<T>(T* source)
+        where T : unmanaged => Load<T, double>(source);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<A> Load<T, A>(T* source)
         where T : unmanaged
+        where A : unmanaged =>
+        typeof(T) == typeof(A) ? Vector512.Load((A*)source) : Widen(Vector256.Load((float*)source)).As<double, A>();
+
+    /// <summary>The first count lanes from memory, the others as given; reads nothing beyond.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<A> LoadPart<T, A>(T* source, nint count, Vector512<A> others)
+        where T : unmanaged
+        where A : unmanaged
     {
-        if (typeof(T) == typeof(double))
+        if (typeof(T) != typeof(A) && Avx.IsSupported)
         {
-            return Vector512.Load((double*)source);
+            // Float in double arithmetic: half a vector of storage.
+            Vector256<float> half = Avx.MaskLoad((float*)source, FirstSingles(count).GetLower());
+            return Vector512.ConditionalSelect(First(count).As<long, A>(), Widen(half).As<double, A>(), others);
         }
 
-        Vector256<float> single = Vector256.Load((float*)source);
-        return Avx512F.IsSupported
-            ? Avx512F.ConvertToVector512Double(single)
-            : Vector512.Create(Vector256.WidenLower(single), Vector256.WidenUpper(single));
+        if (typeof(T) == typeof(float) && Avx512F.IsSupported)
+        {
+            return Avx512F.MaskLoad((float*)source, FirstSingles(count), others.AsSingle()).As<float, A>();
+        }
+
+        if (typeof(T) == typeof(double) && Avx512F.IsSupported)
+        {
+            return Avx512F.MaskLoad((double*)source, FirstDoubles(count), others.AsDouble()).As<double, A>();
+        }
+
+        if (typeof(T) == typeof(float) && Avx.IsSupported)
+        {
+            Vector512<float> mask = FirstSingles(count);
+            Vector512<float> part = Vector512.Create(
+                Avx.MaskLoad((float*)source, mask.GetLower()), Avx.MaskLoad((float*)source + 8, mask.GetUpper()));
+            return Vector512.ConditionalSelect(mask, part, others.AsSingle()).As<float, A>();
+        }
+
+        if (typeof(T) == typeof(double) && Avx.IsSupported)
+        {
+            Vector512<double> mask = FirstDoubles(count);
+            Vector512<double> part = Vector512.Create(
+                Avx.MaskLoad((double*)source, mask.GetLower()), Avx.MaskLoad((double*)source + 4, mask.GetUpper()));
+            return Vector512.ConditionalSelect(mask, part, others.AsDouble()).As<double, A>();
+        }
+
+        return LoadEach(source, count, others);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store<T>(T* destination, Vector512<double> value)
+        where T : unmanaged => Store<T, double>(destination, value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store<T, A>(T* destination, Vector512<A> value)
         where T : unmanaged
+        where A : unmanaged
     {
-        if (typeof(T) == typeof(double))
+        if (typeof(T) == typeof(A))
         {
-            value.Store((double*)destination);
-        }
-        else if (Avx512F.IsSupported)
-        {
-            Avx512F.ConvertToVector256Single(value).Store((float*)destination);
+            value.Store((A*)destination);
         }
         else
         {
-            Vector256.Narrow(value.GetLower(), value.GetUpper()).Store((float*)destination);
+            Narrow(value.AsDouble()).Store((float*)destination);
         }
     }
+
+    /// <summary>Stores past the caches; the destination is aligned to a vector of T.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreStreaming<T, A>(T* destination, Vector512<A> value)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        if (typeof(T) == typeof(A))
+        {
+            value.StoreAlignedNonTemporal((A*)destination);
+        }
+        else
+        {
+            Narrow(value.AsDouble()).StoreAlignedNonTemporal((float*)destination);
+        }
+    }
+
+    /// <summary>Stores the first count lanes; writes nothing beyond.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StorePart<T, A>(T* destination, nint count, Vector512<A> value)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        if (typeof(T) != typeof(A) && Avx.IsSupported)
+        {
+            Avx.MaskStore((float*)destination, FirstSingles(count).GetLower(), Narrow(value.AsDouble()));
+        }
+        else if (typeof(T) == typeof(float) && Avx512F.IsSupported)
+        {
+            Avx512F.MaskStore((float*)destination, FirstSingles(count), value.AsSingle());
+        }
+        else if (typeof(T) == typeof(double) && Avx512F.IsSupported)
+        {
+            Avx512F.MaskStore((double*)destination, FirstDoubles(count), value.AsDouble());
+        }
+        else if (typeof(T) == typeof(float) && Avx.IsSupported)
+        {
+            Vector512<float> mask = FirstSingles(count);
+            Avx.MaskStore((float*)destination, mask.GetLower(), value.AsSingle().GetLower());
+            Avx.MaskStore((float*)destination + 8, mask.GetUpper(), value.AsSingle().GetUpper());
+        }
+        else if (typeof(T) == typeof(double) && Avx.IsSupported)
+        {
+            Vector512<double> mask = FirstDoubles(count);
+            Avx.MaskStore((double*)destination, mask.GetLower(), value.AsDouble().GetLower());
+            Avx.MaskStore((double*)destination + 4, mask.GetUpper(), value.AsDouble().GetUpper());
+        }
+        else
+        {
+            StoreEach(destination, count, value);
+        }
+    }
+
+    /// <summary>a * b + c, rounded once.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<A> MultiplyAdd<A>(Vector512<A> a, Vector512<A> b, Vector512<A> c) =>
+        typeof(A) == typeof(float)
+            ? Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, A>()
+            : Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, A>();
+
+    /// <summary>The value, rounded to A, in every lane.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<A> Create<A>(double value) =>
+        typeof(A) == typeof(float) ? Vector512.Create((float)value).As<float, A>() : Vector512.Create(value).As<double, A>();
+
+    /// <summary>The value rounded to A.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static double Round<A>(double value) => typeof(A) == typeof(float) ? (float)value : value;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double Get<T>(T* source)
@@ -74,54 +196,102 @@ internal static unsafe class Simd
         return two.GetElement(0) + two.GetElement(1);
     }
 
+    /// <summary>The lanes as eight doubles: widened first, then lower and upper half added.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<double> Fold<A>(Vector512<A> lanes) =>
+        typeof(A) == typeof(float)
+            ? Widen(lanes.AsSingle().GetLower()) + Widen(lanes.AsSingle().GetUpper())
+            : lanes.AsDouble();
+
+    /// <summary>A count rounded up to whole vectors of double.</summary>
+    public static nint Padded(nint count) => (count + Lanes - 1) / Lanes * Lanes;
+
+    /// <summary>destination[i] += source[i], added in double.</summary>
+    public static void AddTo<T, TSource>(T* destination, TSource* source, nint count)
+        where T : unmanaged
+        where TSource : unmanaged
+    {
+        nint i = 0;
+        for (; i <= count - Lanes; i += Lanes)
+        {
+            Store(destination + i, Load(destination + i) + Load(source + i));
+        }
+
+        for (; i < count; i++)
+        {
+            Set(destination + i, Get(destination + i) + Get(source + i));
+        }
+    }
+
+    /// <summary>A mask of the first count double lanes.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<long> First(nint count) => Vector512.LessThan(Vector512<long>.Indices, Vector512.Create((long)count));
+
     /// <summary>Whether a double survives rounding to T as a finite number.</summary>
     public static bool Fits<T>(double value)
         where T : unmanaged => typeof(T) == typeof(double) ? double.IsFinite(value) : float.IsFinite((float)value);
-}
 
-/// <summary>A factor or a term of an element-wise kernel at position j: one value for all, or one for each position.</summary>
-internal interface ICoefficient
-{
-    Vector512<double> Vector(nint j);
+    /// <summary>Whether float arithmetic may use this factor: neither huge nor tiny. Zero may, and what is not finite spoils either way.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool SuitsSingle(double factor)
+    {
+        double size = Math.Abs(factor);
+        return !(size > LargestSingle && size < double.PositiveInfinity) && !(size < SmallestSingle && size > 0);
+    }
 
-    double Scalar(nint j);
-}
+    /// <summary>Whether a float difference from this center keeps its digits: not huge.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool CentersSingle(double center)
+    {
+        double size = Math.Abs(center);
+        return !(size > LargestCenter && size < double.PositiveInfinity);
+    }
 
-/// <summary>The same value at every position.</summary>
-internal readonly struct Constant(double value) : ICoefficient
-{
-    private readonly Vector512<double> _vector = Vector512.Create(value);
+    /// <summary>Whether float deviations of this variance keep their digits: not so small that they are subnormal. Zero has none to keep.</summary>
+    public static bool ReachesSingle(double variance) => !(variance < 1e-60 && variance > 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> Vector(nint j) => _vector;
+    private static Vector512<float> FirstSingles(nint count) =>
+        Vector512.LessThan(Vector512<int>.Indices, Vector512.Create((int)count)).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public double Scalar(nint j) => _vector.GetElement(0);
-}
-
-/// <summary>A value for each position, stored as T: a weight, a bias, or (T = double) a statistic of each column.</summary>
-internal readonly unsafe struct Stored<T>(T* values) : ICoefficient
-    where T : unmanaged
-{
-    private readonly T* _values = values;
+    private static Vector512<double> FirstDoubles(nint count) => First(count).AsDouble();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> Vector(nint j) => Simd.Load(_values + j);
+    private static Vector512<double> Widen(Vector256<float> single) =>
+        Avx512F.IsSupported
+            ? Avx512F.ConvertToVector512Double(single)
+            : Vector512.Create(Vector256.WidenLower(single), Vector256.WidenUpper(single));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public double Scalar(nint j) => Simd.Get(_values + j);
-}
+    private static Vector256<float> Narrow(Vector512<double> value) =>
+        Avx512F.IsSupported ? Avx512F.ConvertToVector256Single(value) : Vector256.Narrow(value.GetLower(), value.GetUpper());
 
-/// <summary>A value for each position, or one for all where there is no array.</summary>
-internal readonly unsafe struct StoredOr<T>(T* values, double otherwise) : ICoefficient
-    where T : unmanaged
-{
-    private readonly T* _values = values;
-    private readonly Vector512<double> _otherwise = Vector512.Create(otherwise);
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static Vector512<A> LoadEach<T, A>(T* source, nint count, Vector512<A> others)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        A* lanes = stackalloc A[Vector512<A>.Count];
+        others.Store(lanes);
+        for (nint i = 0; i < count; i++)
+        {
+            Set(lanes + i, Get(source + i));
+        }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> Vector(nint j) => _values == null ? _otherwise : Simd.Load(_values + j);
+        return Vector512.Load(lanes);
+    }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public double Scalar(nint j) => _values == null ? _otherwise.GetElement(0) : Simd.Get(_values + j);
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void StoreEach<T, A>(T* destination, nint count, Vector512<A> value)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        A* lanes = stackalloc A[Vector512<A>.Count];
+        value.Store(lanes);
+        for (nint i = 0; i < count; i++)
+        {
+            Set(destination + i, Get(lanes + i));
+        }
+    }
 }

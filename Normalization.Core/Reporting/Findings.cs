@@ -62,7 +62,7 @@ public static class Findings
     {
         ArgumentNullException.ThrowIfNull(run);
         var rows = new RunRows(run);
-        return [.. Rules.Select(rule => rule(rows)).OfType<Finding>()];
+        return [.. Rules.Select(rule => rule(rows)).OfType<Finding>(), .. BenchmarkFindings.Draw(rows)];
     }
 
     private static Finding? SmallestBatch(RunRows rows)

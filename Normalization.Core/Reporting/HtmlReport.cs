@@ -114,19 +114,19 @@ public sealed class HtmlReport : IReportWriter
 
         private void Findings()
         {
-            _html.Append("<section id=\"findings\">\n<h2>Which strategy for which case</h2>\n");
+            Put($"<section id=\"findings\">\n<h2>{E(page.FindingsHead.Title)}</h2>\n");
             if (page.Findings.Count == 0)
             {
                 _html.Append("<p>The records hold too little to compare strategies.</p>\n");
                 return;
             }
 
-            _html.Append("<table class=\"findings\"><thead><tr><th scope=\"col\">case</th><th scope=\"col\">strategy</th><th scope=\"col\">measured</th></tr></thead>\n<tbody>\n");
+            Put($"<table class=\"findings\"><thead><tr><th scope=\"col\">case</th><th scope=\"col\">{E(page.FindingsHead.Choice)}</th><th scope=\"col\">measured</th></tr></thead>\n<tbody>\n");
             foreach (var finding in page.Findings)
             {
                 Put($"<tr><th scope=\"row\">{E(finding.Case)}</th><td class=\"choice\">");
                 string[] choice = [.. finding.Choice.DefaultIfEmpty(finding.Answer)];
-                for (int i = 0; i < choice.Length; i++) Put($"<span class=\"id\">{E(choice[i])}{(i + 1 < choice.Length ? "," : "")}</span> ");
+                for (int i = 0; i < choice.Length; i++) Put($"<span class=\"id{Colour(choice[i])}\">{E(choice[i])}{(i + 1 < choice.Length ? "," : "")}</span> ");
                 _html.Append("</td><td>");
                 foreach (var part in finding.Sentence)
                 {
@@ -139,6 +139,9 @@ public sealed class HtmlReport : IReportWriter
 
             _html.Append("</tbody></table>\n");
         }
+
+        // The sign says it; the colour only repeats it.
+        private static string Colour(string answer) => answer.StartsWith('✗') ? " refuted" : answer.StartsWith('✓') ? " best" : "";
 
         private string Evidence()
         {
@@ -183,9 +186,15 @@ public sealed class HtmlReport : IReportWriter
                     break;
                 case Figure figure:
                     Put($"<figure>\n<figcaption>{E(figure.Caption)}</figcaption>\n");
-                    _html.Append(figure.Svg).Append("<details><summary>The data as a table</summary>\n");
-                    Table(figure.Data);
-                    _html.Append("</details>\n</figure>\n");
+                    _html.Append(figure.Svg);
+                    if (figure.Data is not null)
+                    {
+                        _html.Append("<details><summary>The data as a table</summary>\n");
+                        Table(figure.Data);
+                        _html.Append("</details>\n");
+                    }
+
+                    _html.Append("</figure>\n");
                     break;
                 case Folded folded:
                     Put($"<details><summary>{E(folded.Summary)}</summary>\n");
@@ -234,8 +243,8 @@ public sealed class HtmlReport : IReportWriter
         {
             string mark = cell.Mark switch
             {
-                Mark.Best => "best",
-                Mark.Refuted => "refuted",
+                Mark.Best or Mark.Passed => "best",
+                Mark.Refuted or Mark.Failed => "refuted",
                 Mark.Missing => "missing",
                 _ => "",
             };
@@ -246,7 +255,8 @@ public sealed class HtmlReport : IReportWriter
             _html.Append(cell.Mark switch
             {
                 Mark.Best => "★ ",
-                Mark.Refuted => "✗ ",
+                Mark.Passed => "✓ ",
+                Mark.Refuted or Mark.Failed => "✗ ",
                 _ => "",
             });
             _html.Append(E(cell.Text));

@@ -26,7 +26,7 @@ public sealed class MarkdownReport : IReportWriter
 
         if (page.Findings.Count > 0)
         {
-            text.Append("## Which strategy for which case\n\n| case | strategy | measured |\n|---|---|---|\n");
+            text.Append(CultureInfo.InvariantCulture, $"## {Escape(page.FindingsHead.Title)}\n\n| case | {Escape(page.FindingsHead.Choice)} | measured |\n|---|---|---|\n");
             foreach (var finding in page.Findings)
                 text.Append(CultureInfo.InvariantCulture, $"| {Escape(finding.Case)} | {Escape(ReportText.Answer(finding))} | {Escape(finding.Text)} |\n");
             Append(text, Evidence(page.Findings), 3);
@@ -57,7 +57,7 @@ public sealed class MarkdownReport : IReportWriter
                 Append(text, table, level);
                 break;
             case Figure figure:
-                Append(text, figure.Data, level);
+                if (figure.Data is { } data) Append(text, data, level);
                 break;
             case Folded folded:
                 // A lone table has the same title.
@@ -91,7 +91,8 @@ public sealed class MarkdownReport : IReportWriter
         string sign = cell.Mark switch
         {
             Mark.Best => " ★",
-            Mark.Refuted => " ✗",
+            Mark.Passed => " ✓",
+            Mark.Refuted or Mark.Failed => " ✗",
             _ => "",
         };
         string detail = cell.Detail.Length > 0 ? $" ({Escape(cell.Detail)})" : "";

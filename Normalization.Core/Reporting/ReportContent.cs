@@ -32,9 +32,10 @@ internal sealed class ReportContent
     private ReportPage Page()
     {
         var sections = new List<Section>();
+        bool isBenchmark = _rows.Benchmark.All.Count > 0;
         foreach (string aspect in Aspects.All.Union(_rows.All.Select(row => row.Measurement.Aspect), StringComparer.Ordinal))
         {
-            var here = _rows.All.Where(row => row.Measurement.Aspect == aspect).ToList();
+            var here = _rows.All.Where(row => row.Measurement.Aspect == aspect && !BenchmarkCells.IsBenchmark(row)).ToList();
             if (here.Count == 0) continue;
             List<Block> blocks = aspect switch
             {
@@ -46,8 +47,12 @@ internal sealed class ReportContent
         }
 
         if (_rows.Of("claim").Any()) sections.Add(new Section("claims", "Claims", Claims()));
-        sections.Add(new Section("method", "How this was measured", Method()));
-        return new ReportPage("Normalization strategies compared", Origin(), Warnings(), Findings.Draw(_run), sections);
+        sections.AddRange(BenchmarkContent.Of(_rows));
+        sections.Add(new Section("method", "How this was measured", Method(isBenchmark)));
+        return new ReportPage(
+            isBenchmark ? "Speed of normalization" : "Normalization strategies compared", Origin(), Warnings(isBenchmark),
+            isBenchmark ? new FindingsHead("What was measured", "answer") : new FindingsHead("Which strategy for which case", "strategy"),
+            Findings.Draw(_run), sections);
     }
 
     private string Origin()
@@ -55,11 +60,12 @@ internal sealed class ReportContent
         var environment = _run.Header.Environment;
         string? data = _run.Header.Settings.GetValueOrDefault("data");
         string started = environment.Started.Replace('T', ' ').Replace("Z", " UTC", StringComparison.Ordinal);
-        return $"{started} · {environment.Cpu}, {environment.Cores} cores, {environment.SimdBits}-bit vectors · {environment.Runtime} · seed {environment.Seed}"
+        string tier = _run.Header.Settings.GetValueOrDefault("tier") is { } name ? $"tier {name} · " : "";
+        return $"{tier}{started} · {environment.Cpu}, {environment.Cores} cores, {environment.SimdBits}-bit vectors · {environment.Runtime} · seed {environment.Seed}"
             + (data is null ? "" : $" · data: {data}");
     }
 
-    private List<Warning> Warnings()
+    private List<Warning> Warnings(bool isBenchmark)
     {
         var warnings = new List<Warning>();
         if (!_run.Complete)
@@ -75,7 +81,7 @@ internal sealed class ReportContent
             const int Longest = 160;
             string first = cases[0].Length <= Longest ? cases[0] : cases[0][..Longest].TrimEnd() + " …";
             warnings.Add(new Warning(
-                $"{failed.Key} failed its checks in {cases.Length} case{(cases.Length == 1 ? "" : "s")} and is recommended nowhere; {(cases.Length == 1 ? "" : "first: ")}{first}",
+                $"{failed.Key} failed its checks in {ReportText.Count(cases.Length, "case")} and is {(isBenchmark ? "not timed there" : "recommended nowhere")}; {(cases.Length == 1 ? "" : "first: ")}{first}",
                 cases.Length == 1 && first == cases[0] ? [] : cases));
         }
 
@@ -346,7 +352,7 @@ internal sealed class ReportContent
             verdict == "refuted" ? Mark.Refuted : Mark.None, worst.Index);
     }
 
-    private List<Block> Method()
+    private List<Block> Method(bool isBenchmark)
     {
         var header = _run.Header;
         var environment = header.Environment;
@@ -363,13 +369,16 @@ internal sealed class ReportContent
             new Paragraph(
                 "Every number here is a row of results.json, made from records.jsonl: the records hold one line a finished case, and every file of this folder is drawn from "
                 + "them without measuring again. A row that could not be formed has no value and says why. Values are shown with three significant digits; the files hold all of them."),
-            new Paragraph(
+            new Paragraph(isBenchmark ? BenchmarkContent.Method :
                 "Each strategy sees the same input in each scenario. Outputs are computed in double and in float, the double instance being the reference; gradients and everything else but speed in double. "
                 + "Nothing is timed before its output was checked; times are medians. ‘" + RunRows.Yardstick + "’ is the identity: the yardstick beside the strategies, never a recommendation."),
             Facts("Strategies", [new Head("strategy", IsText: true), new Head("shared statistics", IsText: true), new Head("options", IsText: true)],
                 header.Strategies.Select(strategy => new[] { strategy.Id, strategy.Axes, strategy.Options })),
-            Facts("Scenarios", [new Head("scenario", IsText: true), new Head("title", IsText: true), new Head("description", IsText: true)],
-                header.Scenarios.Select(scenario => new[] { scenario.Id, scenario.Title, scenario.Description })),
+            .. header.Scenarios.Count == 0 ? Array.Empty<Block>() :
+            [
+                Facts("Scenarios", [new Head("scenario", IsText: true), new Head("title", IsText: true), new Head("description", IsText: true)],
+                    header.Scenarios.Select(scenario => new[] { scenario.Id, scenario.Title, scenario.Description })),
+            ],
             Facts("Settings", [new Head("setting", IsText: true), new Head("value", IsText: true)], header.Settings.Select(setting => new[] { setting.Key, setting.Value })),
             Facts("Machine and program", [new Head("what", IsText: true), new Head("value", IsText: true)], facts.Select(fact => new[] { fact.Name, fact.Value })),
         ];
@@ -423,9 +432,9 @@ internal sealed class ReportContent
     private static Dictionary<string, Cell> Cells(IEnumerable<ReportRow> rows) =>
         rows.GroupBy(row => row.Strategy).ToDictionary(group => group.Key, group => CellOf(group.First()), StringComparer.Ordinal);
 
-    private static Cell Empty => new("–");
+    internal static Cell Empty => new("–");
 
-    private static Cell CellOf(ReportRow row)
+    internal static Cell CellOf(ReportRow row)
     {
         var measurement = row.Measurement;
         if (measurement.Value is not { } value) return new Cell("not formed", "", measurement.Note, Mark.Missing, row.Index);
@@ -445,10 +454,10 @@ internal sealed class ReportContent
     // Held together by no-break spaces.
     private static string BatchOf(double n) => $"N\u00a0=\u00a0{ReportText.Number(n)}";
 
-    private static Head HeadOf(string metric, string suffix) =>
+    internal static Head HeadOf(string metric, string suffix) =>
         new(ReportText.Title(metric) + suffix, ReportText.Unit(Metrics.Find(metric)?.Unit ?? "1"), LegendOf(metric));
 
-    private static string LegendOf(string metric) => Metrics.Find(metric)?.Legend ?? $"{metric}: recorded by another version, which knows what it means.";
+    internal static string LegendOf(string metric) => Metrics.Find(metric)?.Legend ?? $"{metric}: recorded by another version, which knows what it means.";
 
     private static int ColumnOrder(string metric)
     {
@@ -468,7 +477,7 @@ internal sealed class ReportContent
 
     private static string Capital(string text) => text.Length == 0 ? text : char.ToUpperInvariant(text[0]) + text[1..];
 
-    private static string Anchor(string aspect) => string.Concat(aspect.Select(letter => char.IsAsciiLetterOrDigit(letter) ? char.ToLowerInvariant(letter) : '-'));
+    internal static string Anchor(string aspect) => string.Concat(aspect.Select(letter => char.IsAsciiLetterOrDigit(letter) ? char.ToLowerInvariant(letter) : '-'));
 
     private static string Whole(long value) => value.ToString(CultureInfo.InvariantCulture);
 }

@@ -14,6 +14,12 @@ internal enum Mark
 
     /// <summary>A value that could not be formed.</summary>
     Missing,
+
+    /// <summary>Faster than the fastest peer, or within a limit.</summary>
+    Passed,
+
+    /// <summary>Slower than the fastest peer, or beyond a limit.</summary>
+    Failed,
 }
 
 /// <summary>A table's cell.</summary>
@@ -46,8 +52,8 @@ internal sealed record Paragraph(string Text) : Block;
 internal sealed record Table(
     string Caption, IReadOnlyList<Head> Heads, IReadOnlyList<IReadOnlyList<Cell>> Rows, string? Legend = null, IReadOnlyList<Head>? RowHeads = null) : Block;
 
-/// <summary>A chart with its data.</summary>
-internal sealed record Figure(string Caption, string Svg, Table Data) : Block;
+/// <summary>A chart with its data; null where the table before it has them.</summary>
+internal sealed record Figure(string Caption, string Svg, Table? Data) : Block;
 
 /// <summary>Blocks behind a line that opens them.</summary>
 internal sealed record Folded(string Summary, IReadOnlyList<Block> Blocks) : Block;
@@ -63,11 +69,17 @@ internal sealed record Warning(string Text, IReadOnlyList<string> Details);
 /// <param name="Blocks">What it holds.</param>
 internal sealed record Section(string Id, string Title, IReadOnlyList<Block> Blocks);
 
+/// <summary>What stands over the findings.</summary>
+/// <param name="Title">The heading.</param>
+/// <param name="Choice">The column of answers.</param>
+internal sealed record FindingsHead(string Title, string Choice);
+
 /// <summary>The report before it is written as HTML or Markdown: both say the same.</summary>
 /// <param name="Title">The heading.</param>
 /// <param name="Origin">Machine, date, seed and data in a line.</param>
 /// <param name="Warnings">What a reader must know first: missing cases, failures.</param>
-/// <param name="Findings">Which strategy for which case.</param>
+/// <param name="FindingsHead">What stands over the findings.</param>
+/// <param name="Findings">Which strategy for which case, or what the benchmark comes to.</param>
 /// <param name="Sections">The rest, in order.</param>
 internal sealed record ReportPage(
-    string Title, string Origin, IReadOnlyList<Warning> Warnings, IReadOnlyList<Finding> Findings, IReadOnlyList<Section> Sections);
+    string Title, string Origin, IReadOnlyList<Warning> Warnings, FindingsHead FindingsHead, IReadOnlyList<Finding> Findings, IReadOnlyList<Section> Sections);

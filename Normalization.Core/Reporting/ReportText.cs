@@ -40,6 +40,10 @@ internal static class ReportText
     /// <summary>A metric's title, or its id where a record comes from another version.</summary>
     public static string Title(string metric) => Metrics.Find(metric)?.Title ?? metric;
 
+    /// <summary>A number of things: 1 thread, 2 threads.</summary>
+    public static string Count(long number, string thing, string? plural = null) =>
+        string.Create(CultureInfo.InvariantCulture, $"{number} {(number == 1 ? thing : plural ?? thing + "s")}");
+
     /// <summary>Items in a sentence: a, b and c.</summary>
     public static string List(IReadOnlyList<string> items) => items.Count switch
     {

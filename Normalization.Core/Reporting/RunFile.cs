@@ -19,15 +19,15 @@ public static class RunFile
     public static RunData Load(string directory)
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(directory);
-        return Parse(Read(directory), directory).Data;
+        string path = Path.Combine(directory, FileName);
+        return Parse(Read(path), path).Data;
     }
 
-    /// <summary>The file's bytes.</summary>
-    internal static byte[] Read(string directory)
+    /// <summary>The bytes of the file at a path.</summary>
+    internal static byte[] Read(string path)
     {
-        string path = Path.Combine(directory, FileName);
         if (!File.Exists(path))
-            throw new FileNotFoundException($"'{directory}' is no report folder: it has no {FileName}. Name the folder that --out wrote.");
+            throw new FileNotFoundException($"'{Path.GetDirectoryName(path)}' is no report folder: it has no {FileName}. Name the folder that --out wrote.");
         // A run in progress keeps the file open for writing.
         using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
         byte[] bytes = new byte[stream.Length];
@@ -35,8 +35,8 @@ public static class RunFile
         return bytes;
     }
 
-    /// <summary>The records in the bytes and how many of the bytes are whole lines.</summary>
-    internal static (RunData Data, long WholeBytes) Parse(ReadOnlySpan<byte> bytes, string directory)
+    /// <summary>The records in the bytes and how many of the bytes are whole lines; errors name the path.</summary>
+    internal static (RunData Data, long WholeBytes) Parse(ReadOnlySpan<byte> bytes, string path)
     {
         RunHeader? header = null;
         var cases = new List<CaseRecord>();
@@ -49,24 +49,24 @@ public static class RunFile
             var line = bytes.Slice(start, length);
             if (header is null)
             {
-                header = ReadHeader(line, directory);
+                header = ReadHeader(line, path);
                 continue;
             }
 
-            var record = ReadLine<CaseRecord>(line, number, directory);
+            var record = ReadLine<CaseRecord>(line, number, path);
             if (!seen.TryAdd(record.Case, number))
-                throw Corrupt(directory, number, $"case '{record.Case}' is already on line {seen[record.Case]}");
+                throw Corrupt(path, number, $"case '{record.Case}' is already on line {seen[record.Case]}");
             if (record.Measurements.FirstOrDefault(row => row.Spread is { Count: not 2 }) is { } torn)
-                throw Corrupt(directory, number, $"{torn.Metric}: a spread is two numbers, low and high; found {torn.Spread!.Count}");
+                throw Corrupt(path, number, $"{torn.Metric}: a spread is two numbers, low and high; found {torn.Spread!.Count}");
             cases.Add(record);
         }
 
         return header is null
-            ? throw Corrupt(directory, 1, "the header is missing or incomplete, so nothing was recorded; delete the folder and run again")
+            ? throw Corrupt(path, 1, "the header is missing or incomplete, so nothing was recorded; delete the folder and run again")
             : (new RunData(header, cases).InOrder(), start);
     }
 
-    private static RunHeader ReadHeader(ReadOnlySpan<byte> line, string directory)
+    private static RunHeader ReadHeader(ReadOnlySpan<byte> line, string path)
     {
         // The version comes first: another version's header need not have this one's members.
         try
@@ -75,31 +75,31 @@ public static class RunFile
             if (document.RootElement.TryGetProperty("schemaVersion", out var version)
                 && version.TryGetInt32(out int schema) && schema != SchemaVersion)
             {
-                throw Corrupt(directory, 1, $"schemaVersion is {schema} and this program reads {SchemaVersion}; use the program that wrote it");
+                throw Corrupt(path, 1, $"schemaVersion is {schema} and this program reads {SchemaVersion}; use the program that wrote it");
             }
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException)
         {
-            throw Corrupt(directory, 1, error.Message);
+            throw Corrupt(path, 1, error.Message);
         }
 
-        return ReadLine<RunHeader>(line, 1, directory);
+        return ReadLine<RunHeader>(line, 1, path);
     }
 
-    private static T ReadLine<T>(ReadOnlySpan<byte> line, int number, string directory)
+    private static T ReadLine<T>(ReadOnlySpan<byte> line, int number, string path)
     {
         try
         {
-            return JsonSerializer.Deserialize<T>(line, RecordJson.Options) ?? throw Corrupt(directory, number, "it is null");
+            return JsonSerializer.Deserialize<T>(line, RecordJson.Options) ?? throw Corrupt(path, number, "it is null");
         }
         catch (JsonException error)
         {
-            throw Corrupt(directory, number, error.Message);
+            throw Corrupt(path, number, error.Message);
         }
     }
 
-    private static InvalidDataException Corrupt(string directory, int line, string what) =>
-        new($"{Path.Combine(directory, FileName)}, line {line}: {what}");
+    private static InvalidDataException Corrupt(string path, int line, string what) =>
+        new($"{path}, line {line}: {what}");
 }
 
 /// <summary>Writes records.jsonl: the header at the start, then each finished case, on disk before <see cref="Append"/> returns.</summary>
@@ -190,7 +190,8 @@ public sealed class RunRecorder : IDisposable
         var held = Lock(directory, create: false);
         try
         {
-            var (run, wholeBytes) = RunFile.Parse(RunFile.Read(directory), directory);
+            string path = Path.Combine(directory, RunFile.FileName);
+            var (run, wholeBytes) = RunFile.Parse(RunFile.Read(path), path);
             var differences = Differences(run.Header, header);
             if (differences.Count > 0)
             {

@@ -37,9 +37,15 @@ internal sealed record SpeedSetting(string Scenario, string Shape, string Layout
 {
     public static SpeedSetting Of(ReportRow row) => new(row.Scenario, row.Text("shape"), row.Text("layout"), row.Text("threads"));
 
+    /// <summary>The numbers in the shape.</summary>
+    public IReadOnlyList<long> Lengths =>
+    [
+        .. Shape.Split(['(', ')', ',', ' ', 'x'], StringSplitOptions.RemoveEmptyEntries)
+            .Select(size => long.TryParse(size, NumberStyles.None, CultureInfo.InvariantCulture, out long number) ? number : 1),
+    ];
+
     /// <summary>The product of the numbers in the shape.</summary>
-    public double Elements => Shape.Split(['(', ')', ',', ' ', 'x'], StringSplitOptions.RemoveEmptyEntries)
-        .Aggregate(1.0, (product, size) => product * (double.TryParse(size, NumberStyles.Integer, CultureInfo.InvariantCulture, out double number) ? number : 1));
+    public double Elements => Lengths.Aggregate(1.0, (product, length) => product * length);
 
     public override string ToString() =>
         $"{Shape}{(Layout.Length > 0 ? ", " + Layout : "")}{(Threads.Length > 0 ? $", {Threads} thread{(Threads == "1" ? "" : "s")}" : "")}";
@@ -59,17 +65,18 @@ internal sealed class RunRows
     public RunRows(RunData run)
     {
         All = [.. run.Measurements.Select((measurement, index) => new ReportRow(index, measurement))];
-        // A case's id is aspect/scenario/strategy.
-        Failures = run.Cases.Where(record => record.Failure is not null).ToLookup(record => record.Case.Split('/', 3)[^1], StringComparer.Ordinal);
+        // A case's id is aspect/scenario/strategy; of the speed benchmark the strategy stands elsewhere, or in its rows.
+        string[] known = [.. run.Header.Strategies.Select(strategy => strategy.Id)];
+        Failures = run.Cases.Where(record => record.Failure is not null)
+            .ToLookup(record => known.FirstOrDefault(id => record.Case.Split('/').Contains(id))
+                ?? record.Measurements.Select(row => row.Strategy).FirstOrDefault() ?? record.Case.Split('/', 3)[^1], StringComparer.Ordinal);
         _byMetric = All.ToLookup(row => row.Measurement.Metric, StringComparer.Ordinal);
         Strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id).Union(All.Select(row => row.Strategy), StringComparer.Ordinal)];
         Scenarios = [.. run.Header.Scenarios.Select(scenario => scenario.Id).Union(All.Select(row => row.Scenario), StringComparer.Ordinal)];
-        SpeedSettings =
-        [
-            .. All.Where(row => row.Measurement.Aspect == Aspects.Speed).Select(SpeedSetting.Of).Distinct()
-                .OrderByDescending(setting => setting.Elements),
-        ];
-        Directions = [.. All.Where(row => row.Measurement.Aspect == Aspects.Speed).Select(row => row.Text("direction")).Distinct()];
+        var compared = All.Where(row => row.Measurement.Aspect == Aspects.Speed && !BenchmarkCells.IsBenchmark(row)).ToList();
+        SpeedSettings = [.. compared.Select(SpeedSetting.Of).Distinct().OrderByDescending(setting => setting.Elements)];
+        Directions = [.. compared.Select(row => row.Text("direction")).Distinct()];
+        Benchmark = new BenchmarkCells(All);
     }
 
     public IReadOnlyList<ReportRow> All { get; }
@@ -80,7 +87,10 @@ internal sealed class RunRows
     /// <summary>Ids in report order, those of the header first.</summary>
     public IReadOnlyList<string> Scenarios { get; }
 
-    /// <summary>The largest tensor first; where sizes are equal, in record order.</summary>
+    /// <summary>The cells of the speed benchmark.</summary>
+    public BenchmarkCells Benchmark { get; }
+
+    /// <summary>The tensors that <c>compare</c> timed, the largest first; where sizes are equal, in record order.</summary>
     public IReadOnlyList<SpeedSetting> SpeedSettings { get; }
 
     public IReadOnlyList<string> Directions { get; }

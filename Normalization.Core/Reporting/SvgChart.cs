@@ -29,7 +29,13 @@ internal sealed record ChartSeries(string Name, int Style, IReadOnlyList<ChartPo
 /// <summary>The bars of one row label: one value a group, null or non-finite where there is none.</summary>
 internal sealed record ChartBars(string Label, IReadOnlyList<double?> Values);
 
-/// <summary>Static SVG from numbers: lines, horizontal bars, heat maps. Nothing else draws in the reports.</summary>
+/// <summary>A ratio with its interval.</summary>
+internal readonly record struct ChartRatio(double Value, double Low, double High);
+
+/// <summary>The ratios of one row label: one a group, null where there is none. The detail stands small beneath the label.</summary>
+internal sealed record ChartRatios(string Label, string Detail, IReadOnlyList<ChartRatio?> Values);
+
+/// <summary>Static SVG from numbers: lines, horizontal bars, ratios, heat maps. Nothing else draws in the reports.</summary>
 /// <remarks>
 /// Colours come from <see cref="Style"/>, which the page includes once; the hues are Okabe and Ito's, made darker on white and lighter
 /// on black until each stands out 3:1 from its ground. Every chart has a title and a description and scales by its viewBox.
@@ -42,7 +48,7 @@ internal static class SvgChart
         :root{--s0:#1a1a1a;--s1:#b87a00;--s2:#2b8cc4;--s3:#00916a;--s4:#8c8100;--s5:#0062a3;--s6:#cc5200;--s7:#b3588a;--heat:#0072b2;--ground:#fff;--grid:#d9dde1;--axis:#5b6570}
         @media (prefers-color-scheme:dark){:root{--s0:#f2f2f2;--s1:#e69f00;--s2:#56b4e9;--s3:#1cb98b;--s4:#f0e442;--s5:#6d93f5;--s6:#f0762e;--s7:#cc79a7;--heat:#4aa8e8;--ground:#14181c;--grid:#333a41;--axis:#a3adb7}}
         svg.chart{display:block;width:100%;height:auto;font:14px system-ui,sans-serif}
-        .chart g,.chart text{fill:currentColor}.chart .v,.chart .h{font-size:13px}.chart .h{stroke:var(--ground);stroke-width:3px;paint-order:stroke}
+        .chart g,.chart text{fill:currentColor}.chart .v,.chart .h{font-size:13px}.chart .n{font-size:12px;opacity:.8}.chart .h{stroke:var(--ground);stroke-width:3px;paint-order:stroke}
         .chart .grid{stroke:var(--grid)}.chart .axis{stroke:var(--axis)}.chart .limit{stroke:currentColor;stroke-width:1.5;stroke-dasharray:5 3}
         .chart .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.chart .band{opacity:.13}.chart .cell{fill:var(--heat)}
         .c0{color:var(--s0)}.c1{color:var(--s1)}.c2{color:var(--s2)}.c3{color:var(--s3)}.c4{color:var(--s4)}.c5{color:var(--s5)}.c6{color:var(--s6)}.c7{color:var(--s7)}
@@ -80,7 +86,7 @@ internal static class SvgChart
         double left = 32 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
         double bottom = Top + PlotHeight;
         double legendTop = bottom + 58;
-        var legend = Legend(series.Select(line => (line.Name, line.Style)), legendTop, withLines: true, out double legendHeight);
+        var legend = Legend(series.Select(line => (line.Name, line.Style)), legendTop, LineSample, out double legendHeight);
 
         var svg = Open(title, description, Width, legendTop + legendHeight);
         double X(double value) => left + horizontal.Place(value) * (Width - Right - left);
@@ -146,7 +152,7 @@ internal static class SvgChart
         double bottom = Top + rows.Count * rowHeight;
         double legendTop = bottom + 58;
         // Bars take the colours after the black that a line chart begins with.
-        var legend = Legend(groups.Select((group, index) => (group, index + 1)), legendTop, withLines: false, out double legendHeight);
+        var legend = Legend(groups.Select((group, index) => (group, index + 1)), legendTop, BarSample, out double legendHeight);
         var svg = Open(title, description, Width, legendTop + legendHeight);
         double X(double value) => left + Math.Clamp(ruler.Place(value), 0, 1) * (Width - Right - left);
 
@@ -178,6 +184,63 @@ internal static class SvgChart
 
         Line(svg, "axis", left, Top, left, bottom);
         Text(svg, "t", X(limit), Top - 10, limitLabel, "middle");
+        Text(svg, "t", (left + Width - Right) / 2, bottom + 40, axis, "middle");
+        return Close(svg.Append(legend));
+    }
+
+    /// <summary>Ratios with their intervals, a marker a group under each other in every row, on a logarithmic axis with a line at 1.</summary>
+    /// <param name="title">What the chart shows.</param>
+    /// <param name="description">The chart in a sentence, for who cannot see it.</param>
+    /// <param name="axis">The title of the axis.</param>
+    /// <param name="groups">The names of a row's ratios.</param>
+    /// <param name="rows">The rows, top to bottom; a ratio that is no positive number is left out.</param>
+    public static string Ratios(string title, string description, string axis, IReadOnlyList<string> groups, IReadOnlyList<ChartRatios> rows)
+    {
+        const double Top = 30, Step = 11, Gap = 9, Right = 16;
+        double rowHeight = Math.Max(groups.Count * Step, 32) + Gap;
+        double left = 14 + Math.Min(170, rows.SelectMany(row => new[] { TextWidth(row.Label.Length), TextWidth(row.Detail.Length) * 12 / 14 }).DefaultIfEmpty(0).Max());
+        var drawn = rows.SelectMany(row => row.Values).OfType<ChartRatio>().Where(IsRatio).ToList();
+        // At least from a half to double, so that ratios near 1 look near.
+        double low = Math.Log10(drawn.Select(ratio => ratio.Low).Append(0.5).Min()) - 0.03;
+        double high = Math.Log10(drawn.Select(ratio => ratio.High).Append(2).Max()) + 0.03;
+        double X(double ratio) => left + (Math.Log10(ratio) - low) / (high - low) * (Width - Right - left);
+
+        double bottom = Top + rows.Count * rowHeight;
+        double legendTop = bottom + 58;
+        var legend = Legend(groups.Select((group, index) => (group, index)), legendTop, RatioSample, out double legendHeight);
+        var svg = Open(title, description, Width, legendTop + legendHeight);
+        int stride = (int)Math.Ceiling((high - low) / 8);
+        for (int decade = (int)Math.Floor(low); decade <= high; decade++)
+        {
+            foreach (int digit in high - low > 2.2 ? new[] { 1 } : [1, 2, 5])
+            {
+                double tick = double.Parse($"{digit}E{decade}", CultureInfo.InvariantCulture);
+                if (decade % stride != 0 || Math.Log10(tick) < low || Math.Log10(tick) > high) continue;
+                Line(svg, "grid", X(tick), Top, X(tick), bottom);
+                Text(svg, "t", X(tick), bottom + 19, Ruler.TickLabel(tick), "middle");
+            }
+        }
+
+        for (int r = 0; r < rows.Count; r++)
+        {
+            double y = Top + r * rowHeight + Gap / 2;
+            double middle = y + (rowHeight - Gap) / 2;
+            if (r > 0) Line(svg, "grid", 0, y - Gap / 2, Width, y - Gap / 2);
+            Text(svg, "t", left - 9, middle - 1, Shorten(rows[r].Label, 22), "end");
+            Text(svg, "n", left - 9, middle + 13, Shorten(rows[r].Detail, 26), "end");
+            for (int g = 0; g < Math.Min(groups.Count, rows[r].Values.Count); g++)
+            {
+                if (rows[r].Values[g] is not { } ratio || !IsRatio(ratio)) continue;
+                double at = middle + (g - (groups.Count - 1) / 2.0) * Step;
+                svg.Append(CultureInfo.InvariantCulture, $"<g class=\"{Class(g)}\">");
+                Line(svg, "line", X(ratio.Low), at, X(ratio.High), at);
+                Marker(svg, g, X(ratio.Value), at);
+                svg.Append("</g>");
+            }
+        }
+
+        Line(svg, "limit", X(1), Top - 6, X(1), bottom);
+        Text(svg, "t", X(1), Top - 11, "equal", "middle");
         Text(svg, "t", (left + Width - Right) / 2, bottom + 40, axis, "middle");
         return Close(svg.Append(legend));
     }
@@ -237,6 +300,8 @@ internal static class SvgChart
     private static bool Drawable(double? value, Scale scale) =>
         value is { } number && Math.Abs(number) < Largest && (scale == Scale.Linear || number > 0);
 
+    private static bool IsRatio(ChartRatio ratio) => ratio is { Low: > 1e-9, High: < 1e9 } && ratio.Low <= ratio.Value && ratio.Value <= ratio.High;
+
     private static bool IsBar(double value) => value is >= 0 and < Largest;
 
     private static IEnumerable<double> Extent(ChartPoint point)
@@ -271,7 +336,24 @@ internal static class SvgChart
 
     private static string Close(StringBuilder svg) => svg.Append("</svg>\n").ToString();
 
-    private static string Legend(IEnumerable<(string Name, int Style)> entries, double top, bool withLines, out double height)
+    private static void LineSample(StringBuilder svg, int style, double x, double y, double width)
+    {
+        string dash = Dashes[style % StyleCount];
+        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} d=\"M{N(x)} {N(y)}h{N(width)}\"/>");
+        Marker(svg, style, x + width / 2, y);
+    }
+
+    private static void BarSample(StringBuilder svg, int style, double x, double y, double width) =>
+        svg.Append(CultureInfo.InvariantCulture, $"<rect x=\"{N(x + 12)}\" y=\"{N(y - 6)}\" width=\"{N(width - 12)}\" height=\"12\"/>");
+
+    private static void RatioSample(StringBuilder svg, int style, double x, double y, double width)
+    {
+        svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\" d=\"M{N(x + 4)} {N(y)}h{N(width - 8)}\"/>");
+        Marker(svg, style, x + width / 2, y);
+    }
+
+    private static string Legend(
+        IEnumerable<(string Name, int Style)> entries, double top, Action<StringBuilder, int, double, double, double> sample, out double height)
     {
         var svg = new StringBuilder();
         const double Sample = 30;
@@ -287,17 +369,7 @@ internal static class SvgChart
             }
 
             svg.Append(CultureInfo.InvariantCulture, $"<g class=\"{Class(style)}\">");
-            if (withLines)
-            {
-                string dash = Dashes[style % StyleCount];
-                svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} d=\"M{N(x)} {N(y)}h{N(Sample)}\"/>");
-                Marker(svg, style, x + Sample / 2, y);
-            }
-            else
-            {
-                svg.Append(CultureInfo.InvariantCulture, $"<rect x=\"{N(x + 12)}\" y=\"{N(y - 6)}\" width=\"{N(Sample - 12)}\" height=\"12\"/>");
-            }
-
+            sample(svg, style, x, y, Sample);
             svg.Append("</g>");
             Text(svg, "t", x + Sample + 6, y + 4, shown, "start");
             x += width;
@@ -396,7 +468,7 @@ internal static class SvgChart
         };
 
         // 0.5 rather than 0.500, 1e-7 rather than 1.00e-7.
-        private static string TickLabel(double value)
+        public static string TickLabel(double value)
         {
             string[] parts = ReportText.Number(value).Split('e');
             if (parts[0].Contains('.', StringComparison.Ordinal)) parts[0] = parts[0].TrimEnd('0').TrimEnd('.');

@@ -29,6 +29,11 @@ public sealed class UsageTests : IDisposable
     [DataRow("--resume nowhere", "nowhere", "--out")]
     [DataRow("--out taken --strategies none --aspects outputs", "taken", "--out DIR")]
     [DataRow("--out taken/file --strategies none --aspects outputs", "taken/file", "--out DIR")]
+    [DataRow("speed --filter batchnorm/*", "'batchnorm/*'", "batch-norm/forward/")]
+    [DataRow("speed --tier quick", "'quick'", "dry or short or full")]
+    [DataRow("speed --peers torch", "'torch'", "'pytorch'")]
+    [DataRow("speed --threads 257", "'257'", "1 to 256")]
+    [DataRow("speed --out a --resume b", "--resume", "one of them")]
     [DataRow("report", "folder", "compare")]
     [DataRow("report nowhere", "nowhere", "compare")]
     [DataRow("report taken", "records.jsonl", "--out")]
@@ -63,10 +68,11 @@ public sealed class UsageTests : IDisposable
     }
 
     [TestMethod]
-    [DataRow("--help", "compare apply report list 130")]
+    [DataRow("--help", "compare speed apply report list 130")]
     [DataRow("compare --help", "--strategies --aspects --scenarios --data --seed --threads --out --resume --thorough")]
     [DataRow("apply --help", "--input --output --mode --epsilon --momentum --no-affine --running-stats --running-variance --groups --normalized-dims "
         + "--ghost-size --ghost-grouping --ghost-remainder --ghost-running --group-size --shrinkage weight_gradient")]
+    [DataRow("speed --help", "--tier --peers --python --filter --threads --seed --out --resume")]
     [DataRow("report --help", "DIR index.html")]
     public void Help_OfEachVerb_NamesEveryOptionAndGivesExamples(string arguments, string words)
     {

@@ -10,6 +10,9 @@ namespace Normalization.Tests.Reporting;
 public sealed class BrowserTests
 {
     private static readonly string[] Places = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", "/usr/bin/google-chrome-stable"];
+    private const string Comparison = "";
+    private const string Benchmark = "benchmark";
+
     private static TemporaryFolder? s_folder;
     private static IPlaywright? s_playwright;
     private static IBrowser? s_browser;
@@ -27,6 +30,7 @@ public sealed class BrowserTests
 
         s_folder = new TemporaryFolder();
         ReportFiles.WriteAll(s_folder.Path, SampleRun.Build());
+        ReportFiles.WriteAll(Directory.CreateDirectory(s_folder.File(Benchmark)).FullName, SampleBenchmark.Build());
         s_playwright = await Playwright.CreateAsync();
         s_browser = await s_playwright.Chromium.LaunchAsync(new BrowserTypeLaunchOptions
         {
@@ -58,12 +62,14 @@ public sealed class BrowserTests
     }
 
     [TestMethod]
-    [DataRow(390)]
-    [DataRow(768)]
-    [DataRow(1280)]
-    public async Task Page_AtWidth_NeverScrollsSideways(int width)
+    [DataRow(Comparison, 390)]
+    [DataRow(Comparison, 768)]
+    [DataRow(Comparison, 1280)]
+    [DataRow(Benchmark, 390)]
+    [DataRow(Benchmark, 1280)]
+    public async Task Page_AtWidth_NeverScrollsSideways(string report, int width)
     {
-        IPage page = await NewPage(width, ColorScheme.Light);
+        IPage page = await NewPage(width, ColorScheme.Light, report: report);
         await page.EvaluateAsync("document.querySelectorAll('details').forEach(d => d.open = true)");
         int overflow = await page.EvaluateAsync<int>("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         Assert.AreEqual(0, overflow);
@@ -83,11 +89,13 @@ public sealed class BrowserTests
     }
 
     [TestMethod]
-    public async Task Page_InLightAndDark_HasContrastForText()
+    [DataRow(Comparison)]
+    [DataRow(Benchmark)]
+    public async Task Page_InLightAndDark_HasContrastForText(string report)
     {
         foreach (ColorScheme scheme in new[] { ColorScheme.Light, ColorScheme.Dark })
         {
-            IPage page = await NewPage(1280, scheme);
+            IPage page = await NewPage(1280, scheme, report: report);
             double[] ratios = await page.EvaluateAsync<double[]>(ContrastScript);
             Assert.IsGreaterThan(20, ratios.Length);
             Assert.IsGreaterThanOrEqualTo(4.5, ratios.Min(), $"{scheme}: the least contrast is {ratios.Min():f2}.");
@@ -104,7 +112,7 @@ public sealed class BrowserTests
         Assert.IsGreaterThan(10, await page.Locator("a[href^='#']").CountAsync());
     }
 
-    private static async Task<IPage> NewPage(int width, ColorScheme scheme, bool script = true, List<string>? requests = null, int height = 900)
+    private static async Task<IPage> NewPage(int width, ColorScheme scheme, bool script = true, List<string>? requests = null, int height = 900, string report = Comparison)
     {
         IBrowserContext context = await s_browser!.NewContextAsync(new BrowserNewContextOptions
         {
@@ -115,7 +123,7 @@ public sealed class BrowserTests
         });
         IPage page = await context.NewPageAsync();
         page.Request += (_, request) => requests?.Add(request.Url);
-        await page.GotoAsync(new Uri(Path.Combine(s_folder!.Path, "index.html")).AbsoluteUri);
+        await page.GotoAsync(new Uri(Path.Combine(s_folder!.Path, report, "index.html")).AbsoluteUri);
         return page;
     }
 

@@ -34,6 +34,32 @@ public sealed class SvgChartTests
     }
 
     [TestMethod]
+    public void Ratios_HostileValues_WriteFiniteCoordinates()
+    {
+        foreach (double? value in Hostile)
+        {
+            foreach (double? end in Hostile)
+            {
+                ChartRatio? ratio = value is { } number && end is { } other ? new ChartRatio(number, other, number) : null;
+                Check(SvgChart.Ratios("t", "d", "x", ["a", "b"], [new ChartRatios("r", "s", [ratio, new ChartRatio(2, 1, 3)]), new ChartRatios("q", "", [ratio])]), $"{value} {end}");
+            }
+        }
+    }
+
+    [TestMethod]
+    public void Ratios_AHalfAndDouble_LieAsFarFromOneWithTheirIntervals()
+    {
+        var svg = Check(SvgChart.Ratios("t", "d", "x", ["a"], [new ChartRatios("r", "", [new ChartRatio(0.5, 0.25, 0.5)]), new ChartRatios("q", "", [new ChartRatio(2, 2, 4)])]), "ratios");
+        double one = Number(svg.Elements("path").Single(path => path.Attribute("class")?.Value == "limit").Attribute("d")!.Value[1..].Split(' ')[0]);
+        var groups = svg.Elements("g").Take(2).ToList();
+        double[] marks = [.. groups.Select(group => Number(group.Element("circle")!.Attribute("cx")!.Value))];
+        Assert.AreEqual(one - marks[0], marks[1] - one, 0.05);
+        // From a quarter to a half is as long as from 1 to double.
+        double from = Number(groups[0].Elements("path").First().Attribute("d")!.Value[1..].Split(' ')[0]);
+        Assert.AreEqual(marks[1] - one, marks[0] - from, 0.05);
+    }
+
+    [TestMethod]
     public void HeatMap_HostileValues_WriteFiniteCoordinates()
     {
         foreach (double? value in Hostile) Check(SvgChart.HeatMap("t", "d", "s", ["a", "b"], (row, column) => row == column ? 0 : value), $"{value}");
@@ -44,6 +70,7 @@ public sealed class SvgChartTests
     {
         Check(SvgChart.Lines("t", "d", new ChartAxis("x", Scale.Log2), new ChartAxis("y", Scale.Log10), []), "lines");
         Check(SvgChart.Bars("t", "d", "x", [], [], 1, "limit"), "bars");
+        Check(SvgChart.Ratios("t", "d", "x", [], []), "ratios");
         Check(SvgChart.HeatMap("t", "d", "s", [], (_, _) => null), "heat map");
     }
 

@@ -1,0 +1,30 @@
+namespace Normalization.Bench.Speed;
+
+/// <summary>The peers the benchmark knows.</summary>
+internal static class Peers
+{
+    /// <summary>Their ids in the order they are reported.</summary>
+    public static IReadOnlyList<string> Ids { get; } = ["pytorch", "onednn", "tensorprimitives"];
+
+    /// <summary>Finds a peer on this machine.</summary>
+    /// <param name="id">One of <see cref="Ids"/>.</param>
+    /// <param name="python">The Python interpreter to try first; null for the usual ones alone.</param>
+    /// <param name="missing">Where null is returned: what was looked for and the package that brings it, as one line.</param>
+    /// <returns>The peer, to be disposed of; null where it is not installed.</returns>
+    /// <exception cref="ArgumentException">The id is unknown.</exception>
+    public static IPeer? Find(string id, string? python, out string? missing)
+    {
+        missing = null;
+        switch (id)
+        {
+            case "tensorprimitives":
+                return new TensorPrimitivesPeer();
+            case "onednn":
+                return OneDnnPeer.Find(out missing);
+            case "pytorch":
+                return PyTorchPeer.Find(python, out missing);
+            default:
+                throw new ArgumentException(Text.Unknown("peer", id, Ids), nameof(id));
+        }
+    }
+}

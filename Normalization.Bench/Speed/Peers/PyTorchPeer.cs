@@ -1,0 +1,198 @@
+using System.Runtime.InteropServices;
+using System.Text.Json.Nodes;
+
+namespace Normalization.Bench.Speed;
+
+/// <summary>PyTorch in a process of its own, which times itself around the calls alone.</summary>
+/// <remarks>
+/// What each cell calls is written in pytorch_worker.py. Tensors travel through temporary files that the worker maps. The aten operators of
+/// normalization allocate their output afresh on every call; those that take an output of ours only copy into it, so a call into a reused
+/// output exists where a cat ends it.
+/// </remarks>
+internal sealed class PyTorchPeer : IPeer
+{
+    private readonly PyTorchWorker _worker;
+    private readonly string _folder;
+    private readonly bool _hasFastBlas;
+    private float[]? _lastInput;
+    private int _prepared;
+
+    private PyTorchPeer(PyTorchWorker worker)
+    {
+        _worker = worker;
+        _folder = Directory.CreateTempSubdirectory("normalization-pytorch-").FullName;
+        string? blas = (string?)worker.Greeting["blas"];
+        _hasFastBlas = blas is not null;
+        Version = $"PyTorch {(string?)worker.Greeting["version"]}, {blas ?? "no optimized BLAS"}";
+    }
+
+    /// <inheritdoc/>
+    public string Id => "pytorch";
+
+    /// <inheritdoc/>
+    public string Version { get; }
+
+    /// <summary>Starts the worker by the first interpreter that imports torch.</summary>
+    /// <param name="python">The interpreter to try first; null for the usual ones alone.</param>
+    /// <param name="missing">Where null is returned: which were tried and the package that brings torch.</param>
+    public static PyTorchPeer? Find(string? python, out string? missing)
+    {
+        string[] candidates = [.. python is null ? [] : new[] { python }, "python3", "/usr/bin/python3"];
+        foreach (string candidate in candidates)
+        {
+            if (PyTorchWorker.Start(candidate) is { } worker)
+            {
+                missing = null;
+                return new PyTorchPeer(worker);
+            }
+        }
+
+        missing = $"PyTorch is not installed: none of {string.Join(", ", candidates)} can import torch (Debian: python3-torch; elsewhere name an interpreter by --python PATH)";
+        return null;
+    }
+
+    /// <inheritdoc/>
+    public string? Lacks(SpeedCell cell) => cell.Strategy switch
+    {
+        "zca-whitening" when cell.Direction == Direction.Inference => "whitening in PyTorch is written here for training alone",
+        "zca-whitening" when cell.ChannelsLast => "whitening in PyTorch is written here for channels-first memory alone",
+        "zca-whitening" => _hasFastBlas ? null : "this PyTorch has no optimized BLAS to multiply by (Debian: libopenblas0-pthread)",
+        _ => PeerCells.Refusal(cell),
+    };
+
+    /// <inheritdoc/>
+    public IReadOnlyList<ITimedCall> Prepare(CellData data, int threads)
+    {
+        SpeedCell cell = data.Cell;
+        if (Lacks(cell) is { } reason)
+        {
+            throw new NotSupportedException(reason);
+        }
+
+        int number = _prepared++;
+        string? file = null;
+        if (!ReferenceEquals(data.Input, _lastInput))
+        {
+            // The other directions of a cell have the same values.
+            file = Path.Combine(_folder, "input");
+            Write(file, data.Input, data.Upstream, data.Weight, data.Bias, data.RunningMean, data.RunningVariance);
+            _lastInput = null;
+        }
+
+        JsonObject answer = _worker.Ask(new JsonObject
+        {
+            ["operation"] = "prepare",
+            ["cell"] = number,
+            ["file"] = file,
+            ["strategy"] = cell.Strategy,
+            ["direction"] = Text.Kebab(cell.Direction),
+            ["shape"] = new JsonArray([.. cell.Shape.ToArray().Select(length => JsonValue.Create((long)length))]),
+            ["channels_last"] = cell.ChannelsLast && cell.Shape.SpatialSize > 1,
+            ["parameters"] = data.Weight.Length,
+            ["threads"] = threads,
+            ["epsilon"] = data.Epsilon,
+            ["momentum"] = data.Momentum,
+            ["groups"] = SpeedCell.Groups,
+            ["ghost"] = PeerCells.GhostSize(cell),
+        });
+        _lastInput = data.Input;
+        if (file is not null)
+        {
+            File.Delete(file);
+        }
+
+        var variants = new List<ITimedCall>();
+        var prepared = new Prepared(_worker, data, number, Path.Combine(_folder, "result"));
+        foreach (JsonNode? variant in (JsonArray)answer["variants"]!)
+        {
+            variants.Add(new Call(prepared, (string)variant!));
+            prepared.Users++;
+        }
+
+        return variants;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _worker.Dispose();
+        if (Directory.Exists(_folder))
+        {
+            Directory.Delete(_folder, recursive: true);
+        }
+    }
+
+    private static void Write(string path, params ReadOnlySpan<float[]> arrays)
+    {
+        using FileStream stream = File.Create(path);
+        foreach (float[] array in arrays)
+        {
+            stream.Write(MemoryMarshal.AsBytes(array.AsSpan()));
+        }
+    }
+
+    /// <summary>A cell whose tensors the worker holds, for as long as a variant is in use.</summary>
+    private sealed class Prepared(PyTorchWorker worker, CellData data, int number, string resultFile)
+    {
+        public int Users { get; set; }
+
+        public CellData Data => data;
+
+        public JsonObject Ask(string operation, string variant, int calls = 0) => worker.Ask(new JsonObject
+        {
+            ["operation"] = operation,
+            ["cell"] = number,
+            ["variant"] = variant,
+            ["calls"] = calls,
+            ["file"] = resultFile,
+        });
+
+        public void Read(string variant, Span<float> result, Span<float> weight, Span<float> bias)
+        {
+            _ = Ask("result", variant);
+            using (FileStream stream = File.OpenRead(resultFile))
+            {
+                stream.ReadExactly(MemoryMarshal.AsBytes(result));
+                stream.ReadExactly(MemoryMarshal.AsBytes(weight));
+                stream.ReadExactly(MemoryMarshal.AsBytes(bias));
+            }
+
+            File.Delete(resultFile);
+        }
+    }
+
+    private sealed class Call(Prepared prepared, string variant) : ITimedCall
+    {
+        private bool _disposed;
+
+        public string Variant => variant;
+
+        public double Seconds(int calls) => (double)prepared.Ask("time", variant, calls)["seconds"]!;
+
+        public void CopyResult(Span<float> destination) => prepared.Read(variant, destination, [], []);
+
+        public void CopyParameterGradients(Span<float> weight, Span<float> bias)
+        {
+            if (prepared.Data.Cell.Direction != Direction.Backward)
+            {
+                throw InProcessCall.NoGradients(prepared.Data.Cell.Direction);
+            }
+
+            prepared.Read(variant, new float[prepared.Data.Input.Length], weight, bias);
+        }
+
+        public void Dispose()
+        {
+            if (_disposed)
+            {
+                return;
+            }
+
+            _disposed = true;
+            if (--prepared.Users == 0)
+            {
+                _ = prepared.Ask("release", variant);
+            }
+        }
+    }
+}

@@ -1,0 +1,400 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime;
+using Normalization.Core;
+using Normalization.Core.Comparison;
+using Normalization.Core.Kernels;
+using Normalization.Core.Reporting;
+using Normalization.Strategies;
+
+namespace Normalization.Bench.Speed;
+
+/// <summary>A peer the run asked for; where it is not installed, why.</summary>
+internal sealed record PeerSeat(string Id, IPeer? Peer, string? Missing)
+{
+    /// <summary>Name and version, or that it is missing.</summary>
+    public string Description => Peer?.Version ?? $"missing: {Missing}";
+}
+
+/// <summary>Engine (a) of the benchmark: our strategies, the copy and the peers of a case timed in turns, every result checked before it is timed.</summary>
+/// <param name="tier">How long each case is timed.</param>
+/// <param name="cases">What to time; of the tier's.</param>
+/// <param name="peers">Beside whom.</param>
+/// <param name="seed">Where the values and the intervals' resamples come from.</param>
+/// <param name="crossCheckFolder">Where engine (b) leaves what it exports.</param>
+internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed, string crossCheckFolder)
+{
+    private const string Fastest = "speedup_vs_fastest_peer";
+
+    // Of float and double results and gradients, ours and a peer's, at the same time.
+    private const double BytesPerElement = 100;
+
+    // A method is compiled for speed after 30 calls.
+    private const int CallsToCompile = 40;
+
+    // Seconds of a call beyond which its methods were called often enough before, and there is no time for more.
+    private const double LongestBrief = 0.2e-3;
+
+    private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(40);
+
+    private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
+
+    private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
+    private long _compiled;
+    private (SpeedCase Case, CaseMaterial Material)? _last;
+
+    /// <summary>What identifies the run: the first line of its records.</summary>
+    /// <param name="environment">The machine and the program.</param>
+    /// <param name="further">Settings beside the tier, the seed and the peers.</param>
+    public RunHeader Describe(RunEnvironment environment, IEnumerable<KeyValuePair<string, string>> further) => new()
+    {
+        Environment = environment,
+        Settings = new Dictionary<string, string>(
+            [
+                new("tier", tier.Name),
+                new("seed", seed.ToString(CultureInfo.InvariantCulture)),
+                new("threads", string.Join(",", tier.Threads)),
+                new("epsilon", "1e-5"),
+                new("affine", "random weight and bias"),
+                .. peers.Select(seat => new KeyValuePair<string, string>(seat.Id, seat.Description)),
+                .. further,
+            ],
+            StringComparer.Ordinal),
+        Strategies =
+        [
+            .. cases.Select(planned => planned.Strategy).Distinct().OrderBy(id => StrategyCatalog.Ids.ToList().IndexOf(id))
+                .Select(id => StrategyCatalog.Contestant(id, cases[0].Settings with { GroupSize = null }))
+                .Select(contestant => new StrategyDescription(contestant.Id, contestant.Axes, contestant.Options)),
+        ],
+        Scenarios = [new(SpeedProbe.Scenario.Id, SpeedProbe.Scenario.Title, SpeedProbe.Scenario.Description)],
+        CaseCount = cases.Count,
+    };
+
+    /// <summary>Measures every case that is not done yet.</summary>
+    /// <param name="finished">Receives each record as its case ends.</param>
+    /// <param name="done">Ids of cases to skip.</param>
+    /// <param name="progress">Told when a case begins.</param>
+    /// <param name="cancellation">Ends the run between rounds.</param>
+    /// <exception cref="OperationCanceledException">Cancelled; every case that had ended was handed over.</exception>
+    public void Run(Action<CaseRecord> finished, IReadOnlySet<string> done, IProgress<ComparisonProgress> progress, CancellationToken cancellation)
+    {
+        int threads = KernelThreads.Count;
+        SpeedCase[] left = [.. cases.Where(planned => !done.Contains(planned.Id))];
+        try
+        {
+            if (left.Length > 0)
+            {
+                progress.Report(new ComparisonProgress(cases.Count - left.Length, cases.Count, left[0].Id));
+                Warm(left, cancellation);
+            }
+
+            for (int index = 0; index < left.Length; index++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                progress.Report(new ComparisonProgress(cases.Count - left.Length + index, cases.Count, left[index].Id));
+                CaseRecord record = Measure(left[index], cancellation);
+
+                // A process that the signal stopped too has not failed.
+                cancellation.ThrowIfCancellationRequested();
+                finished(record);
+            }
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+            _last = null;
+        }
+    }
+
+    // Small tensors of each rank reach nearly all of the code.
+    private void Warm(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
+    {
+        SpeedCase[] small = [.. left.Where(planned => !planned.IsCrossCheck).Select(Smaller).DistinctBy(planned => planned.Id)];
+        WarmUp.UntilCompiled(
+            () =>
+            {
+                foreach (SpeedCase planned in small)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    KernelThreads.Count = planned.Threads;
+                    try
+                    {
+                        Warm(planned);
+                    }
+                    catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+                    {
+                        // Its own case will say so.
+                    }
+                }
+            },
+            least: 2, most: 6, BackgroundDelay, cancellation);
+
+        static SpeedCase Smaller(SpeedCase planned) => planned with
+        {
+            Shape = planned.Strategy == "zca-whitening" ? new(8, Math.Min(planned.Shape.Channels, 64), 7, 7)
+                : planned.Shape.Rank == 2 ? new(64, 128)
+                : new(8, 64, 14, 14),
+            Scaling = null,
+        };
+    }
+
+    private void Warm(SpeedCase planned)
+    {
+        CaseMaterial material = Material(planned);
+        var own = new OwnCall(planned, material);
+        own.Check(double.PositiveInfinity);
+        own.Seconds(CallsToCompile);
+        own.Tensors.CopySeconds(CallsToCompile);
+        foreach (PeerSeat seat in planned.HasPeers ? peers : [])
+        {
+            // PyTorch has a process of its own, where nothing is compiled.
+            if (seat.Peer is PyTorchPeer || Absence(seat, planned) is not null)
+            {
+                continue;
+            }
+
+            foreach (PeerCall call in PeerCall.Prepare(seat, planned, material.Data))
+            {
+                call.Seconds(CallsToCompile);
+                call.Dispose();
+            }
+        }
+    }
+
+    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
+    private void Settle(IReadOnlyList<Func<int, double>> contestants, CancellationToken cancellation)
+    {
+        Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
+        void Run()
+        {
+            foreach (Func<int, double> contestant in brief)
+            {
+                contestant(CallsToCompile);
+            }
+        }
+
+        Run();
+        if (JitInfo.GetCompiledMethodCount() != _compiled)
+        {
+            WarmUp.UntilCompiled(Run, least: 1, most: 10, BackgroundDelay, cancellation);
+        }
+
+        _compiled = JitInfo.GetCompiledMethodCount();
+    }
+
+    private CaseRecord Measure(SpeedCase planned, CancellationToken cancellation)
+    {
+        long began = Stopwatch.GetTimestamp();
+        Contestant contestant = StrategyCatalog.Contestant(planned.Strategy, planned.Settings);
+        var probe = new ProbeCase(
+            Aspects.Speed, contestant, SpeedProbe.Scenario, new ProbeSettings { Seed = seed, Threads = planned.Threads, Cancellation = cancellation });
+        try
+        {
+            KernelThreads.Count = planned.Threads;
+            if (MemoryRefusal(planned.Shape) is { } refusal)
+            {
+                probe.Missing(OwnMetrics, refusal, planned.Parameters);
+            }
+            else if (planned.IsCrossCheck)
+            {
+                CrossCheck.Measure(probe, planned, crossCheckFolder);
+            }
+            else
+            {
+                probe.Attempt(OwnMetrics, () => Measure(probe, planned), planned.Parameters);
+            }
+        }
+        catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+        {
+            // A bug in one case does not end the run.
+            probe.Fail($"{exception.GetType().Name}: {exception.Message}");
+        }
+
+        return new CaseRecord
+        {
+            Case = planned.Id,
+            Seconds = Stopwatch.GetElapsedTime(began).TotalSeconds,
+            Measurements = probe.Rows,
+            Failure = probe.Failure,
+        };
+    }
+
+    private void Measure(ProbeCase probe, SpeedCase planned)
+    {
+        CaseMaterial material = Material(planned);
+        var own = new OwnCall(planned, material);
+        if (own.Check(Limit(probe, planned)) is { } wrong)
+        {
+            probe.Missing(OwnMetrics, $"not timed: {wrong}", planned.Parameters);
+            probe.Fail($"Not timed, {planned.Id}: {wrong}.");
+            return;
+        }
+
+        // Seats without a call that may be timed say why.
+        var reasons = new Dictionary<string, string>(StringComparer.Ordinal);
+        List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons);
+        try
+        {
+            Func<int, double>[] contestants = [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)];
+            Settle(contestants, probe.Settings.Cancellation);
+            TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
+            SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
+            probe.Add("bytes_allocated", own.Allocated, parameters: planned.Parameters);
+            if (planned is { Strategy: "zca-whitening", Scaling: null, Threads: 1 })
+            {
+                AddParts(probe, planned, own);
+            }
+
+            if (planned.HasPeers)
+            {
+                AddRatios(probe, planned, rounds, calls, reasons);
+            }
+        }
+        finally
+        {
+            calls.ForEach(call => call.Dispose());
+        }
+    }
+
+    // What whitening spends its time on, by clocks inside it that cost next to nothing; they are meant for one thread.
+    private void AddParts(ProbeCase probe, SpeedCase planned, OwnCall own)
+    {
+        WhiteningPhase[] phases = Enum.GetValues<WhiteningPhase>();
+        List<double>[] seconds = [.. phases.Select(_ => new List<double>())];
+        try
+        {
+            WhiteningClock.Enabled = true;
+            for (int round = 0; round < tier.Plan.LeastRounds; round++)
+            {
+                probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                WhiteningClock.Reset();
+                own.Run(1);
+                for (int phase = 0; phase < phases.Length; phase++)
+                {
+                    seconds[phase].Add(WhiteningClock.Seconds(phases[phase]));
+                }
+            }
+        }
+        finally
+        {
+            WhiteningClock.Enabled = false;
+        }
+
+        for (int phase = 0; phase < phases.Length; phase++)
+        {
+            Estimate time = Bootstrap.Median(seconds[phase], new RandomStream(seed, "bootstrap")).Times(1e9 / planned.Shape.Count);
+            probe.Add(
+                "ns_per_element", time.Value, time.Spread, new Dictionary<string, object>(planned.Parameters, StringComparer.Ordinal) { ["part"] = Text.Kebab(phases[phase]) });
+        }
+    }
+
+    // Each peer's calls, made once and found to agree with ours.
+    private List<PeerCall> Rivals(ProbeCase probe, SpeedCase planned, CellData data, OwnCall own, Dictionary<string, string> reasons)
+    {
+        var agreeing = new List<PeerCall>();
+        foreach (PeerSeat seat in planned.HasPeers ? peers : [])
+        {
+            try
+            {
+                if (Absence(seat, planned) is { } absence)
+                {
+                    reasons[seat.Id] = absence;
+                    continue;
+                }
+
+                foreach (PeerCall call in PeerCall.Prepare(seat, planned, data))
+                {
+                    call.Seconds(1);
+                    double off = call.DifferenceFrom(own);
+                    if (off <= Agreement.Limit)
+                    {
+                        agreeing.Add(call);
+                        continue;
+                    }
+
+                    call.Dispose();
+                    reasons[seat.Id] = FormattableString.Invariant(
+                        $"not timed: {call.Name} differs from ours by {off:0.0e+0} of the largest value, above {Agreement.Limit:0.0e+0}");
+                    probe.Fail($"{planned.Id}: {reasons[seat.Id]}.");
+                }
+            }
+            catch (Exception failure) when (failure is InvalidOperationException or IOException or NotSupportedException)
+            {
+                reasons[seat.Id] = $"not timed: {Text.OneLine(failure.Message)}";
+                probe.Fail($"{planned.Id}, {seat.Id}: {reasons[seat.Id]}");
+            }
+        }
+
+        return agreeing;
+    }
+
+    // Null where the peer has the case; else why not.
+    private static string? Absence(PeerSeat seat, SpeedCase planned) =>
+        seat.Peer is null ? seat.Missing : planned.Passes.Select(pass => seat.Peer.Lacks(planned.Cell(pass))).FirstOrDefault(lack => lack is not null);
+
+    private void AddRatios(
+        ProbeCase probe, SpeedCase planned, TimedRounds rounds, List<PeerCall> calls, Dictionary<string, string> reasons)
+    {
+        // The copy is the first contestant, ours the second.
+        int FastestOf(IEnumerable<PeerCall> some) => some.Select(call => 2 + calls.IndexOf(call)).MinBy(index => rounds.Time(index).Value);
+
+        void Add(string metric, PeerCall[] some, string reason)
+        {
+            if (some.Length == 0)
+            {
+                probe.Add(metric, null, parameters: planned.Parameters, note: reason);
+                return;
+            }
+
+            int index = FastestOf(some);
+            Estimate ratio = rounds.Ratio(index, 1);
+            string time = (rounds.Time(index).Value * 1e9 / planned.Shape.Count).ToString("G3", CultureInfo.InvariantCulture);
+            probe.Add(metric, ratio.Value, ratio.Spread, planned.Parameters, $"{calls[index - 2].Name}: {time} ns/element");
+        }
+
+        foreach (PeerSeat seat in peers)
+        {
+            Add($"speedup_vs_{seat.Id}", [.. calls.Where(call => call.Seat == seat)], reasons.GetValueOrDefault(seat.Id, "not timed"));
+        }
+
+        Add(Fastest, [.. calls], "no peer of this run has it");
+    }
+
+    // Kept for the next directions of the same tensor.
+    private CaseMaterial Material(SpeedCase planned)
+    {
+        SpeedCase tensor = planned with { Direction = "" };
+        if (_last?.Case != tensor)
+        {
+            // What is not needed any more is free before its like is allocated.
+            _last = null;
+            _last = (tensor, new CaseMaterial(planned, new RandomStream(seed, "speed", planned.Strategy, planned.Shape.ToString())));
+        }
+
+        return _last.Value.Material;
+    }
+
+    private double Limit(ProbeCase probe, SpeedCase planned)
+    {
+        string key = planned.Strategy + planned.GroupSize;
+        if (!_limits.TryGetValue(key, out double limit))
+        {
+            var shape = new ActivationShape(8, 64, 4, 4);
+            var input = new double[shape.Count];
+            new RandomStream(seed, "limit").FillGaussian(input);
+            _limits[key] = limit = SpeedProbe.Limit(probe, shape, input);
+        }
+
+        return limit;
+    }
+
+    /// <summary>Null, or why a tensor of this shape cannot be timed on this machine; nothing is allocated to find out.</summary>
+    internal static string? MemoryRefusal(ActivationShape shape)
+    {
+        double needed = shape.Count * BytesPerElement;
+        double available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        return shape.Count > Array.MaxLength ? $"{shape} has {shape.Count} elements and an array holds at most {Array.MaxLength}"
+            : needed > available ? FormattableString.Invariant($"{shape} and its checks need about {needed / 1e9:0.0} GB and the machine lends {available / 1e9:0.0} GB")
+            : null;
+    }
+}

@@ -1,0 +1,63 @@
+using System.Globalization;
+using Normalization.Core.Comparison;
+using Normalization.Core.Reporting;
+
+namespace Normalization.Bench.Speed;
+
+/// <summary>What a run of the benchmark comes to, in lines for stdout.</summary>
+internal static class SpeedSummary
+{
+    /// <summary>A cell loses where the upper end of (peer time / our time) is below this.</summary>
+    public const double Losing = 0.97;
+
+    /// <summary>Cells, losses, geometric means; the peers' versions come from the header.</summary>
+    public static IEnumerable<string> Lines(RunData run)
+    {
+        Measurement[] cells = [.. run.Measurements.Where(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null)];
+        Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
+        Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
+        int alone = run.Cases.Count - cells.Length - crossChecks.Length;
+        yield return $"{cells.Length} cells timed beside a peer ({losing.Length} lose to the fastest), {alone} case{(alone == 1 ? "" : "s")} beside the copy alone.";
+        foreach (Measurement row in losing)
+        {
+            yield return $"loses: {Cell(row)}: {Ratio(row)} times the speed of {row.Note}";
+        }
+
+        foreach (string peer in Peers.Ids.Where(run.Header.Settings.ContainsKey))
+        {
+            string name = run.Header.Settings[peer];
+            double[] ratios = [.. run.Measurements.Where(row => row.Metric == $"speedup_vs_{peer}" && row.Value is not null && row.Parameters!["threads"] is 1L).Select(row => row.Value!.Value)];
+            yield return ratios.Length == 0
+                ? $"{peer}: no cell on one thread ({name})."
+                : string.Create(CultureInfo.InvariantCulture, $"{name}: {GeometricMean(ratios):0.00} times its speed, geometric mean of {ratios.Length} cells on one thread.");
+        }
+
+        foreach (Measurement row in crossChecks)
+        {
+            yield return CrossCheck(run, row);
+        }
+    }
+
+    // Two engines agree where their intervals overlap.
+    private static string CrossCheck(RunData run, Measurement check)
+    {
+        Measurement? interleaved = run.Measurements.FirstOrDefault(row => row.Metric == check.Metric && row.Strategy == check.Strategy && row.Value is not null
+            && Cell(row) == Cell(check) && row.Parameters!["engine"] is "interleaved" && !row.Parameters.ContainsKey("scaling"));
+        return check.Value is null ? $"BenchmarkDotNet, {Cell(check)}: {check.Note}"
+            : interleaved is null ? $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element; not timed in turns"
+            : $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element, in turns {Ratio(interleaved)}: "
+                + (check.Spread![0] <= interleaved.Spread![1] && interleaved.Spread[0] <= check.Spread[1] ? "they agree" : "they differ");
+    }
+
+    /// <summary>The geometric mean of ratios.</summary>
+    public static double GeometricMean(IEnumerable<double> ratios) => Math.Exp(ratios.Average(Math.Log));
+
+    private static string Cell(Measurement row)
+    {
+        string Text(string parameter) => Convert.ToString(row.Parameters![parameter], CultureInfo.InvariantCulture)!;
+        return $"{row.Strategy} {Text("direction")} {Text("shape")} {Text("layout")}, {Text("threads")} thread{(Text("threads") == "1" ? "" : "s")}";
+    }
+
+    private static string Ratio(Measurement row) =>
+        string.Create(CultureInfo.InvariantCulture, $"{row.Value:0.00#} [{row.Spread![0]:0.00#}, {row.Spread[1]:0.00#}]");
+}

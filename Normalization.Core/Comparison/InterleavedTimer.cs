@@ -1,0 +1,85 @@
+namespace Normalization.Core.Comparison;
+
+/// <summary>How long contestants are timed.</summary>
+internal sealed record TimingPlan
+{
+    /// <summary>Rounds taken whatever they cost, at least 1.</summary>
+    public int LeastRounds { get; init; } = 7;
+
+    /// <summary>Rounds taken at most.</summary>
+    public int MostRounds { get; init; } = 25;
+
+    /// <summary>Seconds after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
+    public double Budget { get; init; } = 0.06;
+
+    /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>
+    public double ShortestSample { get; init; } = 0.4e-3;
+}
+
+/// <summary>Times contestants in turns, so that whatever slows the machine slows all of them.</summary>
+internal static class InterleavedTimer
+{
+    private const int MostCalls = 1 << 20;
+
+    /// <summary>Times contestants round by round, each round beginning with another one.</summary>
+    /// <param name="contestants">Each makes its call as often as it is told and returns the seconds that took in all.</param>
+    /// <param name="plan">How long.</param>
+    /// <param name="seed">Where the intervals' resamples come from.</param>
+    /// <param name="cancellation">Ends it between rounds.</param>
+    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    public static TimedRounds Run(IReadOnlyList<Func<int, double>> contestants, TimingPlan plan, long seed, CancellationToken cancellation)
+    {
+        int[] calls = [.. contestants.Select(contestant => Calibrate(contestant, plan.ShortestSample))];
+        List<double>[] seconds = [.. contestants.Select(_ => new List<double>())];
+        double spent = 0;
+        for (int round = 0; round < plan.MostRounds && (round < plan.LeastRounds || spent < plan.Budget); round++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            for (int turn = 0; turn < contestants.Count; turn++)
+            {
+                int index = (round + turn) % contestants.Count;
+                if (calls[index] > 1)
+                {
+                    // What the contestant before it left in the caches is not to be paid by one of many short calls.
+                    contestants[index](1);
+                }
+
+                double total = contestants[index](calls[index]);
+                seconds[index].Add(total / calls[index]);
+                spent += total;
+            }
+        }
+
+        return new TimedRounds([.. seconds], seed);
+    }
+
+    // The calls that make up a sample. Trying it also warms the contestant.
+    private static int Calibrate(Func<int, double> contestant, double shortestSample)
+    {
+        int calls = 1;
+        while (calls < MostCalls && contestant(calls) < shortestSample)
+        {
+            calls *= 2;
+        }
+
+        return calls;
+    }
+}
+
+/// <summary>What each contestant took in each round.</summary>
+/// <param name="Seconds">For each contestant, for each round, seconds a call.</param>
+/// <param name="Seed">Where the intervals' resamples come from.</param>
+internal sealed record TimedRounds(IReadOnlyList<IReadOnlyList<double>> Seconds, long Seed)
+{
+    /// <summary>Seconds a call: the median over the rounds.</summary>
+    /// <param name="contestant">Its place in the list that was timed.</param>
+    public Estimate Time(int contestant) => Bootstrap.Median(Seconds[contestant], Stream());
+
+    /// <summary>How many times as long one contestant takes as another: the median of the ratios round by round, since both of a round met the same machine.</summary>
+    /// <param name="numerator">The place of the one.</param>
+    /// <param name="denominator">The place of the other.</param>
+    public Estimate Ratio(int numerator, int denominator) =>
+        Bootstrap.Median([.. Seconds[numerator].Zip(Seconds[denominator], (above, below) => above / below)], Stream());
+
+    private RandomStream Stream() => new(Seed, "bootstrap");
+}

@@ -1,0 +1,207 @@
+using System.Diagnostics;
+using System.Numerics.Tensors;
+using Normalization.Core.Kernels;
+
+namespace Normalization.Core.Comparison;
+
+/// <summary>A tensor to time: its shape, its memory layout, the threads to use.</summary>
+internal sealed record Workload(ActivationShape Shape, bool ChannelsLast, int Threads);
+
+/// <summary>The arrays of a workload in its memory order, and a strategy's calls on them. Views are made outside whatever is measured.</summary>
+internal sealed class SpeedTensors
+{
+    public const string Forward = "forward";
+    public const string Backward = "backward";
+    public const string Inference = "inference";
+
+    private readonly nint[] _lengths;
+    private readonly nint[] _strides;
+
+    /// <summary>Takes the input and the upstream gradient, both in the workload's memory order.</summary>
+    public SpeedTensors(Workload workload, float[] input, float[] upstream)
+    {
+        Workload = workload;
+        _lengths = workload.Shape.ToArray();
+        _strides = new nint[_lengths.Length];
+        nint step = workload.ChannelsLast ? workload.Shape.Channels : 1;
+        for (int axis = _lengths.Length - 1; axis >= 0; axis--)
+        {
+            if (axis == 1 && workload.ChannelsLast)
+            {
+                _strides[1] = 1;
+                continue;
+            }
+
+            _strides[axis] = step;
+            step *= _lengths[axis];
+        }
+
+        Input = input;
+        Upstream = upstream;
+        Output = new float[input.Length];
+        InputGradient = new float[input.Length];
+    }
+
+    public Workload Workload { get; }
+
+    public float[] Input { get; }
+
+    public float[] Upstream { get; }
+
+    public float[] Output { get; }
+
+    public float[] InputGradient { get; }
+
+    /// <summary>Random tensors: the same values in channels-first order, whatever the layout.</summary>
+    public static SpeedTensors Random(Workload workload, RandomStream stream)
+    {
+        float[] input = Values(workload.Shape, stream);
+        float[] upstream = Values(workload.Shape, stream);
+        return workload.ChannelsLast
+            ? new SpeedTensors(workload, Reorder(workload.Shape, input, toRows: false), Reorder(workload.Shape, upstream, toRows: false))
+            : new SpeedTensors(workload, input, upstream);
+    }
+
+    /// <summary>What a direction writes: the input gradient of a backward pass, else the output.</summary>
+    public float[] Result(string direction) => direction == Backward ? InputGradient : Output;
+
+    /// <summary>An array of the workload's memory order in channels-first order.</summary>
+    public float[] ToRows(float[] values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values;
+
+    /// <summary>Calls a strategy; a backward call needs a forward one in training before it.</summary>
+    public void Run(INormalizer<float> normalizer, string direction, int calls)
+    {
+        var input = new ReadOnlyTensorSpan<float>(Input, _lengths, _strides);
+        var upstream = new ReadOnlyTensorSpan<float>(Upstream, _lengths, _strides);
+        var output = new TensorSpan<float>(Output, _lengths, _strides);
+        var inputGradient = new TensorSpan<float>(InputGradient, _lengths, _strides);
+        Repeat(normalizer, direction, calls, input, upstream, output, inputGradient);
+    }
+
+    /// <summary>Seconds that a number of calls take.</summary>
+    public double Seconds(INormalizer<float> normalizer, string direction, int calls)
+    {
+        long began = Stopwatch.GetTimestamp();
+        Run(normalizer, direction, calls);
+        return Stopwatch.GetElapsedTime(began).TotalSeconds;
+    }
+
+    /// <summary>Seconds that a number of copies of the input take, on as many threads as the strategy has.</summary>
+    public unsafe double CopySeconds(int calls)
+    {
+        long began = Stopwatch.GetTimestamp();
+        fixed (float* source = Input, destination = Output)
+        {
+            for (int i = 0; i < calls; i++)
+            {
+                CopyJob<float>.Run(source, destination, Input.Length);
+            }
+        }
+
+        return Stopwatch.GetElapsedTime(began).TotalSeconds;
+    }
+
+    /// <summary>
+    /// Bytes a memory-bound implementation must move: 2 values an element forward and in inference, 3 backward, where the gradient
+    /// does not read the input 2.
+    /// </summary>
+    public double BytesMoved(INormalizer<float> normalizer, string direction) =>
+        (double)Input.Length * sizeof(float) * (direction == Backward && GradientReadsInput(normalizer) ? 3 : 2);
+
+    /// <summary>Managed bytes that one warm call allocates: the least of a few calls, since other threads of the process may allocate meanwhile.</summary>
+    public double Allocated(INormalizer<float> normalizer, string direction)
+    {
+        long least = long.MaxValue;
+        var input = new ReadOnlyTensorSpan<float>(Input, _lengths, _strides);
+        var upstream = new ReadOnlyTensorSpan<float>(Upstream, _lengths, _strides);
+        var output = new TensorSpan<float>(Output, _lengths, _strides);
+        var inputGradient = new TensorSpan<float>(InputGradient, _lengths, _strides);
+        for (int attempt = 0; attempt < 3 && least > 0; attempt++)
+        {
+            long before = GC.GetTotalAllocatedBytes(precise: true);
+            Repeat(normalizer, direction, 1, input, upstream, output, inputGradient);
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+        }
+
+        return least;
+    }
+
+    // Measured: the gradient is the same for another input.
+    private bool GradientReadsInput(INormalizer<float> normalizer)
+    {
+        if (normalizer.Parameters.Count > 0)
+        {
+            return true;
+        }
+
+        Run(normalizer, Backward, 1);
+        float[] gradient = [.. InputGradient];
+        var upstream = new ReadOnlyTensorSpan<float>(Upstream, _lengths, _strides);
+        try
+        {
+            normalizer.Backward(upstream, upstream, new TensorSpan<float>(InputGradient, _lengths, _strides));
+        }
+        catch (Exception refusal) when (ProbeCase.IsRefusal(refusal))
+        {
+            // It looks at the input, if only to refuse another.
+            return true;
+        }
+
+        return !gradient.AsSpan().SequenceEqual(InputGradient);
+    }
+
+    private static void Repeat(
+        INormalizer<float> normalizer, string direction, int calls, in ReadOnlyTensorSpan<float> input, in ReadOnlyTensorSpan<float> upstream,
+        in TensorSpan<float> output, in TensorSpan<float> inputGradient)
+    {
+        bool backward = direction == Backward;
+        for (int i = 0; i < calls; i++)
+        {
+            if (backward)
+            {
+                normalizer.Backward(input, upstream, inputGradient);
+            }
+            else
+            {
+                normalizer.Forward(input, output);
+            }
+        }
+    }
+
+    private static float[] Reorder(ActivationShape shape, float[] values, bool toRows)
+    {
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        var result = new float[values.Length];
+        int row = 0;
+        for (int sample = 0; sample < (int)shape.Samples; sample++)
+        {
+            for (int channel = 0; channel < channels; channel++)
+            {
+                int last = (sample * positions * channels) + channel;
+                for (int position = 0; position < positions; position++, row++, last += channels)
+                {
+                    (int from, int to) = toRows ? (last, row) : (row, last);
+                    result[to] = values[from];
+                }
+            }
+        }
+
+        return result;
+    }
+
+    // A block of random values over and over: its length shares no factor with the shapes, so that no two sets are alike.
+    private static float[] Values(ActivationShape shape, RandomStream stream)
+    {
+        var block = new double[65521];
+        stream.FillGaussian(block);
+        float[] single = Arithmetic.ToSingle(block);
+        var values = new float[shape.Count];
+        for (int start = 0; start < values.Length; start += single.Length)
+        {
+            single.AsSpan(0, Math.Min(single.Length, values.Length - start)).CopyTo(values.AsSpan(start));
+        }
+
+        return values;
+    }
+}

@@ -1,0 +1,403 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Normalization.Core.Kernels;
+
+internal enum ForwardPhase
+{
+    Panels,
+    ChunkMoments,
+    CombineChunks,
+    Apply,
+}
+
+/// <summary>The forward pass over one layout, cut into tasks of consecutive items (panels or chunks).</summary>
+/// <remarks>
+/// Moments are taken in double. What is written is computed in T; a float set whose coefficients do not suit that
+/// (<see cref="Simd.SuitsSingle"/>) is computed in double: a matter of that set alone.
+/// </remarks>
+internal unsafe struct ForwardJob<T> : IPieceJob
+    where T : unmanaged
+{
+    public ReductionLayout Layout;
+    public Chunking Chunks;
+    public T* X;
+    public T* Y;
+    public T* Weight;
+    public T* Bias;
+    public Statistics Statistics;
+    public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
+    public double Epsilon;
+    public bool Streams;
+    public nint Ahead; // from where a panel is read to where the next one is; 0 where that is the stream itself
+    private ForwardPhase _phase;
+    private int _items;
+    private int _itemsPerTask;
+
+    public void Run(ForwardPhase phase, int items, nint elementsPerItem)
+    {
+        _phase = phase;
+        _items = items;
+        _itemsPerTask = Standardizer.ItemsPerTask(elementsPerItem);
+        WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
+    }
+
+    public void Run(int piece)
+    {
+        int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
+        for (int item = piece * _itemsPerTask; item < end; item++)
+        {
+            switch (_phase)
+            {
+                case ForwardPhase.Panels:
+                    PanelMoments(item);
+                    for (int chunk = 0; chunk < Chunks.Count; chunk++)
+                    {
+                        ApplyChunk(item, Chunks[chunk]);
+                    }
+
+                    break;
+                case ForwardPhase.ChunkMoments:
+                    double* partial = Partials + (2 * (nint)item * Layout.Columns);
+                    ChunkMoments(item / Chunks.Count, Chunks[item % Chunks.Count], partial, partial + Layout.Columns);
+                    break;
+                case ForwardPhase.CombineChunks:
+                    CombineChunks(item);
+                    break;
+                default:
+                    ApplyChunk(item / Chunks.Count, Chunks[item % Chunks.Count]);
+                    break;
+            }
+        }
+
+        Standardizer.FinishStores(Streams);
+    }
+
+    private readonly void PanelMoments(int panel)
+    {
+        nint columns = Layout.Columns;
+        double* mean = Statistics.Mean + (panel * columns);
+        double* squares = Statistics.PopulationVariance + (panel * columns);
+        double* spare = Partials + (2 * panel * columns);
+        nint count = 0;
+        for (int index = 0; index < Chunks.Count; index++)
+        {
+            Chunk chunk = Chunks[index];
+            nint rows = chunk.Elements / columns;
+            if (index == 0)
+            {
+                ChunkMoments(panel, chunk, mean, squares);
+            }
+            else
+            {
+                ChunkMoments(panel, chunk, spare, spare + columns);
+                Merge(mean, squares, count, spare, spare + columns, rows, columns);
+            }
+
+            count += rows;
+        }
+
+        Finish(panel, count);
+    }
+
+    private readonly void CombineChunks(int panel)
+    {
+        nint columns = Layout.Columns;
+        double* mean = Statistics.Mean + (panel * columns);
+        double* squares = Statistics.PopulationVariance + (panel * columns);
+        double* partial = Partials + (2 * (nint)panel * Chunks.Count * columns);
+        new ReadOnlySpan<double>(partial, (int)columns).CopyTo(new Span<double>(mean, (int)columns));
+        new ReadOnlySpan<double>(partial + columns, (int)columns).CopyTo(new Span<double>(squares, (int)columns));
+        nint count = Chunks[0].Elements / columns;
+        for (int index = 1; index < Chunks.Count; index++)
+        {
+            partial += 2 * columns;
+            nint rows = Chunks[index].Elements / columns;
+            Merge(mean, squares, count, partial, partial + columns, rows, columns);
+            count += rows;
+        }
+
+        Finish(panel, count);
+    }
+
+    private readonly void ChunkMoments(int panel, Chunk chunk, double* mean, double* squares)
+    {
+        T* start = X + Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        if (Layout.Columns == 1)
+        {
+            RowMoments(start, chunk, mean, squares);
+            return;
+        }
+
+        for (nint column = 0; column < Layout.Columns; column += Standardizer.ColumnTile)
+        {
+            nint width = Math.Min(Standardizer.ColumnTile, Layout.Columns - column);
+            ColumnMoments(start + column, chunk, width, mean + column, squares + column);
+        }
+    }
+
+    // One pass about the chunk's first value. That value is one of the n, so its distance from their mean is at most the square root of
+    // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
+    private readonly void RowMoments(T* start, Chunk chunk, double* mean, double* squares)
+    {
+        double count = chunk.Elements;
+        double center = Simd.Get(start);
+        double first = 0;
+        double second = 0;
+        T* block = start;
+        for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
+        {
+            Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
+        }
+
+        double shift = first / count;
+        *mean = center + shift;
+        *squares = second - (first * shift);
+    }
+
+    // The same down a tile of columns.
+    [SkipLocalsInit]
+    private readonly void ColumnMoments(T* start, Chunk chunk, nint width, double* mean, double* squares)
+    {
+        nint pitch = Layout.Columns;
+        nint rows = chunk.Length / pitch;
+        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* centers = Simd.Aligned<double>(memory);
+        double* firsts = centers + ColumnLines.Capacity;
+        double* seconds = firsts + ColumnLines.Capacity;
+        new Span<double>(firsts, (int)width).Clear();
+        new Span<double>(seconds, (int)width).Clear();
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
+        }
+
+        T* block = start;
+        for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
+        {
+            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, seconds);
+        }
+
+        Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, width - j);
+            Vector512<double> first = Vector512.Load(firsts + j);
+            Vector512<double> shift = first / counts;
+            Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
+            Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
+        }
+    }
+
+    // Chan's rule: (mean, sum of squared deviations) of two disjoint parts, the second folded into the first.
+    private static void Merge(double* mean, double* squares, nint count, double* otherMean, double* otherSquares, nint otherCount, nint columns)
+    {
+        double share = (double)otherCount / (count + otherCount);
+        double weight = share * count;
+        nint j = 0;
+        for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
+        {
+            Vector512<double> delta = Vector512.Load(otherMean + j) - Vector512.Load(mean + j);
+            (Vector512.Load(mean + j) + (delta * share)).Store(mean + j);
+            (Vector512.Load(squares + j) + Vector512.Load(otherSquares + j) + (delta * delta * weight)).Store(squares + j);
+        }
+
+        for (; j < columns; j++)
+        {
+            double delta = otherMean[j] - mean[j];
+            mean[j] += delta * share;
+            squares[j] = squares[j] + otherSquares[j] + (delta * delta * weight);
+        }
+    }
+
+    // Sums of squares become variances; the columns of a set are pooled and all get the pooled values.
+    private readonly void Finish(int panel, nint count)
+    {
+        nint slot = (nint)panel * Layout.Columns;
+        double* mean = Statistics.Mean + slot;
+        double* variance = Statistics.PopulationVariance + slot;
+        double* inverse = Statistics.InverseStd + slot;
+        int width = Layout.ColumnsPerSet;
+        if (width == 1)
+        {
+            FinishColumns(variance, inverse, count);
+            return;
+        }
+
+        for (nint first = 0; first < Layout.Columns; first += width)
+        {
+            double pooledMean = 0;
+            for (nint j = first; j < first + width; j++)
+            {
+                pooledMean += mean[j];
+            }
+
+            pooledMean /= width;
+            double squares = 0;
+            for (nint j = first; j < first + width; j++)
+            {
+                double delta = mean[j] - pooledMean;
+                squares += variance[j] + (delta * delta * count);
+            }
+
+            double pooledVariance = squares / ((double)count * width);
+            double pooledInverse = Standardizer.InverseStd(pooledVariance, Epsilon);
+            for (nint j = first; j < first + width; j++)
+            {
+                mean[j] = pooledMean;
+                variance[j] = pooledVariance;
+                inverse[j] = pooledInverse;
+            }
+        }
+    }
+
+    private readonly void FinishColumns(double* variance, double* inverse, nint count)
+    {
+        nint j = 0;
+        Vector512<double> counts = Vector512.Create((double)count);
+        Vector512<double> epsilon = Vector512.Create(Epsilon);
+        for (; j <= Layout.Columns - Simd.Lanes; j += Simd.Lanes)
+        {
+            Vector512<double> value = Vector512.Load(variance + j) / counts;
+            value.Store(variance + j);
+            Vector512<double> root = Vector512<double>.One / Vector512.Sqrt(value + epsilon);
+            Vector512.ConditionalSelect(Vector512.IsFinite(value), root, Vector512.Create(double.NaN)).Store(inverse + j);
+        }
+
+        for (; j < Layout.Columns; j++)
+        {
+            variance[j] /= count;
+            inverse[j] = Standardizer.InverseStd(variance[j], Epsilon);
+        }
+    }
+
+    private readonly void ApplyChunk(int panel, Chunk chunk)
+    {
+        if (Streams)
+        {
+            ApplyChunk<StreamingStore>(panel, chunk);
+        }
+        else
+        {
+            ApplyChunk<CachedStore>(panel, chunk);
+        }
+    }
+
+    private readonly void ApplyChunk<TStore>(int panel, Chunk chunk)
+        where TStore : struct, IStore
+    {
+        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = Layout.AffineOffset(panel);
+        nint slot = Layout.Slot(panel);
+        if (Layout.Columns == 1)
+        {
+            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+            {
+                ApplyRow<TStore>(slot, affine, offset, chunk);
+            }
+
+            return;
+        }
+
+        for (nint column = 0; column < Layout.Columns; column += Standardizer.ColumnTile)
+        {
+            nint width = Math.Min(Standardizer.ColumnTile, Layout.Columns - column);
+            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
+            {
+                ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);
+            }
+        }
+    }
+
+    private readonly void ApplyRow<TStore>(nint slot, nint affine, nint offset, Chunk chunk)
+        where TStore : struct, IStore
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        bool single = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse);
+        if (Layout.RunLength == 0)
+        {
+            nint element = affine + chunk.Start;
+            if (single)
+            {
+                Loops.Standardize<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
+                    Standardizer.Line<T>(mean, inverse, 0), new(Weight + element, Bias + element));
+            }
+            else
+            {
+                Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
+                    Standardizer.Line<double>(mean, inverse, 0), new(Weight + element, Bias + element));
+            }
+
+            return;
+        }
+
+        for (nint done = 0; done < chunk.Length;)
+        {
+            nint position = chunk.Start + done;
+            nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
+            nint length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
+            double slope = inverse * (Weight == null ? 1 : Simd.Get(Weight + affine + run));
+            double bias = Bias == null ? 0 : Simd.Get(Bias + affine + run);
+            T* x = X + offset + done;
+            T* y = Y + offset + done;
+            if (single && Simd.SuitsSingle(slope))
+            {
+                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), default);
+            }
+            else
+            {
+                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(
+                    x, y, length, length, Ahead, Standardizer.Line<double>(mean, slope, bias), default);
+            }
+
+            done += length;
+        }
+    }
+
+    // A tile of columns of a chunk: their lines on the stack, then row by row, or all rows at once where they are contiguous. False, with
+    // nothing written, where float does not suit.
+    [SkipLocalsInit]
+    private readonly bool ApplyColumns<A, TStore>(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk)
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        byte* block = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* centers = Simd.Aligned<A>(block);
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
+        bool byElement = Layout.RunLength == 0;
+        T* weight = byElement ? Weight + affine + column : null;
+        T* bias = byElement ? Bias + affine + column : null;
+        if (!ColumnLines.Standardizing(Statistics.Mean + slot, Statistics.InverseStd + slot, weight, bias, width, centers, slopes, intercepts))
+        {
+            return false;
+        }
+
+        var line = new ColumnLine<A>(centers, slopes, intercepts);
+        nint pitch = Layout.Columns;
+        bool together = byElement && width == pitch;
+        nint length = together ? chunk.Length : width;
+        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        {
+            nint run = chunk.Start / pitch;
+            for (nint done = 0; done < chunk.Length; done += together ? chunk.Length : pitch, run++)
+            {
+                T* x = X + offset + done;
+                T* y = Y + offset + done;
+                if (byElement)
+                {
+                    Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
+                }
+                else
+                {
+                    var affineOfRow = new ConstantAffine<A>(
+                        Weight == null ? 1 : Simd.Get(Weight + affine + run), Bias == null ? 0 : Simd.Get(Bias + affine + run));
+                    Loops.Standardize<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(x, y, length, width, Ahead, line, affineOfRow);
+                }
+            }
+        }
+
+        return true;
+    }
+}

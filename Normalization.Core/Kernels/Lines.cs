@@ -1,0 +1,153 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Normalization.Core.Kernels;
+
+/// <summary>A straight line through a center: (value - center) * slope + intercept, in arithmetic A.</summary>
+/// <remarks>
+/// Every element-wise kernel is made of these. The center is the mean rounded to A and the intercept carries what the rounding left, so
+/// that a mean far above the deviation costs no digits in float: the subtraction is exact where value and center are close.
+/// </remarks>
+internal interface ILine<A>
+    where A : unmanaged
+{
+    /// <summary>(value - center) * slope + intercept at column j of a row.</summary>
+    Vector512<A> At(Vector512<A> value, nint row, nint j);
+
+    /// <summary>(value - center) * slope + addend.</summary>
+    Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j);
+}
+
+/// <summary>One line for every element of a run.</summary>
+internal readonly struct ConstantLine<A>(double center, double slope, double intercept) : ILine<A>
+    where A : unmanaged
+{
+    private readonly Vector512<A> _center = Simd.Create<A>(center);
+    private readonly Vector512<A> _slope = Simd.Create<A>(slope);
+    private readonly Vector512<A> _intercept = Simd.Create<A>(intercept);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => Simd.MultiplyAdd(value - _center, _slope, _intercept);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => Simd.MultiplyAdd(value - _center, _slope, addend);
+}
+
+/// <summary>value - center: slope 1, intercept 0.</summary>
+internal readonly struct Difference(double center) : ILine<double>
+{
+    private readonly Vector512<double> _center = Vector512.Create(center);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<double> At(Vector512<double> value, nint row, nint j) => value - _center;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<double> Plus(Vector512<double> value, Vector512<double> addend, nint row, nint j) => value - _center + addend;
+}
+
+/// <summary>A line for each column, in arrays padded to whole vectors; the intercepts may be absent where only Plus is used.</summary>
+internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercepts) : ILine<A>
+    where A : unmanaged
+{
+    private readonly A* _centers = centers;
+    private readonly A* _slopes = slopes;
+    private readonly A* _intercepts = intercepts;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) =>
+        Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), Vector512.Load(_intercepts + j));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) =>
+        Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), addend);
+}
+
+/// <summary>A line for each row.</summary>
+internal readonly unsafe struct RowLine<A>(A* centers, A* slopes, A* intercepts) : ILine<A>
+    where A : unmanaged
+{
+    private readonly A* _centers = centers;
+    private readonly A* _slopes = slopes;
+    private readonly A* _intercepts = intercepts;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) =>
+        Simd.MultiplyAdd(value - Vector512.Create(_centers[row]), Vector512.Create(_slopes[row]), Vector512.Create(_intercepts[row]));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) =>
+        Simd.MultiplyAdd(value - Vector512.Create(_centers[row]), Vector512.Create(_slopes[row]), addend);
+}
+
+/// <summary>Weight and bias where a line does not hold them already.</summary>
+internal interface IAffine<A>
+    where A : unmanaged
+{
+    /// <summary>value * weight, at column j, of which count lanes exist.</summary>
+    Vector512<A> Scale(Vector512<A> value, nint j, nint count);
+
+    /// <summary>value * weight + bias.</summary>
+    Vector512<A> Apply(Vector512<A> value, nint j, nint count);
+}
+
+/// <summary>Weight 1, bias 0.</summary>
+internal readonly struct NoAffine<A> : IAffine<A>
+    where A : unmanaged
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) => value;
+}
+
+/// <summary>One weight and bias for a run.</summary>
+internal readonly struct ConstantAffine<A>(double weight, double bias) : IAffine<A>
+    where A : unmanaged
+{
+    private readonly Vector512<A> _weight = Simd.Create<A>(weight);
+    private readonly Vector512<A> _bias = Simd.Create<A>(bias);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value * _weight;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) => Simd.MultiplyAdd(value, _weight, _bias);
+}
+
+/// <summary>A weight and a bias for each element of a row, stored as T; the bias may be absent where only Scale is used.</summary>
+internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffine<A>
+    where T : unmanaged
+    where A : unmanaged
+{
+    private readonly T* _weight = weight;
+    private readonly T* _bias = bias;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value * Load(_weight + j, count);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) => Simd.MultiplyAdd(value, Load(_weight + j, count), Load(_bias + j, count));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<A> Load(T* source, nint count) =>
+        count >= Vector512<A>.Count ? Simd.Load<T, A>(source) : Simd.LoadPart<T, A>(source, count, default);
+}
+
+/// <summary>How results leave: through the caches, or past them where a tensor is larger than they are.</summary>
+internal interface IStore
+{
+    static abstract bool Streams { get; }
+}
+
+/// <summary>Ordinary stores.</summary>
+internal readonly struct CachedStore : IStore
+{
+    public static bool Streams => false;
+}
+
+/// <summary>Stores past the caches: the result evicts nothing and its old lines are not read first.</summary>
+internal readonly struct StreamingStore : IStore
+{
+    public static bool Streams => true;
+}

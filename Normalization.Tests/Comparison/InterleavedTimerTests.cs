@@ -1,0 +1,94 @@
+using Normalization.Core.Comparison;
+
+namespace Normalization.Tests.Comparison;
+
+/// <summary>Contestants with clocks of their own: nothing here depends on how fast the machine is.</summary>
+[TestClass]
+public sealed class InterleavedTimerTests
+{
+    private static readonly TimingPlan Plan = new() { LeastRounds = 5, MostRounds = 40, Budget = 1000, ShortestSample = 1e-3 };
+
+    [TestMethod]
+    public void Run_MachineThatDrifts_RecoversTheRatio()
+    {
+        // Each call is slower than the last, several times in all; the one contestant takes 3 times as long as the other.
+        var noise = new RandomStream(1, "noise");
+        double machine = 1;
+        Func<int, double> Contestant(double seconds) => calls =>
+        {
+            machine *= 1.02;
+            return calls * seconds * machine * (1 + (0.05 * noise.NextGaussian()));
+        };
+
+        TimedRounds rounds = InterleavedTimer.Run([Contestant(0.01), Contestant(0.03)], Plan, 1, CancellationToken.None);
+        Estimate ratio = rounds.Ratio(1, 0);
+
+        Assert.HasCount(40, rounds.Seconds[0]);
+        Assert.AreEqual(3, ratio.Value, 0.1);
+        Assert.IsTrue(ratio.Low <= 3 && 3 <= ratio.High, ratio.ToString());
+        Assert.IsLessThan(0.3, ratio.High - ratio.Low);
+        Assert.IsGreaterThan(1.3, rounds.Time(0).High / rounds.Time(0).Low, "the times themselves drifted");
+    }
+
+    [TestMethod]
+    public void Run_SameSeed_GivesTheSameInterval()
+    {
+        Estimate Interval(long seed)
+        {
+            var noise = new RandomStream(3, "noise");
+            Func<int, double> contestant = calls => calls * 0.01 * (1 + (0.2 * noise.NextDouble()));
+            return InterleavedTimer.Run([contestant, contestant], Plan, seed, CancellationToken.None).Ratio(0, 1);
+        }
+
+        Assert.AreEqual(Interval(1), Interval(1));
+        Assert.AreNotEqual(Interval(1), Interval(2));
+    }
+
+    [TestMethod]
+    public void Run_EachRound_BeginsWithTheNextContestant()
+    {
+        var order = new List<int>();
+        Func<int, double> Contestant(int index) => _ =>
+        {
+            order.Add(index);
+            return 1;
+        };
+
+        InterleavedTimer.Run([Contestant(0), Contestant(1), Contestant(2)], Plan with { LeastRounds = 3, MostRounds = 3 }, 1, CancellationToken.None);
+
+        // The first three are the calibration.
+        CollectionAssert.AreEqual(new[] { 0, 1, 2, 0, 1, 2, 1, 2, 0, 2, 0, 1 }, order);
+    }
+
+    [TestMethod]
+    public void Run_ShortCalls_AreRepeatedUntilTheClockCanTell()
+    {
+        var counts = new List<int>();
+        Func<int, double> contestant = calls =>
+        {
+            counts.Add(calls);
+            return calls * 1e-5;
+        };
+
+        TimedRounds rounds = InterleavedTimer.Run([contestant], Plan with { LeastRounds = 1, MostRounds = 1 }, 1, CancellationToken.None);
+
+        // 128 calls of 10 us are the first power of two to last 1 ms; one call before the sample warms the caches.
+        CollectionAssert.AreEqual(new[] { 1, 2, 4, 8, 16, 32, 64, 128, 1, 128 }, counts);
+        Assert.AreEqual(1e-5, rounds.Time(0).Value, 1e-15);
+    }
+
+    [TestMethod]
+    [DataRow(0.0, 5)]
+    [DataRow(0.07, 7)]
+    [DataRow(9.0, 40)]
+    public void Run_Budget_EndsBetweenTheLeastAndTheMostRounds(double budget, int expected)
+    {
+        TimedRounds rounds = InterleavedTimer.Run([calls => calls * 0.004, calls => calls * 0.006], Plan with { Budget = budget - 1e-9 }, 1, CancellationToken.None);
+
+        Assert.HasCount(expected, rounds.Seconds[1]);
+    }
+
+    [TestMethod]
+    public void Run_Cancelled_Throws() => Assert.ThrowsExactly<OperationCanceledException>(
+        () => InterleavedTimer.Run([_ => 1], Plan, 1, new CancellationToken(canceled: true)));
+}
