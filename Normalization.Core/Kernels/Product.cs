@@ -123,17 +123,10 @@ internal static unsafe class Product
             T* to = destination + i;
             for (nint j = 0; j < columns; j++, from++, to += destinationPitch)
             {
-                // Gathered in a register, so that there is one store for four values.
-                if (typeof(T) == typeof(float))
-                {
-                    var four = (float*)from;
-                    Vector128.Create(four[0], four[pitch], four[2 * pitch], four[3 * pitch]).Store((float*)to);
-                }
-                else
-                {
-                    var four = (double*)from;
-                    Vector256.Create(four[0], four[pitch], four[2 * pitch], four[3 * pitch]).Store((double*)to);
-                }
+                to[0] = from[0];
+                to[1] = from[pitch];
+                to[2] = from[2 * pitch];
+                to[3] = from[3 * pitch];
             }
         }
 

@@ -24,11 +24,19 @@ internal static unsafe class Whitening
     private const int FewestPieces = 8;
     private const int MostPieces = 1024;
 
-    /// <summary>The covariance of every group, about the mean that is given: divisor M.</summary>
-    public static void Covariance<T>(in ChannelView view, T* x, WhiteningStatistics statistics)
+    /// <summary>The mean of every channel and the covariance of every group, divisor M.</summary>
+    /// <param name="view">The activations.</param>
+    /// <param name="channels">The same with a set for each channel.</param>
+    /// <param name="x">Their memory.</param>
+    /// <param name="statistics">Receives both; W is overwritten.</param>
+    public static void Moments<T>(in ChannelView view, in ReductionLayout channels, T* x, WhiteningStatistics statistics)
         where T : unmanaged
     {
         long started = WhiteningClock.Start();
+
+        // The places of eigenvalues and W are free until the decomposition: the variances, not wanted here, go there.
+        Standardizer.Moments(
+            channels, x, new Statistics { Mean = statistics.Mean, PopulationVariance = statistics.Values, InverseStd = statistics.Matrix }, epsilon: 1);
         CrossProducts(view, x, null, statistics, statistics.Covariance, null);
         nint pitch = Product.MatrixPitch(view.Group);
         nint size = WhiteningStatistics.MatrixSize(view.Group);
