@@ -44,6 +44,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public double* BiasGradient;
     public bool ConstantStatistics;
     public bool Streams;
+    public nint Ahead; // as in the forward pass
     private BackwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -222,9 +223,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        double* means = stackalloc double[3 * Standardizer.ColumnTile];
-        double* inverses = means + Standardizer.ColumnTile;
-        double* zeros = inverses + Standardizer.ColumnTile;
+        double* means = stackalloc double[ColumnLines.Capacity];
+        double* inverses = stackalloc double[ColumnLines.Capacity];
+        double* zeros = stackalloc double[ColumnLines.Capacity];
         ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
         var line = new ColumnLine<double>(means, inverses, zeros);
         nint pitch = Layout.Columns;
@@ -401,11 +402,11 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         {
             if (suits)
             {
-                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, 1, length, 0, new(0, scale, 0), default);
+                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
             }
             else
             {
-                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(G + offset, DX + offset, 1, length, 0, new(0, scale, 0), default);
+                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
             }
 
             return;
@@ -416,12 +417,12 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         if (suits && Simd.CentersSingle(middle) && Simd.CentersSingle(slope))
         {
             double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
-            Loops.InputGradient<T, T, ConstantLine<T>, TSingle, TStore>(X + offset, G + offset, DX + offset, 1, length, 0,
+            Loops.InputGradient<T, T, ConstantLine<T>, TSingle, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
                 new(middle, scale, 0), Standardizer.Line<T>(mean, slope, left), single);
         }
         else
         {
-            Loops.InputGradient<T, double, ConstantLine<double>, TDouble, TStore>(X + offset, G + offset, DX + offset, 1, length, 0,
+            Loops.InputGradient<T, double, ConstantLine<double>, TDouble, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
                 new(middle, scale, 0), new(mean, slope, 0), wide);
         }
     }
@@ -432,11 +433,12 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* gradientCenters = stackalloc A[Standardizer.ColumnTile];
-        A* gradientSlopes = stackalloc A[Standardizer.ColumnTile];
-        A* centers = stackalloc A[Standardizer.ColumnTile];
-        A* slopes = stackalloc A[Standardizer.ColumnTile];
-        A* intercepts = stackalloc A[Standardizer.ColumnTile];
+        A* gradientCenters = stackalloc A[ColumnLines.Capacity];
+        A* gradientSlopes = stackalloc A[ColumnLines.Capacity];
+        A* centers = stackalloc A[ColumnLines.Capacity];
+        A* slopes = stackalloc A[ColumnLines.Capacity];
+        A* intercepts = stackalloc A[ColumnLines.Capacity];
+        A* weights = stackalloc A[ColumnLines.Capacity];
         bool byElement = Layout.RunLength == 0;
         bool folded = Layout.OneWeightPerSet;
         T* weight = byElement ? Weight + affine + column : null;
@@ -451,34 +453,41 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             return false;
         }
 
+        if (byElement && !folded)
+        {
+            ColumnLines.Copy(weight, width, weights);
+        }
+
         var gradientLine = new ColumnLine<A>(gradientCenters, gradientSlopes, null);
         var line = new ColumnLine<A>(centers, slopes, intercepts);
         nint pitch = Layout.Columns;
-        nint rows = chunk.Length / pitch;
+        bool together = byElement && width == pitch;
+        nint length = together ? chunk.Length : width;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            T* x = X + offset;
-            T* g = G + offset;
-            T* dx = DX + offset;
-            if (ConstantStatistics)
+            nint run = chunk.Start / pitch;
+            for (nint done = 0; done < chunk.Length; done += together ? chunk.Length : pitch, run++)
             {
-                Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(g, dx, rows, width, pitch, line, default);
-            }
-            else if (folded)
-            {
-                Loops.InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, g, dx, rows, width, pitch, gradientLine, line, default);
-            }
-            else if (byElement)
-            {
-                Loops.InputGradient<T, A, ColumnLine<A>, ElementAffine<T, A>, TStore>(x, g, dx, rows, width, pitch, gradientLine, line, new(weight, null));
-            }
-            else
-            {
-                nint run = chunk.Start / pitch;
-                for (nint row = 0; row < rows; row++, run++, x += pitch, g += pitch, dx += pitch)
+                T* x = X + offset + done;
+                T* g = G + offset + done;
+                T* dx = DX + offset + done;
+                if (ConstantStatistics)
+                {
+                    Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(g, dx, length, width, Ahead, line, default);
+                }
+                else if (folded)
+                {
+                    Loops.InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, g, dx, length, width, Ahead, gradientLine, line, default);
+                }
+                else if (byElement)
+                {
+                    Loops.InputGradient<T, A, ColumnLine<A>, ElementAffine<A, A>, TStore>(
+                        x, g, dx, length, width, Ahead, gradientLine, line, new(weights, null));
+                }
+                else
                 {
                     var affineOfRow = new ConstantAffine<A>(Weight == null ? 1 : Simd.Get(Weight + affine + run), 0);
-                    Loops.InputGradient<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(x, g, dx, 1, width, 0, gradientLine, line, affineOfRow);
+                    Loops.InputGradient<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(x, g, dx, length, width, Ahead, gradientLine, line, affineOfRow);
                 }
             }
         }

@@ -3,9 +3,15 @@ using System.Runtime.Intrinsics;
 namespace Normalization.Core.Kernels;
 
 /// <summary>The lines of a tile of columns, made from statistics in double and stored in arithmetic A.</summary>
-/// <remarks>Results are arrays padded to whole vectors. Each returns false where a number does not suit float and A is float.</remarks>
+/// <remarks>
+/// Results are arrays of <see cref="Capacity"/>, which repeat after the tile's columns for one vector more, so that a vector may run over the
+/// end of a row into the next. Each returns false where a number does not suit float and A is float.
+/// </remarks>
 internal static unsafe class ColumnLines
 {
+    /// <summary>Values in a result: the columns of a tile, and a vector.</summary>
+    public const int Capacity = Standardizer.ColumnTile + 16;
+
     /// <summary>(x - mean) * inverse * weight + bias; null weight and bias are 1 and 0.</summary>
     public static bool Standardizing<T, A>(
         double* mean, double* inverse, T* weight, T* bias, nint width, A* centers, A* slopes, A* intercepts)
@@ -24,6 +30,7 @@ internal static unsafe class ColumnLines
             Store(center, slope, intercept, centers + j, slopes + j, intercepts + j);
         }
 
+        Repeat(width, centers, slopes, intercepts);
         return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
     }
 
@@ -60,6 +67,10 @@ internal static unsafe class ColumnLines
             Store(center, slope, left * scale, centers + j, slopes + j, intercepts + j);
         }
 
+        Repeat(width, centers, slopes, intercepts);
+        Repeat(gradientCenters, width);
+        Repeat(gradientSlopes, width);
+
         return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
     }
 
@@ -77,7 +88,39 @@ internal static unsafe class ColumnLines
             Store(default, slope, default, centers + j, slopes + j, intercepts + j);
         }
 
+        Repeat(width, centers, slopes, intercepts);
+
         return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
+    }
+
+    /// <summary>Values of T in arithmetic A.</summary>
+    public static void Copy<T, A>(T* values, nint width, A* copy)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            Simd.Store(copy + j, Part(values + j, Math.Min(Simd.Lanes, width - j)));
+        }
+
+        Repeat(copy, width);
+    }
+
+    private static void Repeat<A>(nint width, A* first, A* second, A* third)
+        where A : unmanaged
+    {
+        Repeat(first, width);
+        Repeat(second, width);
+        Repeat(third, width);
+    }
+
+    private static void Repeat<A>(A* values, nint width)
+        where A : unmanaged
+    {
+        for (nint j = 0; j < Vector512<A>.Count; j++)
+        {
+            values[width + j] = values[j];
+        }
     }
 
     private static Vector512<double> Part<T>(T* values, nint lanes)

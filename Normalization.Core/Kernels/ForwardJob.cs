@@ -29,6 +29,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
     public bool Streams;
+    public nint Ahead; // from where a panel is read to where the next one is; 0 where that is the stream itself
     private ForwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -135,28 +136,23 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         }
     }
 
-    // Two passes over a chunk that is in cache; the second also corrects the rounding of the first's mean.
+    // One pass about the chunk's first value. That value is one of the n, so its distance from their mean is at most the square root of
+    // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
     private readonly void RowMoments(T* start, Chunk chunk, double* mean, double* squares)
     {
         double count = chunk.Elements;
-        double sum = 0;
-        T* block = start;
-        for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
-        {
-            sum += Loops.Sum(block, chunk.Length);
-        }
-
-        double center = sum / count;
+        double center = Simd.Get(start);
         double first = 0;
         double second = 0;
-        block = start;
+        T* block = start;
         for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
         {
             Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
         }
 
-        *mean = center + (first / count);
-        *squares = second - (first * first / count);
+        double shift = first / count;
+        *mean = center + shift;
+        *squares = second - (first * shift);
     }
 
     // The same down a tile of columns.
@@ -167,34 +163,28 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint rows = chunk.Length / pitch;
         double* centers = stackalloc double[Standardizer.ColumnTile];
         double* firsts = stackalloc double[Standardizer.ColumnTile];
-        new Span<double>(centers, (int)width).Clear();
         new Span<double>(firsts, (int)width).Clear();
         new Span<double>(squares, (int)width).Clear();
-        T* block = start;
-        for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
-        {
-            Loops.AddColumns(block, rows, width, pitch, centers);
-        }
-
-        Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
-            (Vector512.Load(centers + j) / counts).Store(centers + j);
+            Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
         }
 
-        block = start;
+        T* block = start;
         for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
         {
             Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, squares);
         }
 
+        Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
             nint lanes = Math.Min(Simd.Lanes, width - j);
             Vector512<double> first = Vector512.Load(firsts + j);
+            Vector512<double> shift = first / counts;
             Vector512<double> second = Simd.LoadPart<double, double>(squares + j, lanes, default);
-            Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + (first / counts));
-            Simd.StorePart(squares + j, lanes, second - (first * first / counts));
+            Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
+            Simd.StorePart(squares + j, lanes, second - (first * shift));
         }
     }
 
@@ -329,12 +319,12 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             nint element = affine + chunk.Start;
             if (single)
             {
-                Loops.Standardize<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(X + offset, Y + offset, 1, chunk.Length, 0,
+                Loops.Standardize<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
                     Standardizer.Line<T>(mean, inverse, 0), new(Weight + element, Bias + element));
             }
             else
             {
-                Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(X + offset, Y + offset, 1, chunk.Length, 0,
+                Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
                     Standardizer.Line<double>(mean, inverse, 0), new(Weight + element, Bias + element));
             }
 
@@ -352,27 +342,28 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             T* y = Y + offset + done;
             if (single && Simd.SuitsSingle(slope))
             {
-                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x, y, 1, length, 0, Standardizer.Line<T>(mean, slope, bias), default);
+                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), default);
             }
             else
             {
                 Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(
-                    x, y, 1, length, 0, Standardizer.Line<double>(mean, slope, bias), default);
+                    x, y, length, length, Ahead, Standardizer.Line<double>(mean, slope, bias), default);
             }
 
             done += length;
         }
     }
 
-    // A tile of columns of a chunk: their lines on the stack, then row by row. False, with nothing written, where float does not suit.
+    // A tile of columns of a chunk: their lines on the stack, then row by row, or all rows at once where they are contiguous. False, with
+    // nothing written, where float does not suit.
     [SkipLocalsInit]
     private readonly bool ApplyColumns<A, TStore>(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk)
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* centers = stackalloc A[Standardizer.ColumnTile];
-        A* slopes = stackalloc A[Standardizer.ColumnTile];
-        A* intercepts = stackalloc A[Standardizer.ColumnTile];
+        A* centers = stackalloc A[ColumnLines.Capacity];
+        A* slopes = stackalloc A[ColumnLines.Capacity];
+        A* intercepts = stackalloc A[ColumnLines.Capacity];
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;
@@ -383,22 +374,25 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
         var line = new ColumnLine<A>(centers, slopes, intercepts);
         nint pitch = Layout.Columns;
-        nint rows = chunk.Length / pitch;
+        bool together = byElement && width == pitch;
+        nint length = together ? chunk.Length : width;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            if (byElement)
-            {
-                Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(X + offset, Y + offset, rows, width, pitch, line, default);
-                continue;
-            }
-
             nint run = chunk.Start / pitch;
-            for (nint row = 0; row < rows; row++, run++)
+            for (nint done = 0; done < chunk.Length; done += together ? chunk.Length : pitch, run++)
             {
-                var affineOfRow = new ConstantAffine<A>(
-                    Weight == null ? 1 : Simd.Get(Weight + affine + run), Bias == null ? 0 : Simd.Get(Bias + affine + run));
-                Loops.Standardize<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(
-                    X + offset + (row * pitch), Y + offset + (row * pitch), 1, width, 0, line, affineOfRow);
+                T* x = X + offset + done;
+                T* y = Y + offset + done;
+                if (byElement)
+                {
+                    Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
+                }
+                else
+                {
+                    var affineOfRow = new ConstantAffine<A>(
+                        Weight == null ? 1 : Simd.Get(Weight + affine + run), Bias == null ? 0 : Simd.Get(Bias + affine + run));
+                    Loops.Standardize<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(x, y, length, width, Ahead, line, affineOfRow);
+                }
             }
         }
 

@@ -71,7 +71,7 @@ internal unsafe struct InverseRootJob : IPieceJob
         double* vectors = Statistics.Vectors + (piece * _size);
         double* values = Statistics.Values + (piece * Group);
         double* matrix = Statistics.Matrix + (piece * _size);
-        if (!Regularize(Statistics.Covariance + (piece * _size), work))
+        if (!Regularize(Statistics.Covariance + (piece * _size), work, out double largestVariance))
         {
             new Span<double>(vectors, (int)_size).Fill(double.NaN);
             new Span<double>(matrix, (int)_size).Fill(double.NaN);
@@ -101,18 +101,20 @@ internal unsafe struct InverseRootJob : IPieceJob
         // W is the product of the vectors, each times the fourth root, with themselves: symmetric to the bit.
         Product.Set(matrix, _pitch, Group, Group, Group, new LeftOperand<double>(work, 1, _pitch), work, _pitch, upper: true);
         Product.Mirror(matrix, Group, _pitch);
-        Statistics.Spectra[piece] = new Spectrum(smallest, greatest, converged);
+        Statistics.Spectra[piece] = new Spectrum(smallest, greatest, largestVariance, converged);
         _slots.Return(slot);
     }
 
     // False: the covariance is not finite.
-    private readonly bool Regularize(double* covariance, double* result)
+    private readonly bool Regularize(double* covariance, double* result, out double largestVariance)
     {
         double trace = 0;
+        largestVariance = 0;
         bool finite = true;
         for (int i = 0; i < Group; i++)
         {
             trace += covariance[(i * _pitch) + i];
+            largestVariance = Math.Max(largestVariance, covariance[(i * _pitch) + i]);
             for (int j = 0; j < Group; j++)
             {
                 double symmetric = 0.5 * (covariance[(i * _pitch) + j] + covariance[(j * _pitch) + i]);

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
@@ -42,28 +43,36 @@ internal static unsafe class Loops
     public static void CenteredSums<T>(T* x, nint n, double center, ref double first, ref double second)
         where T : unmanaged
     {
+        const int L = Simd.Lanes;
         Vector512<double> middle = Vector512.Create(center);
-        Vector512<double> a1 = default, b1 = default, a2 = default, b2 = default;
+        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
+        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
         nint j = 0;
-        for (; j <= n - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
+        for (; j <= n - (4 * L); j += 4 * L)
         {
             Vector512<double> p = Simd.Load(x + j) - middle;
-            Vector512<double> q = Simd.Load(x + j + Simd.Lanes) - middle;
+            Vector512<double> q = Simd.Load(x + j + L) - middle;
+            Vector512<double> r = Simd.Load(x + j + (2 * L)) - middle;
+            Vector512<double> s = Simd.Load(x + j + (3 * L)) - middle;
             a1 += p;
             b1 += q;
+            c1 += r;
+            d1 += s;
             a2 = Vector512.FusedMultiplyAdd(p, p, a2);
             b2 = Vector512.FusedMultiplyAdd(q, q, b2);
+            c2 = Vector512.FusedMultiplyAdd(r, r, c2);
+            d2 = Vector512.FusedMultiplyAdd(s, s, d2);
         }
 
-        for (; j <= n - Simd.Lanes; j += Simd.Lanes)
+        for (; j <= n - L; j += L)
         {
             Vector512<double> p = Simd.Load(x + j) - middle;
             a1 += p;
             a2 = Vector512.FusedMultiplyAdd(p, p, a2);
         }
 
-        double sum1 = Simd.Sum(a1 + b1);
-        double sum2 = Simd.Sum(a2 + b2);
+        double sum1 = Simd.Sum((a1 + b1) + (c1 + d1));
+        double sum2 = Simd.Sum((a2 + b2) + (c2 + d2));
         for (; j < n; j++)
         {
             double p = Simd.Get(x + j) - center;
@@ -82,57 +91,51 @@ internal static unsafe class Loops
         where TLine : struct, ILine<double>
         where TAffine : struct, IAffine<double>
     {
-        Vector512<double> a1 = default, b1 = default, a2 = default, b2 = default;
-        nint j = 0;
-        for (; j <= n - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
+        const int L = Simd.Lanes;
+        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
+        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
+        nint i = 0;
+        for (; i <= n - (4 * L); i += 4 * L)
         {
-            nint k = j + Simd.Lanes;
-            Vector512<double> p = affine.Scale(Simd.Load(g + j), j, Simd.Lanes);
-            Vector512<double> q = affine.Scale(Simd.Load(g + k), k, Simd.Lanes);
+            nint j = i + L, k = i + (2 * L), l = i + (3 * L);
+            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
+            Vector512<double> q = affine.Scale(Simd.Load(g + j), j, L);
+            Vector512<double> r = affine.Scale(Simd.Load(g + k), k, L);
+            Vector512<double> s = affine.Scale(Simd.Load(g + l), l, L);
             a1 += p;
             b1 += q;
-            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + j), 0, j), a2);
-            b2 = Vector512.FusedMultiplyAdd(q, line.At(Simd.Load(x + k), 0, k), b2);
+            c1 += r;
+            d1 += s;
+            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
+            b2 = Vector512.FusedMultiplyAdd(q, line.At(Simd.Load(x + j), 0, j), b2);
+            c2 = Vector512.FusedMultiplyAdd(r, line.At(Simd.Load(x + k), 0, k), c2);
+            d2 = Vector512.FusedMultiplyAdd(s, line.At(Simd.Load(x + l), 0, l), d2);
         }
 
-        for (; j < n; j += Simd.Lanes)
+        for (; i <= n - L; i += L)
         {
-            nint count = Math.Min(Simd.Lanes, n - j);
-            bool whole = count == Simd.Lanes;
-            Vector512<double> p = affine.Scale(whole ? Simd.Load(g + j) : Simd.LoadPart<T, double>(g + j, count, default), j, count);
-            Vector512<double> value = whole ? Simd.Load(x + j) : Simd.LoadPart<T, double>(x + j, count, default);
+            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
             a1 += p;
-            a2 = Vector512.FusedMultiplyAdd(p, line.At(value, 0, j), a2);
+            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
         }
 
-        gradient += Simd.Sum(a1 + b1);
-        product += Simd.Sum(a2 + b2);
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<double> p = affine.Scale(Simd.LoadPart<T, double>(g + i, count, default), i, count);
+            b1 += p;
+            b2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.LoadPart<T, double>(x + i, count, default), 0, i), b2);
+        }
+
+        gradient += Simd.Sum((a1 + b1) + (c1 + d1));
+        product += Simd.Sum((a2 + b2) + (c2 + d2));
     }
 
     /// <summary>Adds each column's sum to sums.</summary>
     public static void AddColumns<T>(T* x, nint rows, nint n, nint pitch, double* sums)
         where T : unmanaged
     {
-        nint row = 0;
-        for (; row <= rows - 4; row += 4, x += 4 * pitch)
-        {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
-            {
-                Vector512<double> pair = Simd.Load(x + j) + Simd.Load(x + pitch + j);
-                Vector512<double> next = Simd.Load(x + (2 * pitch) + j) + Simd.Load(x + (3 * pitch) + j);
-                (Vector512.Load(sums + j) + (pair + next)).Store(sums + j);
-            }
-
-            for (; j < n; j++)
-            {
-                double pair = Simd.Get(x + j) + Simd.Get(x + pitch + j);
-                double next = Simd.Get(x + (2 * pitch) + j) + Simd.Get(x + (3 * pitch) + j);
-                sums[j] += pair + next;
-            }
-        }
-
-        for (; row < rows; row++, x += pitch)
+        for (nint row = 0; row < rows; row++, x += pitch)
         {
             Simd.AddTo(sums, x, n);
         }
@@ -142,27 +145,32 @@ internal static unsafe class Loops
     public static void AddCenteredColumns<T>(T* x, nint rows, nint n, nint pitch, double* center, double* first, double* second)
         where T : unmanaged
     {
-        for (nint row = 0; row < rows; row += 2, x += 2 * pitch)
+        nint row = 0;
+        for (; row <= rows - 4; row += 4, x += 4 * pitch)
         {
-            // The last row of an odd number is paired with nothing.
-            bool paired = row + 1 < rows;
             nint j = 0;
             for (; j <= n - Simd.Lanes; j += Simd.Lanes)
             {
                 Vector512<double> middle = Vector512.Load(center + j);
                 Vector512<double> p = Simd.Load(x + j) - middle;
-                Vector512<double> q = paired ? Simd.Load(x + pitch + j) - middle : default;
-                (Vector512.Load(first + j) + (p + q)).Store(first + j);
-                Vector512.FusedMultiplyAdd(q, q, Vector512.FusedMultiplyAdd(p, p, Vector512.Load(second + j))).Store(second + j);
+                Vector512<double> q = Simd.Load(x + pitch + j) - middle;
+                Vector512<double> r = Simd.Load(x + (2 * pitch) + j) - middle;
+                Vector512<double> s = Simd.Load(x + (3 * pitch) + j) - middle;
+                (Vector512.Load(first + j) + ((p + q) + (r + s))).Store(first + j);
+                Vector512<double> even = Vector512.FusedMultiplyAdd(r, r, p * p);
+                Vector512<double> odd = Vector512.FusedMultiplyAdd(s, s, Vector512.FusedMultiplyAdd(q, q, Vector512.Load(second + j)));
+                (even + odd).Store(second + j);
             }
 
-            for (; j < n; j++)
+            for (int i = 0; i < 4 && j < n; i++)
             {
-                double p = Simd.Get(x + j) - center[j];
-                double q = paired ? Simd.Get(x + pitch + j) - center[j] : 0;
-                first[j] += p + q;
-                second[j] = Math.FusedMultiplyAdd(q, q, Math.FusedMultiplyAdd(p, p, second[j]));
+                AddCentered(x + (i * pitch), j, n, center, first, second);
             }
+        }
+
+        for (; row < rows; row++, x += pitch)
+        {
+            AddCentered(x, 0, n, center, first, second);
         }
     }
 
@@ -214,8 +222,15 @@ internal static unsafe class Loops
         }
     }
 
-    /// <summary>y = affine(line(x)) for each row.</summary>
-    public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint rows, nint n, nint pitch, TLine line, TAffine affine)
+    /// <summary>y = affine(line(x)), element after element; coefficients repeat with the given period.</summary>
+    /// <param name="x">Input.</param>
+    /// <param name="y">Output.</param>
+    /// <param name="n">Elements.</param>
+    /// <param name="period">Columns in a row of the matrix these elements are; n where there is one row.</param>
+    /// <param name="ahead">How far ahead to fetch what is read next, in elements; 0 for not at all. Streaming only.</param>
+    /// <param name="line">The standardization.</param>
+    /// <param name="affine">Weight and bias.</param>
+    public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -223,42 +238,47 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        for (nint row = 0; row < rows; row++, x += pitch, y += pitch)
+        nint step = lanes < period ? lanes : lanes % period;
+        nint i = Head<T, TStore>(y, n);
+        nint j = i;
+        if (TStore.Streams && i > 0)
         {
-            nint j = Head<T, TStore>(y, n);
-            if (TStore.Streams && j > 0)
+            Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
+            j = i % period;
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> result = affine.Apply(line.At(Simd.Load<T, A>(x + i), 0, j), j, lanes);
+            if (TStore.Streams)
             {
-                Simd.StorePart(y, j, affine.Apply(line.At(Simd.LoadPart<T, A>(x, j, default), row, 0), 0, j));
+                Prefetch(x + i + ahead);
+                Simd.StoreStreaming(y + i, result);
+            }
+            else
+            {
+                Simd.Store(y + i, result);
             }
 
-            for (; j <= n - lanes; j += lanes)
-            {
-                Vector512<A> result = affine.Apply(line.At(Simd.Load<T, A>(x + j), row, j), j, lanes);
-                if (TStore.Streams)
-                {
-                    Simd.StoreStreaming(y + j, result);
-                }
-                else
-                {
-                    Simd.Store(y + j, result);
-                }
-            }
+            j += step;
+            j -= j >= period ? period : 0;
+        }
 
-            if (j < n)
-            {
-                nint count = n - j;
-                Simd.StorePart(y + j, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + j, count, default), row, j), j, count));
-            }
+        if (i < n)
+        {
+            nint count = n - i;
+            Simd.StorePart(y + i, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), j, count));
         }
     }
 
-    /// <summary>dx = (g * w - meanGradient) * r + line(x) for each row: the gradient line has center meanGradient and slope r.</summary>
+    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
     /// <remarks>
     /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
-    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0.
+    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
+    /// those of <see cref="Standardize"/>.
     /// </remarks>
     public static void InputGradient<T, A, TLine, TAffine, TStore>(
-        T* x, T* g, T* dx, nint rows, nint n, nint pitch, TLine gradientLine, TLine line, TAffine affine)
+        T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -266,35 +286,58 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        for (nint row = 0; row < rows; row++, x += pitch, g += pitch, dx += pitch)
+        nint step = lanes < period ? lanes : lanes % period;
+        nint i = Head<T, TStore>(dx, n);
+        nint j = i;
+        if (TStore.Streams && i > 0)
         {
-            nint j = Head<T, TStore>(dx, n);
-            if (TStore.Streams && j > 0)
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
+            Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
+            j = i % period;
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), j, lanes);
+            Vector512<A> result = gradientLine.Plus(p, line.At(Simd.Load<T, A>(x + i), 0, j), 0, j);
+            if (TStore.Streams)
             {
-                Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, j, default), 0, j);
-                Simd.StorePart(dx, j, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, j, default), row, 0), row, 0));
+                Prefetch(x + i + ahead);
+                Prefetch(g + i + ahead);
+                Simd.StoreStreaming(dx + i, result);
+            }
+            else
+            {
+                Simd.Store(dx + i, result);
             }
 
-            for (; j <= n - lanes; j += lanes)
-            {
-                Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
-                Vector512<A> result = gradientLine.Plus(p, line.At(Simd.Load<T, A>(x + j), row, j), row, j);
-                if (TStore.Streams)
-                {
-                    Simd.StoreStreaming(dx + j, result);
-                }
-                else
-                {
-                    Simd.Store(dx + j, result);
-                }
-            }
+            j += step;
+            j -= j >= period ? period : 0;
+        }
 
-            if (j < n)
-            {
-                nint count = n - j;
-                Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + j, count, default), j, count);
-                Simd.StorePart(dx + j, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + j, count, default), row, j), row, j));
-            }
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
+            Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
+        }
+    }
+
+    private static void AddCentered<T>(T* x, nint j, nint n, double* center, double* first, double* second)
+        where T : unmanaged
+    {
+        for (; j <= n - Simd.Lanes; j += Simd.Lanes)
+        {
+            Vector512<double> p = Simd.Load(x + j) - Vector512.Load(center + j);
+            (Vector512.Load(first + j) + p).Store(first + j);
+            Vector512.FusedMultiplyAdd(p, p, Vector512.Load(second + j)).Store(second + j);
+        }
+
+        for (; j < n; j++)
+        {
+            double p = Simd.Get(x + j) - center[j];
+            first[j] += p;
+            second[j] = Math.FusedMultiplyAdd(p, p, second[j]);
         }
     }
 
@@ -311,6 +354,17 @@ internal static unsafe class Loops
         Vector512<A> product = Simd.LoadPart<A, A>(products + j, count, default);
         Simd.StorePart(gradients + j, count, gradient + p);
         Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
+    }
+
+    // A hint: an address beyond the tensor does no harm.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch<T>(T* address)
+        where T : unmanaged
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch1(address);
+        }
     }
 
     // Streaming stores want whole aligned vectors: the elements before the first.

@@ -18,7 +18,7 @@ internal readonly unsafe struct LeftOperand<T>(T* values, nint rowStride, nint d
 /// <remarks>
 /// <para>One register block serves all: 8 rows of two vectors, 16 sums held in registers over at most <see cref="Chain"/> terms. Every element is
 /// the sum, in order, of such chains of fused multiply-adds, so that its bits do not depend on the matrix beside it, and a float sum
-/// loses to rounding what 128 terms lose, not what thousands do.</para>
+/// loses to rounding what tens of terms lose, not what thousands do.</para>
 /// <para>Operands are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
 /// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, so nobody clears it.</para>
 /// </remarks>
@@ -28,7 +28,7 @@ internal static unsafe class Product
     public const int Rows = 8;
 
     /// <summary>Terms that are added before their sum is.</summary>
-    public const int Chain = 128;
+    public const int Chain = 32;
 
     /// <summary>Columns of a register block.</summary>
     public static nint Width<T>()
@@ -123,10 +123,17 @@ internal static unsafe class Product
             T* to = destination + i;
             for (nint j = 0; j < columns; j++, from++, to += destinationPitch)
             {
-                to[0] = from[0];
-                to[1] = from[pitch];
-                to[2] = from[2 * pitch];
-                to[3] = from[3 * pitch];
+                // Gathered in a register, so that there is one store for four values.
+                if (typeof(T) == typeof(float))
+                {
+                    var four = (float*)from;
+                    Vector128.Create(four[0], four[pitch], four[2 * pitch], four[3 * pitch]).Store((float*)to);
+                }
+                else
+                {
+                    var four = (double*)from;
+                    Vector256.Create(four[0], four[pitch], four[2 * pitch], four[3 * pitch]).Store((double*)to);
+                }
             }
         }
 

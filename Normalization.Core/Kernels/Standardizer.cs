@@ -50,6 +50,7 @@ internal static unsafe class Standardizer
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
             Streams = ResultStreams<T>(layout),
+            Ahead = panelByPanel ? NextPanel(layout) : 0,
         };
         if (panelByPanel)
         {
@@ -145,6 +146,7 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Streams = dx != g && ResultStreams<T>(layout),
+            Ahead = panelByPanel ? NextPanel(layout) : 0,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -205,6 +207,8 @@ internal static unsafe class Standardizer
 
     private static bool ResultStreams<T>(in ReductionLayout layout)
         where T : unmanaged => layout.Elements * sizeof(T) >= StreamedBytes;
+
+    private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
 
     private static int Tasks(int items, int itemsPerTask) => (items + itemsPerTask - 1) / itemsPerTask;
 

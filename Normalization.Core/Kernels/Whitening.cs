@@ -7,16 +7,16 @@ namespace Normalization.Core.Kernels;
 /// <remarks>
 /// <para>Work goes tile by tile: some columns of one group, centred in scratch as memory lies, multiplied while they are in cache.</para>
 /// <para>Precision: the covariance is summed in double, since an inverse root magnifies its error by its condition number. The other products
-/// of float activations are float where the condition number is at most <see cref="LargestSingleCondition"/> and the tile's values
-/// are far from the ends of float's range, double elsewhere; both are properties of the data, never of the machine.</para>
+/// of float activations are float where the condition number is at most <see cref="LargestSingleCondition"/> and the covariance is far
+/// from the ends of float's range, double elsewhere: a property of the statistics, never of the machine, nor of the sample beside.</para>
 /// </remarks>
 internal static unsafe class Whitening
 {
     /// <summary>Up to this condition number of the covariance products are float: their error grows with its root.</summary>
-    public const double LargestSingleCondition = 1024;
+    public const double LargestSingleCondition = 256;
 
-    private const nint TileValues = 1 << 15;
-    private const nint LargestTile = 256;
+    private const nint TileValues = 1 << 16;
+    private const nint LargestTile = 512;
     private const nint SmallestTile = 32;
     private const nint PartialValues = 1 << 19;
     private const nint RowsPerStrip = 64;
@@ -442,8 +442,11 @@ internal unsafe struct ApplyJob<T> : IPieceJob
             nint count = Math.Min(tileColumns, View.Columns - first);
             for (int group = 0; group < View.Groups; group++)
             {
-                bool single = typeof(T) == typeof(float) && Mixing.AllowsSingle(group);
-                if (!single || !Tile(group, first, count, (float*)source, (float*)result))
+                if (typeof(T) == typeof(float) && Mixing.AllowsSingle(group))
+                {
+                    Tile(group, first, count, (float*)source, (float*)result);
+                }
+                else
                 {
                     Tile(group, first, count, source, result);
                 }
@@ -453,21 +456,16 @@ internal unsafe struct ApplyJob<T> : IPieceJob
         _slots.Return(slot);
     }
 
-    private readonly bool Tile<TTile>(int group, nint first, nint count, TTile* source, TTile* result)
+    private readonly void Tile<TTile>(int group, nint first, nint count, TTile* source, TTile* result)
         where TTile : unmanaged
     {
         nint columns = Whitening.TileColumns(View);
         nint pitch = Product.OddPitch<TTile>(View.ByColumns ? Depth : columns);
         nint resultPitch = Product.OddPitch<TTile>(View.ByColumns ? View.Group : columns);
-        bool fits = View.Pack(First, FirstCenter, group, first, count, source, pitch);
+        View.Pack(First, FirstCenter, group, first, count, source, pitch);
         if (Second != null)
         {
-            fits &= View.Pack(Second, SecondCenter, group, first, count, source + (View.Group * (View.ByColumns ? 1 : pitch)), pitch);
-        }
-
-        if (!fits)
-        {
-            return false;
+            View.Pack(Second, SecondCenter, group, first, count, source + (View.Group * (View.ByColumns ? 1 : pitch)), pitch);
         }
 
         TTile* matrix = Mixing.Of<TTile>(group, out nint matrixPitch);
@@ -481,6 +479,5 @@ internal unsafe struct ApplyJob<T> : IPieceJob
         }
 
         View.Unpack(result, resultPitch, group, first, count, Result, Added);
-        return true;
     }
 }

@@ -3,7 +3,7 @@ namespace Normalization.Core.Kernels;
 /// <summary>What whitening takes from a batch, carved from one array of doubles.</summary>
 internal readonly unsafe struct WhiteningStatistics
 {
-    private const int SpectrumDoubles = 3;
+    private const int SpectrumDoubles = 4;
 
     /// <summary>(C).</summary>
     public readonly double* Mean;
@@ -49,14 +49,19 @@ internal readonly unsafe struct WhiteningStatistics
 }
 
 /// <summary>How the decomposition of a group's regularized covariance went.</summary>
-internal readonly record struct Spectrum(double Smallest, double Greatest, bool Converged)
+/// <param name="Smallest">The least eigenvalue as computed.</param>
+/// <param name="Greatest">The largest one.</param>
+/// <param name="LargestVariance">The largest variance of a channel, before the regularization.</param>
+/// <param name="Converged">Whether the decomposition did.</param>
+internal readonly record struct Spectrum(double Smallest, double Greatest, double LargestVariance, bool Converged)
 {
     /// <summary>No eigenvalues are known: the covariance is not finite, or W was given.</summary>
-    public static Spectrum Unknown => new(double.NaN, double.NaN, true);
+    public static Spectrum Unknown => new(double.NaN, double.NaN, double.NaN, true);
 
     /// <summary>The largest eigenvalue over the smallest.</summary>
     public double Condition => Greatest / Smallest;
 
     /// <summary>Whether products with W may be float; never where nothing is known.</summary>
-    public bool AllowsSingle => Smallest > 0 && Greatest <= Whitening.LargestSingleCondition * Smallest;
+    public bool AllowsSingle =>
+        Smallest > 0 && Greatest <= Whitening.LargestSingleCondition * Smallest && ChannelView.FitsSingle(Math.Sqrt(LargestVariance));
 }

@@ -35,6 +35,7 @@ public sealed class SymmetricEigenTests
         ["graded up, 1e-12 to 1e12"] = n => Graded(n, k => Math.Pow(10, -6 + (12 * k))),
         ["graded down, 1e12 to 1e-12"] = n => Graded(n, k => Math.Pow(10, 6 - (12 * k))),
         ["scales mixed down to underflow"] = n => Graded(n, k => Math.Pow(10, -(37 * k * n % 150))),
+        ["rows whose squares underflow"] = n => Underflowing(n),
         ["at 1e300"] = n => Symmetric(n, Uniform(n, 1e300)),
         ["at 1e-300"] = n => Symmetric(n, Uniform(n, 1e-300)),
     };
@@ -301,6 +302,12 @@ public sealed class SymmetricEigenTests
     {
         var random = new Random(size);
         return Symmetric(size, (i, j) => scale((double)i / size) * scale((double)j / size) * (i == j ? 1 : random.NextDouble() - 0.5));
+    }
+
+    private static double[,] Underflowing(int size)
+    {
+        var random = new Random(size);
+        return Symmetric(size, (i, j) => i == j ? 1 + (i % 2) : 6e-161 * (random.NextDouble() - 0.5));
     }
 
     private static double[,] Covariance(int size, int samples)

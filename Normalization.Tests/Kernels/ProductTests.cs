@@ -1,0 +1,160 @@
+using Normalization.Core.Kernels;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Kernels;
+
+/// <summary>The product kernels against plain loops, at every remainder of their blocks.</summary>
+[TestClass]
+public sealed unsafe class ProductTests
+{
+    private static readonly int[] Sizes = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 65];
+
+    [TestMethod]
+    [DataRow(false)]
+    [DataRow(true)]
+    public void Set_EverySize_IsTheProduct(bool transposed)
+    {
+        foreach (int rows in Sizes)
+        {
+            foreach (int columns in Sizes)
+            {
+                foreach (int depth in new[] { 1, 3, 31, 32, 33, 100 })
+                {
+                    Check<float>(rows, columns, depth, transposed, Math.ScaleB(1, -24));
+                    Check<double>(rows, columns, depth, transposed, Math.ScaleB(1, -53));
+                }
+            }
+        }
+    }
+
+    [TestMethod]
+    public void Accumulate_FloatOverManyTerms_AddsChainsInDouble()
+    {
+        // Powers of two times whole numbers: every chain is exact in float, the sum of all of them in double alone.
+        const int Depth = 100_000;
+        const int Rows = Product.Rows;
+        nint width = Product.Width<float>();
+        var left = new float[Rows * Depth];
+        var right = new float[Depth * width];
+        Array.Fill(left, 1);
+        Array.Fill(right, 1 + (1f / 1024));
+        var result = new double[Rows * width];
+        Array.Fill(result, 3);
+        fixed (float* a = left, b = right)
+        fixed (double* c = result)
+        {
+            Product.Accumulate(c, width, 0, Rows, width, Depth, new LeftOperand<float>(a, Depth, 1), b, width, upper: false);
+        }
+
+        Assert.IsTrue(Array.TrueForAll(result, value => value == 3 + (Depth * (1 + (1.0 / 1024)))), $"{result[0]:R}");
+    }
+
+    [TestMethod]
+    public void Accumulate_RowRangeAndUpper_LeavesTheRestAlone()
+    {
+        const int Size = 64;
+        double[] values = TestData.Normal(1, Size * Size);
+        var result = new double[Size * Size];
+        fixed (double* a = values, c = result)
+        {
+            Product.Accumulate(c, Size, 16, 40, Size, Size, new LeftOperand<double>(a, Size, 1), a, Size, upper: true);
+        }
+
+        for (int i = 0; i < Size; i++)
+        {
+            for (int j = 0; j < Size; j++)
+            {
+                double expected = i is < 16 or >= 40 || i / 16 > j / 16 ? 0 : Enumerable.Range(0, Size).Sum(k => values[(i * Size) + k] * values[(k * Size) + j]);
+                NumericAssert.Near(expected, result[(i * Size) + j], 10, 1e-14, $"[{i}, {j}]");
+            }
+        }
+    }
+
+    [TestMethod]
+    [DataRow(5, 3)]
+    [DataRow(16, 32)]
+    [DataRow(33, 18)]
+    public void Transpose_AnySize_Swaps(int rows, int columns)
+    {
+        Check(Array.ConvertAll(TestData.Normal(1, rows * columns), value => (float)value));
+        Check(TestData.Normal(1, rows * columns));
+
+        void Check<T>(T[] source)
+            where T : unmanaged
+        {
+            nint pitch = Product.PaddedRows(rows);
+            var destination = new T[columns * pitch];
+            fixed (T* from = source, to = destination)
+            {
+                Product.Transpose(from, rows, columns, columns, to, pitch);
+            }
+
+            for (int i = 0; i < source.Length; i++)
+            {
+                Assert.AreEqual(source[i], destination[(i % columns * pitch) + (i / columns)]);
+            }
+        }
+    }
+
+    [TestMethod]
+    public void OddPitch_AnyCount_IsAnOddNumberOfBlocks()
+    {
+        for (int columns = 1; columns < 300; columns++)
+        {
+            nint pitch = Product.OddPitch<float>(columns);
+            Assert.IsTrue(pitch >= columns && pitch - columns < 2 * Product.Width<float>() && pitch / Product.Width<float>() % 2 == 1, $"{columns}: {pitch}");
+        }
+    }
+
+    private static void Check<T>(int rows, int columns, int depth, bool transposed, double rounding)
+        where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
+    {
+        // Padding is NaN, which nothing that counts may meet.
+        nint rightPitch = Product.OddPitch<T>(columns);
+        nint leftPitch = transposed ? Product.PaddedRows(rows) : depth;
+        var left = new T[Product.PaddedRows(rows) * Math.Max(leftPitch, depth)];
+        var right = new T[depth * rightPitch];
+        var result = new T[Product.PaddedRows(rows) * rightPitch];
+        Array.Fill(left, T.NaN);
+        Array.Fill(right, T.NaN);
+        double[] a = TestData.Rounded<T>(TestData.Normal(rows, rows * depth));
+        double[] b = TestData.Rounded<T>(TestData.Normal(columns, depth * columns));
+        for (int k = 0; k < depth; k++)
+        {
+            for (int i = 0; i < rows; i++)
+            {
+                left[transposed ? (k * leftPitch) + i : (i * leftPitch) + k] = T.CreateChecked(a[(i * depth) + k]);
+            }
+
+            for (int j = 0; j < columns; j++)
+            {
+                right[(k * rightPitch) + j] = T.CreateChecked(b[(k * columns) + j]);
+            }
+        }
+
+        fixed (T* l = left, r = right, c = result)
+        {
+            LeftOperand<T> operand = transposed ? new(l, 1, leftPitch) : new(l, leftPitch, 1);
+            Product.Set(c, rightPitch, rows, columns, depth, operand, r, rightPitch);
+        }
+
+        for (int i = 0; i < rows; i++)
+        {
+            for (int j = 0; j < columns; j++)
+            {
+                double sum = 0;
+                double magnitude = 0;
+                for (int k = 0; k < depth; k++)
+                {
+                    double term = a[(i * depth) + k] * b[(k * columns) + j];
+                    sum += term;
+                    magnitude += Math.Abs(term);
+                }
+
+                // What a chain and the sum of chains may round, plus as much of this double sum.
+                double tolerance = (Product.Chain + (depth / Product.Chain)) * rounding * 2;
+                NumericAssert.Near(sum, double.CreateChecked(result[(i * rightPitch) + j]), magnitude, tolerance, $"{typeof(T).Name} {rows} x {depth} x {columns} [{i}, {j}]");
+            }
+        }
+    }
+}
