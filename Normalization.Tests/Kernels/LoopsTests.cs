@@ -9,6 +9,10 @@ namespace Normalization.Tests.Kernels;
 public sealed unsafe class LoopsTests
 {
     private const int Longest = 70;
+
+    // Beyond those, runs long enough to be begun at an aligned address.
+    private static readonly int[] Lengths = [.. Enumerable.Range(1, Longest), 255, 256, 257, 300, 511];
+
     private const double Center = 0.75;
     private const double Slope = 1.5;
     private const double Intercept = -0.25;
@@ -187,120 +191,121 @@ public sealed unsafe class LoopsTests
     [TestMethod]
     public void Standardize_EveryLengthLineAffineAndStore_MatchesPlainLoop()
     {
-        Check<float, float, CachedStore>(5e-7);
-        Check<float, double, CachedStore>(1e-7);
-        Check<double, double, CachedStore>(1e-15);
-        Check<float, float, StreamingStore>(5e-7);
-        Check<float, double, StreamingStore>(1e-7);
-        Check<double, double, StreamingStore>(1e-15);
+        CheckStandardize<float, float, CachedStore>(5e-7);
+        CheckStandardize<float, double, CachedStore>(1e-7);
+        CheckStandardize<double, double, CachedStore>(1e-15);
+    }
 
-        static void Check<T, A, TStore>(double tolerance)
-            where T : unmanaged, IBinaryFloatingPointIeee754<T>
-            where A : unmanaged, IBinaryFloatingPointIeee754<A>
-            where TStore : struct, IStore
+    [TestMethod]
+    public void Standardize_Streaming_MatchesPlainLoop()
+    {
+        CheckStandardize<float, float, StreamingStore>(5e-7);
+        CheckStandardize<double, double, StreamingStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void Standardize_StreamingFloatsInDouble_MatchesPlainLoop() => CheckStandardize<float, double, StreamingStore>(1e-7);
+
+    [TestMethod]
+    public void InputGradient_EveryLengthLineAffineAndStore_MatchesPlainLoop()
+    {
+        CheckInputGradient<float, float, CachedStore>(5e-7);
+        CheckInputGradient<float, double, CachedStore>(1e-7);
+        CheckInputGradient<double, double, CachedStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void InputGradient_Streaming_MatchesPlainLoop()
+    {
+        CheckInputGradient<float, float, StreamingStore>(5e-7);
+        CheckInputGradient<double, double, StreamingStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void InputGradient_StreamingFloatsInDouble_MatchesPlainLoop() => CheckInputGradient<float, double, StreamingStore>(1e-7);
+
+    private static void CheckStandardize<T, A, TStore>(double tolerance)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        where TStore : struct, IStore
+    {
+        foreach (int n in Lengths)
         {
-            A* columns = stackalloc A[3 * (Longest + 16)];
-            for (int n = 1; n <= Longest; n++)
-            {
-                double[] weights = Numbers<T>(1, n);
-                double[] biases = Numbers<T>(2, n);
-                using var weight = new GuardedMemory<T>(weights);
-                using var bias = new GuardedMemory<T>(biases, 1);
-                double[] slopes = Numbers<A>(3, n);
-                ColumnLine<A> columnLine = Columns(columns, slopes);
-                var line = new ConstantLine<A>(Center, Slope, Intercept);
-                Run<T, A, ConstantLine<A>, NoAffine<A>, TStore>(n, line, default, _ => Slope, _ => 1, _ => 0, tolerance);
-                Run<T, A, ConstantLine<A>, ElementAffine<T, A>, TStore>(
-                    n, line, new(weight.Pointer, bias.Pointer), _ => Slope, j => weights[j], j => biases[j], tolerance);
-                Run<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(n, columnLine, new(Weight, Bias), j => slopes[j], _ => Weight, _ => Bias, tolerance);
-            }
+            double[] weights = Numbers<T>(1, n);
+            double[] biases = Numbers<T>(2, n);
+            using var weight = new GuardedMemory<T>(weights);
+            using var bias = new GuardedMemory<T>(biases, 1);
+            var line = new ConstantLine<A>(Center, Slope, Intercept);
+            Run<ConstantLine<A>, NoAffine<A>>(n, n, line, default, _ => Slope, _ => 1, _ => 0);
+            Run<ConstantLine<A>, ElementAffine<T, A>>(n, n, line, new(weight.Pointer, bias.Pointer), _ => Slope, j => weights[j], j => biases[j]);
+
+            // Three rows as one run: the columns' lines repeat, for one vector past their end.
+            double[] slopes = Numbers<A>(3, n);
+            using var columns = new Columns<A>(slopes);
+            Run<ColumnLine<A>, ConstantAffine<A>>(3 * n, n, columns.Line, new(Weight, Bias), j => slopes[j], _ => Weight, _ => Bias);
         }
 
-        static void Run<T, A, TLine, TAffine, TStore>(
-            int n, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight, Func<int, double> bias, double tolerance)
-            where T : unmanaged, IBinaryFloatingPointIeee754<T>
-            where A : unmanaged
+        void Run<TLine, TAffine>(
+            int n, int period, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight, Func<int, double> bias)
             where TLine : struct, ILine<A>
             where TAffine : struct, IAffine<A>
-            where TStore : struct, IStore
         {
-            int pitch = n + (n % 3);
-            int size = (2 * pitch) + n;
-            double[] values = Numbers<T>(n, size);
-            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements, {typeof(TLine).Name}, {typeof(TAffine).Name}, {typeof(TStore).Name}";
+            double[] values = Numbers<T>(n, n);
+            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements of period {period}, {typeof(TLine).Name}, {typeof(TAffine).Name}";
             using var x = new GuardedMemory<T>(values, n % 2);
-            using var y = new GuardedMemory<T>(Filled(size), n % 5);
-            Loops.Standardize<T, A, TLine, TAffine, TStore>(x.Pointer, y.Pointer, 3, n, pitch, line, affine);
-            double[] expected = Filled(size);
-            double[] scale = Filled(size);
-            for (int i = 0; i < 3 * n; i++)
+            using var y = new GuardedMemory<T>(new double[n], n % 5);
+            Loops.Standardize<T, A, TLine, TAffine, TStore>(x.Pointer, y.Pointer, n, period, n % 2 * 1000, line, affine);
+            double[] expected = new double[n];
+            double[] scale = new double[n];
+            for (int i = 0; i < n; i++)
             {
-                (int row, int j) = Math.DivRem(i, n);
-                double term = (values[(row * pitch) + j] - Center) * slope(j);
-                expected[(row * pitch) + j] = ((term + Intercept) * weight(j)) + bias(j);
-                scale[(row * pitch) + j] = ((Math.Abs(term) + 1) * Math.Abs(weight(j))) + Math.Abs(bias(j));
+                int j = i % period;
+                double term = (values[i] - Center) * slope(j);
+                expected[i] = ((term + Intercept) * weight(j)) + bias(j);
+                scale[i] = ((Math.Abs(term) + 1) * Math.Abs(weight(j))) + Math.Abs(bias(j));
             }
 
             NumericAssert.Near(expected, y.Read(what), scale, tolerance, what);
         }
     }
 
-    [TestMethod]
-    public void InputGradient_EveryLengthLineAffineAndStore_MatchesPlainLoop()
+    private static void CheckInputGradient<T, A, TStore>(double tolerance)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        where TStore : struct, IStore
     {
-        Check<float, float, CachedStore>(5e-7);
-        Check<float, double, CachedStore>(1e-7);
-        Check<double, double, CachedStore>(1e-15);
-        Check<float, float, StreamingStore>(5e-7);
-        Check<float, double, StreamingStore>(1e-7);
-        Check<double, double, StreamingStore>(1e-15);
-
-        static void Check<T, A, TStore>(double tolerance)
-            where T : unmanaged, IBinaryFloatingPointIeee754<T>
-            where A : unmanaged, IBinaryFloatingPointIeee754<A>
-            where TStore : struct, IStore
+        foreach (int n in Lengths)
         {
-            A* columns = stackalloc A[3 * (Longest + 16)];
-            for (int n = 1; n <= Longest; n++)
-            {
-                double[] weights = Numbers<T>(1, n);
-                using var weight = new GuardedMemory<T>(weights);
-                double[] slopes = Numbers<A>(3, n);
-                ColumnLine<A> columnLine = Columns(columns, slopes);
-                var line = new ConstantLine<A>(Center, Slope, Intercept);
-                Run<T, A, ConstantLine<A>, NoAffine<A>, TStore>(n, line, default, _ => Slope, _ => 1, tolerance);
-                Run<T, A, ConstantLine<A>, ElementAffine<T, A>, TStore>(n, line, new(weight.Pointer, null), _ => Slope, j => weights[j], tolerance);
-                Run<T, A, ColumnLine<A>, ConstantAffine<A>, TStore>(n, columnLine, new(Weight, 0), j => slopes[j], _ => Weight, tolerance);
-            }
+            double[] weights = Numbers<T>(1, n);
+            using var weight = new GuardedMemory<T>(weights);
+            var line = new ConstantLine<A>(Center, Slope, Intercept);
+            Run<ConstantLine<A>, NoAffine<A>>(n, n, line, default, _ => Slope, _ => 1);
+            Run<ConstantLine<A>, ElementAffine<T, A>>(n, n, line, new(weight.Pointer, null), _ => Slope, j => weights[j]);
+            double[] slopes = Numbers<A>(3, n);
+            using var columns = new Columns<A>(slopes);
+            Run<ColumnLine<A>, ConstantAffine<A>>(3 * n, n, columns.Line, new(Weight, 0), j => slopes[j], _ => Weight);
         }
 
-        static void Run<T, A, TLine, TAffine, TStore>(
-            int n, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight, double tolerance)
-            where T : unmanaged, IBinaryFloatingPointIeee754<T>
-            where A : unmanaged
+        void Run<TLine, TAffine>(int n, int period, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight)
             where TLine : struct, ILine<A>
             where TAffine : struct, IAffine<A>
-            where TStore : struct, IStore
         {
-            int pitch = n + (n % 3);
-            int size = (2 * pitch) + n;
-            double[] values = Numbers<T>(n, size);
-            double[] given = Numbers<T>(n + 100, size);
-            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements, {typeof(TLine).Name}, {typeof(TAffine).Name}, {typeof(TStore).Name}";
+            double[] values = Numbers<T>(n, n);
+            double[] given = Numbers<T>(n + 100, n);
+            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements of period {period}, {typeof(TLine).Name}, {typeof(TAffine).Name}";
             using var x = new GuardedMemory<T>(values, n % 2);
             using var g = new GuardedMemory<T>(given);
-            using var dx = new GuardedMemory<T>(Filled(size), n % 5);
-            Loops.InputGradient<T, A, TLine, TAffine, TStore>(x.Pointer, g.Pointer, dx.Pointer, 3, n, pitch, line, line, affine);
-            double[] expected = Filled(size);
-            double[] scale = Filled(size);
-            for (int i = 0; i < 3 * n; i++)
+            using var dx = new GuardedMemory<T>(new double[n], n % 5);
+            Loops.InputGradient<T, A, TLine, TAffine, TStore>(x.Pointer, g.Pointer, dx.Pointer, n, period, n % 2 * 1000, line, line, affine);
+            double[] expected = new double[n];
+            double[] scale = new double[n];
+            for (int i = 0; i < n; i++)
             {
-                (int row, int j) = Math.DivRem(i, n);
-                int place = (row * pitch) + j;
-                double gradient = given[place] * weight(j);
-                double line1 = (values[place] - Center) * slope(j);
-                expected[place] = ((gradient - Center) * slope(j)) + line1 + Intercept;
-                scale[place] = ((Math.Abs(gradient) + Center) * Math.Abs(slope(j))) + Math.Abs(line1) + 1;
+                int j = i % period;
+                double gradient = given[i] * weight(j);
+                double term = (values[i] - Center) * slope(j);
+                expected[i] = ((gradient - Center) * slope(j)) + term + Intercept;
+                scale[i] = ((Math.Abs(gradient) + Center) * Math.Abs(slope(j))) + Math.Abs(term) + 1;
             }
 
             NumericAssert.Near(expected, dx.Read(what), scale, tolerance, what);
@@ -309,26 +314,29 @@ public sealed unsafe class LoopsTests
 
     private static double Line(double value) => ((value - Center) * Slope) + Intercept;
 
-    // What no loop writes: the elements between rows.
-    private static double[] Filled(int size) => [.. Enumerable.Repeat(12345.0, size)];
-
     private static double[] Numbers<T>(int seed, int count)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => TestData.Rounded<T>(TestData.Normal(seed, count));
 
-    private static ColumnLine<A> Columns<A>(A* memory, double[] slopes)
+    private static void Near(double expected, double actual, double scale, string what) => NumericAssert.Near(expected, actual, scale, 1e-14, what);
+
+    // A line for each column, each through the same center.
+    private sealed class Columns<A>(double[] slopes) : IDisposable
         where A : unmanaged, IBinaryFloatingPointIeee754<A>
     {
-        A* columnSlopes = memory + Longest + 16;
-        A* intercepts = columnSlopes + Longest + 16;
-        for (int j = 0; j < slopes.Length; j++)
+        private readonly GuardedMemory<A> _centers = Repeated(slopes, _ => Center);
+        private readonly GuardedMemory<A> _slopes = Repeated(slopes, slope => slope);
+        private readonly GuardedMemory<A> _intercepts = Repeated(slopes, _ => Intercept);
+
+        public ColumnLine<A> Line => new(_centers.Pointer, _slopes.Pointer, _intercepts.Pointer);
+
+        public void Dispose()
         {
-            memory[j] = A.CreateChecked(Center);
-            columnSlopes[j] = A.CreateChecked(slopes[j]);
-            intercepts[j] = A.CreateChecked(Intercept);
+            _centers.Dispose();
+            _slopes.Dispose();
+            _intercepts.Dispose();
         }
 
-        return new ColumnLine<A>(memory, columnSlopes, intercepts);
+        private static GuardedMemory<A> Repeated(double[] columns, Func<double, double> value) =>
+            new([.. Enumerable.Range(0, columns.Length + Simd.Count<A>()).Select(j => value(columns[j % columns.Length]))]);
     }
-
-    private static void Near(double expected, double actual, double scale, string what) => NumericAssert.Near(expected, actual, scale, 1e-14, what);
 }
