@@ -67,7 +67,7 @@ public sealed class EveryWidthTests
             {
                 normalizer.Training = training;
 
-                // The least of several: a collection in between counts what it finds unused.
+                // The least of several, of this thread alone: the runtime and the test host allocate now and then.
                 long allocated = long.MaxValue;
                 for (int i = 0; i < 12 && allocated > 0; i++)
                 {
