@@ -76,10 +76,10 @@ internal static class SpeedCommand
             parse.ValueOr(PeersOption, [All]), (string id, out string? missing) => Peers.Find(id, parse.GetValue(Python), out missing));
         try
         {
-            var bench = new SpeedBench(tier, cases, peers, seed);
+            var bench = new SpeedBench(tier, cases, peers, seed, Path.Combine(recorded.Directory, "benchmarkdotnet"));
             string[] commandLine = Environment.GetCommandLineArgs();
             RunHeader header = bench.Describe(
-                RunEnvironment.Capture(commandLine[0], commandLine[1..], seed, tier.Threads.Max()), filter is null ? [] : [new("filter", filter)], 0);
+                RunEnvironment.Capture(commandLine[0], commandLine[1..], seed, tier.Threads.Max()), filter is null ? [] : [new("filter", filter)]);
             foreach (PeerSeat seat in peers.Where(seat => seat.Peer is null))
             {
                 Console.Error.WriteLine(seat.Missing);
@@ -125,8 +125,14 @@ internal static class SpeedCommand
         return [.. seats];
     }
 
-    // About what a case takes: a part of its own, and its tensor's.
-    private static PlannedCase Plan(SpeedCase planned) => new(
-        planned.Id, planned.Scaling is null ? $"{planned.Shape}, {planned.Threads} thread{(planned.Threads == 1 ? "" : "s")}" : $"scaling {planned.Shape}",
-        1 + (planned.Shape.Count * (planned.HasPeers ? 1e-6 : 3e-7)));
+    private static PlannedCase Plan(SpeedCase planned)
+    {
+        string group = planned.IsCrossCheck ? "BenchmarkDotNet"
+            : planned.Scaling is not null ? $"scaling {planned.Shape}"
+            : $"{planned.Shape}, {planned.Threads} thread{(planned.Threads == 1 ? "" : "s")}";
+
+        // About what a case takes: a part of its own, and its tensor's; BenchmarkDotNet builds a program.
+        double cost = planned.IsCrossCheck ? 30 : 1 + (planned.Shape.Count * (planned.HasPeers ? 1e-6 : 3e-7));
+        return new PlannedCase(planned.Id, group, cost);
+    }
 }

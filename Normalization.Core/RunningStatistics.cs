@@ -78,18 +78,19 @@ internal sealed class RunningStatistics<T>
             double size = layout.SetSize;
             double correction = _options.RunningVariance == RunningVariance.Sample ? size / (size - 1) : 1;
             double share = sequential ? 1 : size / total;
-            for (nint group = 0; group < layout.Slots / channels; group++)
+            for (nint group = 0; group < layout.Slots / channels; group++, slot += channels)
             {
-                for (int c = 0; c < channels; c++, slot++)
+                if (sequential)
                 {
-                    double variance = populationVariance[slot] * correction;
-                    if (!Simd.Fits<T>(mean[slot]) || !Simd.Fits<T>(variance))
-                    {
-                        return Describe(c, mean[slot], variance);
-                    }
+                    Array.Clear(_batchMean);
+                    Array.Clear(_batchVariance);
+                }
 
-                    _batchMean[c] = sequential ? mean[slot] : _batchMean[c] + (share * mean[slot]);
-                    _batchVariance[c] = sequential ? variance : _batchVariance[c] + (share * variance);
+                bool fits = Simd.AddFitting<T>(mean.Slice(slot, channels), 1, share, _batchMean)
+                    & Simd.AddFitting<T>(populationVariance.Slice(slot, channels), correction, share, _batchVariance);
+                if (!fits)
+                {
+                    return Describe(mean.Slice(slot, channels), populationVariance.Slice(slot, channels), correction);
                 }
 
                 if (sequential)
@@ -108,7 +109,7 @@ internal sealed class RunningStatistics<T>
         {
             if (!Simd.Fits<T>(_mean[c]) || !Simd.Fits<T>(_variance[c]))
             {
-                return Describe(c, _mean[c], _variance[c]);
+                return Describe(_mean, _variance, 1);
             }
         }
 
@@ -132,10 +133,18 @@ internal sealed class RunningStatistics<T>
         }
     }
 
-    // Built only when asked for: the warm path skips without a string.
-    private string Describe(int channel, double mean, double variance) =>
-        _options.NonFinite == NonFinitePolicy.SkipUpdate
+    // Names the first channel that does not fit. Built only when asked for: the warm path skips without a string.
+    private string Describe(ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, double correction)
+    {
+        int channel = 0;
+        while (channel < mean.Length - 1 && Simd.Fits<T>(mean[channel]) && Simd.Fits<T>(populationVariance[channel] * correction))
+        {
+            channel++;
+        }
+
+        return _options.NonFinite == NonFinitePolicy.SkipUpdate
             ? "skipped"
             : string.Create(CultureInfo.InvariantCulture,
-                $"channel {channel} has mean {mean} and variance {variance}, which {typeof(T).Name} cannot hold as finite numbers");
+                $"channel {channel} has mean {mean[channel]} and variance {populationVariance[channel] * correction}, which {typeof(T).Name} cannot hold as finite numbers");
+    }
 }

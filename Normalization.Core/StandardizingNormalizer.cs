@@ -194,55 +194,69 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     private unsafe void Differentiate(
         ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics, bool usesRunning)
     {
-        bool wantsWeight = LearnParameters && Weight is not null;
-        bool wantsBias = LearnParameters && Bias is not null;
-        int count = Weight?.Values.Length ?? Bias?.Values.Length ?? 0;
-        double[] gradients = ArrayPool<double>.Shared.Rent(Math.Max(1, 2 * count));
-        Array.Clear(gradients, 0, 2 * count);
+        T[]? weightGradient = LearnParameters ? Weight?.Gradient : null;
+        T[]? biasGradient = LearnParameters ? Bias?.Gradient : null;
         bool transposed = NeedsTransposedAffine(shape, order);
         T[]? weightCopy = transposed ? RentTransposed(shape, Weight?.Values) : null;
+        T[]? weightSums = transposed ? RentCleared(weightGradient) : weightGradient;
+        T[]? biasSums = transposed ? RentCleared(biasGradient) : biasGradient;
         fixed (T* weight = weightCopy ?? Weight?.Values)
-        fixed (double* sums = gradients)
+        fixed (T* weightTarget = weightSums, biasTarget = biasSums)
         {
-            double* weightGradient = wantsWeight ? sums : null;
-            double* biasGradient = wantsBias ? sums + count : null;
             if (usesRunning)
             {
-                Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: true);
+                Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: true);
             }
             else
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
+                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: false);
                     Advance(ref statistics, layout.Slots);
                 }
             }
         }
 
-        if (wantsWeight)
+        if (transposed)
         {
-            AddGradient(Weight!.Gradient, gradients.AsSpan(0, count), shape, transposed);
+            AddTransposed(shape, weightSums, weightGradient);
+            AddTransposed(shape, biasSums, biasGradient);
+            Return(weightSums);
+            Return(biasSums);
         }
 
-        if (wantsBias)
-        {
-            AddGradient(Bias!.Gradient, gradients.AsSpan(count, count), shape, transposed);
-        }
-
-        ArrayPool<double>.Shared.Return(gradients);
         Return(weightCopy);
     }
 
-    private static void AddGradient(T[] gradient, ReadOnlySpan<double> sums, ActivationShape shape, bool transposed)
+    private static T[]? RentCleared(T[]? like)
     {
-        int channels = shape.Channels;
-        int positions = transposed ? (int)shape.SpatialSize : 1;
-        for (int i = 0; i < gradient.Length; i++)
+        if (like is null)
         {
-            // Memory is position * C + channel, the parameter channel * S + position.
-            double sum = sums[transposed ? (i % positions * channels) + (i / positions) : i];
-            gradient[i] = T.CreateTruncating(double.CreateTruncating(gradient[i]) + sum);
+            return null;
+        }
+
+        T[] rented = ArrayPool<T>.Shared.Rent(like.Length);
+        Array.Clear(rented, 0, like.Length);
+        return rented;
+    }
+
+    // Memory is position * C + channel, the parameter channel * S + position.
+    private static void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
+    {
+        if (sums is null || gradient is null)
+        {
+            return;
+        }
+
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        for (int c = 0; c < channels; c++)
+        {
+            Span<T> row = gradient.AsSpan(c * positions, positions);
+            for (int s = 0; s < row.Length; s++)
+            {
+                row[s] += sums[(s * channels) + c];
+            }
         }
     }
 
@@ -258,9 +272,10 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         T[] rented = ArrayPool<T>.Shared.Rent(values.Length);
         for (int c = 0; c < channels; c++)
         {
-            for (int s = 0; s < positions; s++)
+            ReadOnlySpan<T> row = values.AsSpan(c * positions, positions);
+            for (int s = 0; s < row.Length; s++)
             {
-                rented[(s * channels) + c] = values[(c * positions) + s];
+                rented[(s * channels) + c] = row[s];
             }
         }
 

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Numerics;
 using Normalization.Core;
 using Normalization.Core.Comparison;
@@ -75,16 +76,21 @@ internal sealed class OwnCall
     public string? Check(double limit) => _case.Passes
         .Select(pass => SpeedProbe.Check(Tensors, _normalizer, _material.Reference, Name(pass), limit)).FirstOrDefault(wrong => wrong is not null);
 
+    /// <summary>Makes the call a number of times.</summary>
+    public void Run(int calls)
+    {
+        foreach (Direction pass in _case.Passes)
+        {
+            Tensors.Run(_normalizer, Name(pass), calls);
+        }
+    }
+
     /// <summary>Seconds that a number of calls take.</summary>
     public double Seconds(int calls)
     {
-        double seconds = 0;
-        foreach (Direction pass in _case.Passes)
-        {
-            seconds += Tensors.Seconds(_normalizer, Name(pass), calls);
-        }
-
-        return seconds;
+        long began = Stopwatch.GetTimestamp();
+        Run(calls);
+        return Stopwatch.GetElapsedTime(began).TotalSeconds;
     }
 
     /// <summary>The largest difference between a peer's result and ours, over our largest value; of a backward call the parameters' gradients included.</summary>
@@ -112,5 +118,10 @@ internal sealed class OwnCall
 
     private float[] Gradient(string name) => _normalizer.Parameters.Single(parameter => parameter.Name == name).Gradient;
 
-    private static string Name(Direction pass) => Text.Kebab(pass);
+    private static string Name(Direction pass) => pass switch
+    {
+        Direction.Forward => SpeedTensors.Forward,
+        Direction.Backward => SpeedTensors.Backward,
+        _ => SpeedTensors.Inference,
+    };
 }

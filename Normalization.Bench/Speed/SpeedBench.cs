@@ -1,7 +1,9 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime;
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Core.Kernels;
 using Normalization.Core.Reporting;
 using Normalization.Strategies;
 
@@ -15,23 +17,36 @@ internal sealed record PeerSeat(string Id, IPeer? Peer, string? Missing)
 }
 
 /// <summary>Engine (a) of the benchmark: our strategies, the copy and the peers of a case timed in turns, every result checked before it is timed.</summary>
-internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed)
+/// <param name="tier">How long each case is timed.</param>
+/// <param name="cases">What to time; of the tier's.</param>
+/// <param name="peers">Beside whom.</param>
+/// <param name="seed">Where the values and the intervals' resamples come from.</param>
+/// <param name="crossCheckFolder">Where engine (b) leaves what it exports.</param>
+internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed, string crossCheckFolder)
 {
     private const string Fastest = "speedup_vs_fastest_peer";
 
     // Of float and double results and gradients, ours and a peer's, at the same time.
     private const double BytesPerElement = 100;
 
+    // A method is compiled for speed after 30 calls.
+    private const int CallsToCompile = 40;
+
+    // Seconds of a call beyond which its methods were called often enough before, and there is no time for more.
+    private const double LongestBrief = 0.2e-3;
+
+    private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(40);
+
     private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
 
     private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
+    private long _compiled;
     private (SpeedCase Case, CaseMaterial Material)? _last;
 
     /// <summary>What identifies the run: the first line of its records.</summary>
     /// <param name="environment">The machine and the program.</param>
     /// <param name="further">Settings beside the tier, the seed and the peers.</param>
-    /// <param name="furtherCases">Cases that are not this engine's.</param>
-    public RunHeader Describe(RunEnvironment environment, IEnumerable<KeyValuePair<string, string>> further, int furtherCases) => new()
+    public RunHeader Describe(RunEnvironment environment, IEnumerable<KeyValuePair<string, string>> further) => new()
     {
         Environment = environment,
         Settings = new Dictionary<string, string>(
@@ -52,7 +67,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 .Select(contestant => new StrategyDescription(contestant.Id, contestant.Axes, contestant.Options)),
         ],
         Scenarios = [new(SpeedProbe.Scenario.Id, SpeedProbe.Scenario.Title, SpeedProbe.Scenario.Description)],
-        CaseCount = cases.Count + furtherCases,
+        CaseCount = cases.Count,
     };
 
     /// <summary>Measures every case that is not done yet.</summary>
@@ -70,14 +85,18 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             if (left.Length > 0)
             {
                 progress.Report(new ComparisonProgress(cases.Count - left.Length, cases.Count, left[0].Id));
-                WarmUp(left, cancellation);
+                Warm(left, cancellation);
             }
 
             for (int index = 0; index < left.Length; index++)
             {
                 cancellation.ThrowIfCancellationRequested();
                 progress.Report(new ComparisonProgress(cases.Count - left.Length + index, cases.Count, left[index].Id));
-                finished(Measure(left[index], cancellation));
+                CaseRecord record = Measure(left[index], cancellation);
+
+                // A process that the signal stopped too has not failed.
+                cancellation.ThrowIfCancellationRequested();
+                finished(record);
             }
         }
         finally
@@ -87,40 +106,29 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // The runtime optimizes what was called often, in the background, once nothing new has been called for 100 ms; with profiling in
-    // between, twice.
-    private void WarmUp(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
+    // Small tensors of each rank reach nearly all of the code.
+    private void Warm(IReadOnlyList<SpeedCase> left, CancellationToken cancellation)
     {
-        SpeedCase[] small = [.. left.Select(Smaller).DistinctBy(planned => planned.Id)];
-        for (int round = 0; round < 3; round++)
-        {
-            foreach (SpeedCase planned in small)
+        SpeedCase[] small = [.. left.Where(planned => !planned.IsCrossCheck).Select(Smaller).DistinctBy(planned => planned.Id)];
+        WarmUp.UntilCompiled(
+            () =>
             {
-                cancellation.ThrowIfCancellationRequested();
-                KernelThreads.Count = planned.Threads;
-                try
+                foreach (SpeedCase planned in small)
                 {
-                    CaseMaterial material = Material(planned);
-                    var own = new OwnCall(planned, material);
-                    own.Check(double.PositiveInfinity);
-                    own.Seconds(10);
-                    own.Tensors.CopySeconds(10);
-                    foreach (PeerCall call in PeerCalls(planned, material.Data))
+                    cancellation.ThrowIfCancellationRequested();
+                    KernelThreads.Count = planned.Threads;
+                    try
                     {
-                        call.Seconds(10);
-                        call.Dispose();
+                        Warm(planned);
+                    }
+                    catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+                    {
+                        // Its own case will say so.
                     }
                 }
-                catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
-                {
-                    // Its own case will say so.
-                }
-            }
+            },
+            least: 2, most: 6, BackgroundDelay, cancellation);
 
-            cancellation.WaitHandle.WaitOne(150);
-        }
-
-        // Tensors of one rank take the same paths; ghosts divide the samples.
         static SpeedCase Smaller(SpeedCase planned) => planned with
         {
             Shape = planned.Strategy == "zca-whitening" ? new(8, Math.Min(planned.Shape.Channels, 64), 7, 7)
@@ -128,6 +136,50 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 : new(8, 64, 14, 14),
             Scaling = null,
         };
+    }
+
+    private void Warm(SpeedCase planned)
+    {
+        CaseMaterial material = Material(planned);
+        var own = new OwnCall(planned, material);
+        own.Check(double.PositiveInfinity);
+        own.Seconds(CallsToCompile);
+        own.Tensors.CopySeconds(CallsToCompile);
+        foreach (PeerSeat seat in planned.HasPeers ? peers : [])
+        {
+            // PyTorch has a process of its own, where nothing is compiled.
+            if (seat.Peer is PyTorchPeer || Absence(seat, planned) is not null)
+            {
+                continue;
+            }
+
+            foreach (PeerCall call in PeerCall.Prepare(seat, planned, material.Data))
+            {
+                call.Seconds(CallsToCompile);
+                call.Dispose();
+            }
+        }
+    }
+
+    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
+    private void Settle(IReadOnlyList<Func<int, double>> contestants, CancellationToken cancellation)
+    {
+        Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
+        void Run()
+        {
+            foreach (Func<int, double> contestant in brief)
+            {
+                contestant(CallsToCompile);
+            }
+        }
+
+        Run();
+        if (JitInfo.GetCompiledMethodCount() != _compiled)
+        {
+            WarmUp.UntilCompiled(Run, least: 1, most: 10, BackgroundDelay, cancellation);
+        }
+
+        _compiled = JitInfo.GetCompiledMethodCount();
     }
 
     private CaseRecord Measure(SpeedCase planned, CancellationToken cancellation)
@@ -142,6 +194,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             if (MemoryRefusal(planned.Shape) is { } refusal)
             {
                 probe.Missing(OwnMetrics, refusal, planned.Parameters);
+            }
+            else if (planned.IsCrossCheck)
+            {
+                CrossCheck.Measure(probe, planned, crossCheckFolder);
             }
             else
             {
@@ -179,11 +235,16 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons);
         try
         {
-            TimedRounds rounds = InterleavedTimer.Run(
-                [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)],
-                tier.Plan, seed, probe.Settings.Cancellation);
+            Func<int, double>[] contestants = [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)];
+            Settle(contestants, probe.Settings.Cancellation);
+            TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             probe.Add("bytes_allocated", own.Allocated, parameters: planned.Parameters);
+            if (planned is { Strategy: "zca-whitening", Scaling: null, Threads: 1 })
+            {
+                AddParts(probe, planned, own);
+            }
+
             if (planned.HasPeers)
             {
                 AddRatios(probe, planned, rounds, calls, reasons);
@@ -192,6 +253,38 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         finally
         {
             calls.ForEach(call => call.Dispose());
+        }
+    }
+
+    // What whitening spends its time on, by clocks inside it that cost next to nothing; they are meant for one thread.
+    private void AddParts(ProbeCase probe, SpeedCase planned, OwnCall own)
+    {
+        WhiteningPhase[] phases = Enum.GetValues<WhiteningPhase>();
+        List<double>[] seconds = [.. phases.Select(_ => new List<double>())];
+        try
+        {
+            WhiteningClock.Enabled = true;
+            for (int round = 0; round < tier.Plan.LeastRounds; round++)
+            {
+                probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                WhiteningClock.Reset();
+                own.Run(1);
+                for (int phase = 0; phase < phases.Length; phase++)
+                {
+                    seconds[phase].Add(WhiteningClock.Seconds(phases[phase]));
+                }
+            }
+        }
+        finally
+        {
+            WhiteningClock.Enabled = false;
+        }
+
+        for (int phase = 0; phase < phases.Length; phase++)
+        {
+            Estimate time = Bootstrap.Median(seconds[phase], new RandomStream(seed, "bootstrap")).Times(1e9 / planned.Shape.Count);
+            probe.Add(
+                "ns_per_element", time.Value, time.Spread, new Dictionary<string, object>(planned.Parameters, StringComparer.Ordinal) { ["part"] = Text.Kebab(phases[phase]) });
         }
     }
 
@@ -234,9 +327,6 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         return agreeing;
     }
-
-    private IEnumerable<PeerCall> PeerCalls(SpeedCase planned, CellData data) =>
-        (planned.HasPeers ? peers : []).Where(seat => Absence(seat, planned) is null).SelectMany(seat => PeerCall.Prepare(seat, planned, data));
 
     // Null where the peer has the case; else why not.
     private static string? Absence(PeerSeat seat, SpeedCase planned) =>

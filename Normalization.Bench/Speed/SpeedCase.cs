@@ -16,19 +16,25 @@ internal sealed record SpeedCase(string Strategy, ActivationShape Shape, bool Ch
     /// <summary>What grows along a series of cases, "elements" or "channels"; null for a cell of the comparison with peers.</summary>
     public string? Scaling { get; init; }
 
+    /// <summary>Whether BenchmarkDotNet times the case, as a check on the time that the interleaved rounds give.</summary>
+    public bool IsCrossCheck { get; init; }
+
     /// <summary>Whether peers are timed beside it.</summary>
     /// <remarks>The identity and the scaling series are held to the copy alone, whitening in groups to the full matrix, and whitening on both passes together.</remarks>
-    public bool HasPeers => Scaling is null && GroupSize is null
+    public bool HasPeers => Scaling is null && GroupSize is null && !IsCrossCheck
         && Strategy switch { "none" => false, "zca-whitening" => Direction == ForwardAndBackward, _ => true };
 
-    /// <summary>The permanent id: strategy/direction/shape/layout/threads, such as <c>batch-norm/forward/32x64x56x56/channels-first/1</c>.</summary>
+    /// <summary>
+    /// The permanent id: strategy/direction/shape/layout/threads, such as <c>batch-norm/forward/32x64x56x56/channels-first/1</c>; before it
+    /// scaling/ or benchmarkdotnet/ for what is no cell of the comparison.
+    /// </summary>
     public string Id
     {
         get
         {
             string strategy = GroupSize is { } size ? $"{Strategy}-in-groups-of-{size}" : Strategy;
             string id = $"{strategy}/{Direction}/{string.Join('x', Shape.ToArray())}/{Layout}/{Threads}";
-            return Scaling is null ? id : $"scaling/{id}";
+            return IsCrossCheck ? $"benchmarkdotnet/{id}" : Scaling is null ? id : $"scaling/{id}";
         }
     }
 
@@ -53,7 +59,7 @@ internal sealed record SpeedCase(string Strategy, ActivationShape Shape, bool Ch
                 ["layout"] = Layout,
                 ["direction"] = Direction,
                 ["threads"] = (long)Threads,
-                ["engine"] = "interleaved",
+                ["engine"] = IsCrossCheck ? "benchmarkdotnet" : "interleaved",
             };
             if (GroupSize is { } size)
             {

@@ -15,11 +15,12 @@ internal static class SpeedSummary
     {
         Measurement[] cells = [.. run.Measurements.Where(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null)];
         Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
-        int alone = run.Cases.Count - cells.Length;
+        Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
+        int alone = run.Cases.Count - cells.Length - crossChecks.Length;
         yield return $"{cells.Length} cells timed beside a peer ({losing.Length} lose to the fastest), {alone} case{(alone == 1 ? "" : "s")} beside the copy alone.";
         foreach (Measurement row in losing)
         {
-            yield return $"loses: {Cell(row)}: {Ratio(row)} of {row.Note}";
+            yield return $"loses: {Cell(row)}: {Ratio(row)} times the speed of {row.Note}";
         }
 
         foreach (string peer in Peers.Ids.Where(run.Header.Settings.ContainsKey))
@@ -30,6 +31,22 @@ internal static class SpeedSummary
                 ? $"{peer}: no cell on one thread ({name})."
                 : string.Create(CultureInfo.InvariantCulture, $"{name}: {GeometricMean(ratios):0.00} times its speed, geometric mean of {ratios.Length} cells on one thread.");
         }
+
+        foreach (Measurement row in crossChecks)
+        {
+            yield return CrossCheck(run, row);
+        }
+    }
+
+    // Two engines agree where their intervals overlap.
+    private static string CrossCheck(RunData run, Measurement check)
+    {
+        Measurement? interleaved = run.Measurements.FirstOrDefault(row => row.Metric == check.Metric && row.Strategy == check.Strategy && row.Value is not null
+            && Cell(row) == Cell(check) && row.Parameters!["engine"] is "interleaved" && !row.Parameters.ContainsKey("scaling"));
+        return check.Value is null ? $"BenchmarkDotNet, {Cell(check)}: {check.Note}"
+            : interleaved is null ? $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element; not timed in turns"
+            : $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element, in turns {Ratio(interleaved)}: "
+                + (check.Spread![0] <= interleaved.Spread![1] && interleaved.Spread[0] <= check.Spread[1] ? "they agree" : "they differ");
     }
 
     /// <summary>The geometric mean of ratios.</summary>
@@ -42,5 +59,5 @@ internal static class SpeedSummary
     }
 
     private static string Ratio(Measurement row) =>
-        string.Create(CultureInfo.InvariantCulture, $"{row.Value:0.00} [{row.Spread![0]:0.00}, {row.Spread[1]:0.00}]");
+        string.Create(CultureInfo.InvariantCulture, $"{row.Value:0.00#} [{row.Spread![0]:0.00#}, {row.Spread[1]:0.00#}]");
 }

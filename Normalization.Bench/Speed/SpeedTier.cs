@@ -61,6 +61,16 @@ internal sealed record SpeedTier
         CrossChecks = true,
     };
 
+    /// <summary>What BenchmarkDotNet times: tensors that lie in each level of the caches, and one that lies in none.</summary>
+    public static IReadOnlyList<SpeedCase> CrossChecked { get; } =
+    [
+        new("layer-norm", new(64, 128), ChannelsLast: false, SpeedTensors.Forward, Threads: 1) { IsCrossCheck = true },
+        new("batch-norm", new(8, 128, 28, 28), ChannelsLast: false, SpeedTensors.Forward, Threads: 1) { IsCrossCheck = true },
+        new("batch-norm", new(8, 128, 28, 28), ChannelsLast: false, SpeedTensors.Backward, Threads: 1) { IsCrossCheck = true },
+        new("layer-norm", new(4096, 768), ChannelsLast: false, SpeedTensors.Forward, Threads: 1) { IsCrossCheck = true },
+        new("group-norm", new(32, 64, 56, 56), ChannelsLast: false, SpeedTensors.Forward, Threads: 1) { IsCrossCheck = true },
+    ];
+
     /// <summary>The tiers, shortest first.</summary>
     public static IReadOnlyList<SpeedTier> All { get; } = [Dry, Short, Full];
 
@@ -82,7 +92,7 @@ internal sealed record SpeedTier
     /// <summary>Whether BenchmarkDotNet times a few kernels as a cross-check.</summary>
     public bool CrossChecks { get; init; }
 
-    /// <summary>Every case in the order they run: the cells tensor by tensor, then the series.</summary>
+    /// <summary>Every case in the order they run: the cells tensor by tensor, the series, the cross-check.</summary>
     public IReadOnlyList<SpeedCase> Cases =>
     [
         .. Threads.SelectMany(CellsOn),
@@ -92,6 +102,7 @@ internal sealed record SpeedTier
            select new SpeedCase(strategy, Grown(exponent), ChannelsLast: false, direction, Threads[0]) { Scaling = "elements" },
         .. from channels in WhitenedChannels
            select new SpeedCase("zca-whitening", new(32, channels, 14, 14), ChannelsLast: false, SpeedCase.ForwardAndBackward, Threads[0]) { Scaling = "channels" },
+        .. CrossChecks ? CrossChecked.Where(planned => Threads.Contains(planned.Threads)) : [],
     ];
 
     private static IEnumerable<SpeedCase> CellsOn(int threads) =>

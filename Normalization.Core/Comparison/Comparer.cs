@@ -119,7 +119,7 @@ public sealed class Comparer
             if (untimed < left.Count)
             {
                 delivery.Begin(left[untimed].Id);
-                SpeedProbe.WarmUp([.. left[untimed..].Select(planned => NewProbe(planned, settings))]);
+                SpeedProbe.Warm([.. left[untimed..].Select(planned => NewProbe(planned, settings))]);
             }
 
             for (int index = untimed; index < left.Count; index++)

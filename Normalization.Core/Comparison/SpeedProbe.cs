@@ -9,6 +9,9 @@ internal static class SpeedProbe
 
     private static readonly string[] MetricIds = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
 
+    // The runtime optimizes what was called often once nothing new has been called for 100 ms.
+    private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(150);
+
     /// <summary>The stand-in scenario of the aspect: its shapes are parameters of the rows.</summary>
     public static Scenario Scenario { get; } = new(
         "speed", "speed", "Standard normal float values; shape, memory layout and threads are in each row.", new ActivationShape(1, 64),
@@ -41,28 +44,26 @@ internal static class SpeedProbe
     }
 
     /// <summary>Runs everything that will be timed until the runtime has compiled it for speed.</summary>
-    public static void WarmUp(IReadOnlyList<ProbeCase> probes)
+    public static void Warm(IReadOnlyList<ProbeCase> probes)
     {
         int threads = KernelThreads.Count;
         try
         {
-            // The runtime optimizes what was called often, in the background, once nothing new has been called for 100 ms; with
-            // profiling in between, twice.
-            for (int round = 0; round < 3; round++)
-            {
-                foreach (ProbeCase probe in probes)
+            WarmUp.UntilCompiled(
+                () =>
                 {
-                    foreach (Workload workload in Workloads(probe.Settings))
+                    foreach (ProbeCase probe in probes)
                     {
-                        probe.Settings.Cancellation.ThrowIfCancellationRequested();
-                        KernelThreads.Count = workload.Threads;
-                        nint perSample = workload.Shape.Count / workload.Shape.Samples;
-                        WarmUp(probe, workload with { Shape = workload.Shape.WithSamples(Math.Clamp((1 << 18) / perSample, 2, workload.Shape.Samples)) });
+                        foreach (Workload workload in Workloads(probe.Settings))
+                        {
+                            probe.Settings.Cancellation.ThrowIfCancellationRequested();
+                            KernelThreads.Count = workload.Threads;
+                            nint perSample = workload.Shape.Count / workload.Shape.Samples;
+                            Warm(probe, workload with { Shape = workload.Shape.WithSamples(Math.Clamp((1 << 18) / perSample, 2, workload.Shape.Samples)) });
+                        }
                     }
-                }
-
-                probes[0].Settings.Cancellation.WaitHandle.WaitOne(150);
-            }
+                },
+                least: 3, most: 5, BackgroundDelay, probes[0].Settings.Cancellation);
         }
         finally
         {
@@ -70,7 +71,7 @@ internal static class SpeedProbe
         }
     }
 
-    private static void WarmUp(ProbeCase probe, Workload workload)
+    private static void Warm(ProbeCase probe, Workload workload)
     {
         try
         {

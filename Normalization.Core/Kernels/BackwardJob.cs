@@ -26,6 +26,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     /// <summary>Rows whose weight gradients are added up together.</summary>
     public const int RowBlock = 4;
 
+    private const int WideElements = 128;
+
     // Float sums of a column go into double after so many rows.
     private const int StagedRows = 64;
 
@@ -39,9 +41,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public double* Sums;
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set; of g * xhat alone where the set has one weight
-    public double* Accumulators; // by task: ElementWeights gradients, as many products; then both again, staged in T
-    public double* WeightGradient;
-    public double* BiasGradient;
+    public double* Accumulators; // by task, in T: ElementWeights gradients, as many products; then, in double, both again for many rows
+    public T* WeightGradient;
+    public T* BiasGradient;
     public bool ConstantStatistics;
     public bool Streams;
     public nint Ahead; // as in the forward pass
@@ -52,7 +54,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public static int SumsPerPanel(in ReductionLayout layout) => 2 * (layout.Columns + layout.Runs);
 
     /// <summary>Doubles that the accumulators of a task take.</summary>
-    public static nint AccumulatorSize(in ReductionLayout layout) => 4 * layout.ElementWeights;
+    public static nint AccumulatorSize(in ReductionLayout layout) => Simd.Padded(4 * layout.ElementWeights);
 
     public void Run(BackwardPhase phase, int items, nint elementsPerItem, int smallestTask = 1)
     {
@@ -77,19 +79,20 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             switch (_phase)
             {
                 case BackwardPhase.Panels:
-                    PanelSums(item);
-                    ApplyPanel(item);
+                    PanelPlace place = Layout.Place(item);
+                    PanelSums(item, place);
+                    ApplyPanel(place);
                     break;
                 case BackwardPhase.ChunkSums:
                     double* sums = Sums + ((nint)item * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
-                    ChunkSums(panel, Chunks[item % Chunks.Count], sums);
+                    ChunkSums(Layout.Place(panel), Chunks[item % Chunks.Count], sums);
                     break;
                 case BackwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk(panel, Chunks[item % Chunks.Count]);
+                    ApplyChunk(Layout.Place(panel), Chunks[item % Chunks.Count]);
                     break;
                 default:
                     ApplyTile(item);
@@ -101,42 +104,86 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     }
 
     /// <summary>Adds the tasks' column accumulators, in task order, to the parameter gradients.</summary>
-    public readonly void CollectAccumulators(int tasks)
+    public readonly void CollectAccumulators(int tasks, int blocksPerTask)
     {
         nint length = Layout.ElementWeights;
+        T* staged = (T*)Accumulators;
+        if (typeof(T) == typeof(double) || tasks == 1)
+        {
+            for (int task = 1; task < tasks; task++)
+            {
+                Simd.AddTo((double*)staged, Accumulators + (task * AccumulatorSize(Layout)), 2 * length);
+            }
+
+            if (typeof(T) == typeof(double) || !Totals(blocksPerTask))
+            {
+                AddTo(BiasGradient, 0, staged, length);
+                AddTo(WeightGradient, 0, staged + length, length);
+                return;
+            }
+        }
+
+        double* totals = Accumulators + (2 * length);
         for (int task = 0; task < tasks; task++)
         {
-            double* gradients = Accumulators + (task * AccumulatorSize(Layout));
-            AddTo(BiasGradient, 0, gradients, length);
-            AddTo(WeightGradient, 0, gradients + length, length);
+            double* accumulators = Accumulators + (task * AccumulatorSize(Layout));
+            if (!Totals(blocksPerTask))
+            {
+                AddStaged(totals, (T*)accumulators, 2 * length, first: task == 0);
+            }
+            else if (task > 0)
+            {
+                Simd.AddTo(totals, accumulators + (2 * length), 2 * length);
+            }
         }
+
+        AddTo(BiasGradient, 0, totals, length);
+        AddTo(WeightGradient, 0, totals + length, length);
     }
 
-    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients.</summary>
-    public readonly void CollectParameterSums()
+    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients; totals is room for all of both.</summary>
+    public readonly void CollectParameterSums(double* totals, nint weights)
     {
         if (Layout.Columns == 1 && Layout.RunLength == 0)
         {
             return;
         }
 
+        new Span<double>(totals, checked((int)(2 * weights))).Clear();
         int perPanel = SumsPerPanel(Layout);
         int count = Layout.RunLength == 0 ? Layout.Columns : Layout.Runs;
         int start = Layout.RunLength == 0 ? 0 : 2 * Layout.Columns;
         for (int panel = 0; panel < Layout.Panels; panel++)
         {
             double* sums = PanelSumsOf(panel, perPanel) + start;
-            nint affine = Layout.AffineOffset(panel);
-            AddTo(BiasGradient, affine, sums, count);
-            AddTo(WeightGradient, affine, sums + count, count);
+            nint affine = Layout.Place(panel).Affine;
+            Simd.AddTo(totals + affine, sums, count);
+            Simd.AddTo(totals + weights + affine, sums + count, count);
         }
+
+        AddTo(BiasGradient, 0, totals, weights);
+        AddTo(WeightGradient, 0, totals + weights, weights);
+    }
+
+    // Whether a task has more rows than are staged, so that it keeps totals.
+    private static bool Totals(int blocksPerTask) => typeof(T) != typeof(double) && blocksPerTask * RowBlock > StagedRows;
+
+    private static void AddStaged(double* totals, T* staged, nint count, bool first)
+    {
+        if (first)
+        {
+            new Span<double>(totals, checked((int)count)).Clear();
+        }
+
+        Simd.AddTo(totals, staged, count);
     }
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
         Sums + ((nint)panel * perPanel * (_phase is BackwardPhase.Panels or BackwardPhase.Rows ? 2 : Chunks.Count));
 
-    private static void AddTo(double* destination, nint start, double* source, nint count)
+    private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
+        where TSource : unmanaged
     {
         if (destination != null)
         {
@@ -145,21 +192,30 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     }
 
     // Both ways add whole chunk sums in chunk order, so that they round alike.
-    private readonly void PanelSums(int panel)
+    private readonly void PanelSums(int panel, PanelPlace place)
     {
         int perPanel = SumsPerPanel(Layout);
         double* sums = Sums + ((nint)panel * 2 * perPanel);
         double* part = sums + perPanel;
-        new Span<double>(sums, perPanel).Clear();
-        ChunkSums(panel, Chunks[0], sums);
+        Clear(sums, perPanel);
+        ChunkSums(place, Chunks[0], sums);
         for (int index = 1; index < Chunks.Count; index++)
         {
-            new Span<double>(part, perPanel).Clear();
-            ChunkSums(panel, Chunks[index], part);
+            Clear(part, perPanel);
+            ChunkSums(place, Chunks[index], part);
             Simd.AddTo(sums, part, perPanel);
         }
 
-        FinishSums(panel, sums);
+        FinishSums(place, sums);
+    }
+
+    // Most often there are four.
+    private static void Clear(double* sums, int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            sums[i] = 0;
+        }
     }
 
     private readonly void CombineChunks(int panel)
@@ -171,15 +227,15 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             Simd.AddTo(sums, sums + ((nint)index * perPanel), perPanel);
         }
 
-        FinishSums(panel, sums);
+        FinishSums(Layout.Place(panel), sums);
     }
 
-    private readonly void ChunkSums(int panel, Chunk chunk, double* sums)
+    private readonly void ChunkSums(PanelPlace place, Chunk chunk, double* sums)
     {
         nint columns = Layout.Columns;
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -199,11 +255,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
     private readonly void RowSums(nint slot, nint affine, nint offset, Chunk chunk, double* sums)
     {
-        var line = new ConstantLine<double>(Statistics.Mean[slot], Statistics.InverseStd[slot], 0);
         if (Layout.RunLength == 0)
         {
-            Loops.GradientSums(
-                X + offset, G + offset, chunk.Length, line, new ElementAffine<T, double>(Weight + affine + chunk.Start, null), ref sums[0], ref sums[1]);
+            RunSums(slot, offset, chunk.Length, new ElementAffine<T, double>(Weight + affine + chunk.Start, null), ref sums[0], ref sums[1]);
             return;
         }
 
@@ -214,8 +268,26 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             nint position = chunk.Start + done;
             nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
             nint length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
-            Loops.GradientSums(X + offset + done, G + offset + done, length, line, default(NoAffine<double>), ref gradients[run], ref products[run]);
+            RunSums(slot, offset + done, length, default(NoAffine<double>), ref gradients[run], ref products[run]);
             done += length;
+        }
+    }
+
+    // Float values are scaled after they are summed: double holds every product of two.
+    private readonly void RunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
+        where TAffine : struct, IAffine<double>
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        if (typeof(T) == typeof(float))
+        {
+            double unscaled = 0;
+            Loops.GradientSums(X + offset, G + offset, length, new Difference(mean), affine, ref gradient, ref unscaled);
+            product += unscaled * inverse;
+        }
+        else
+        {
+            Loops.GradientSums(X + offset, G + offset, length, new ConstantLine<double>(mean, inverse, 0), affine, ref gradient, ref product);
         }
     }
 
@@ -223,15 +295,18 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        double* means = stackalloc double[ColumnLines.Capacity];
-        double* inverses = stackalloc double[ColumnLines.Capacity];
-        double* zeros = stackalloc double[ColumnLines.Capacity];
+        byte* memory = stackalloc byte[(5 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* means = Simd.Aligned<double>(memory);
+        double* inverses = means + ColumnLines.Capacity;
+        double* zeros = inverses + ColumnLines.Capacity;
+        double* gradients = zeros + ColumnLines.Capacity;
+        double* products = gradients + ColumnLines.Capacity;
+        new Span<double>(gradients, (int)width).Clear();
+        new Span<double>(products, (int)width).Clear();
         ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
         var line = new ColumnLine<double>(means, inverses, zeros);
         nint pitch = Layout.Columns;
         nint rows = chunk.Length / pitch;
-        double* gradients = sums + column;
-        double* products = sums + pitch + column;
         double* runGradients = sums + (2 * pitch);
         double* runProducts = runGradients + Layout.Runs;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -252,30 +327,36 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
             }
         }
+
+        Simd.AddTo(sums + column, gradients, width);
+        Simd.AddTo(sums + pitch + column, products, width);
     }
 
     // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
-    private readonly void FinishSums(int panel, double* sums)
+    private readonly void FinishSums(PanelPlace place, double* sums)
     {
         nint columns = Layout.Columns;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         double* meanGradient = MeanGradient + slot;
         double* meanProduct = MeanProduct + slot;
         double size = Layout.SetSize;
         if (Layout.OneWeightPerSet)
         {
             double* gradients = columns == 1 ? sums + 2 : sums;
-            for (nint j = 0; j < columns; j++)
-            {
-                meanGradient[j] = gradients[j] / size;
-                meanProduct[j] = gradients[columns + j] / size;
-            }
-
+            Simd.Divide(gradients, size, meanGradient, columns);
+            Simd.Divide(gradients + columns, size, meanProduct, columns);
             return;
         }
 
-        if (columns == 1 && Layout.RunLength != 0)
+        if (columns == 1 && Layout.RunLength == 0)
+        {
+            *meanGradient = sums[0] / size;
+            *meanProduct = sums[1] / size;
+            return;
+        }
+
+        if (columns == 1)
         {
             double* runs = sums + 2;
             double gradient = 0;
@@ -311,32 +392,32 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
     }
 
-    private readonly void ApplyPanel(int panel)
+    private readonly void ApplyPanel(PanelPlace place)
     {
         for (int index = 0; index < Chunks.Count; index++)
         {
-            ApplyChunk(panel, Chunks[index]);
+            ApplyChunk(place, Chunks[index]);
         }
     }
 
-    private readonly void ApplyChunk(int panel, Chunk chunk)
+    private readonly void ApplyChunk(PanelPlace place, Chunk chunk)
     {
         if (Streams)
         {
-            ApplyChunk<StreamingStore>(panel, chunk);
+            ApplyChunk<StreamingStore>(place, chunk);
         }
         else
         {
-            ApplyChunk<CachedStore>(panel, chunk);
+            ApplyChunk<CachedStore>(place, chunk);
         }
     }
 
-    private readonly void ApplyChunk<TStore>(int panel, Chunk chunk)
+    private readonly void ApplyChunk<TStore>(PanelPlace place, Chunk chunk)
         where TStore : struct, IStore
     {
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (Layout.Columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -433,12 +514,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* gradientCenters = stackalloc A[ColumnLines.Capacity];
-        A* gradientSlopes = stackalloc A[ColumnLines.Capacity];
-        A* centers = stackalloc A[ColumnLines.Capacity];
-        A* slopes = stackalloc A[ColumnLines.Capacity];
-        A* intercepts = stackalloc A[ColumnLines.Capacity];
-        A* weights = stackalloc A[ColumnLines.Capacity];
+        byte* block = stackalloc byte[(6 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* gradientCenters = Simd.Aligned<A>(block);
+        A* gradientSlopes = gradientCenters + ColumnLines.Capacity;
+        A* centers = gradientSlopes + ColumnLines.Capacity;
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
+        A* weights = intercepts + ColumnLines.Capacity;
         bool byElement = Layout.RunLength == 0;
         bool folded = Layout.OneWeightPerSet;
         T* weight = byElement ? Weight + affine + column : null;
@@ -500,32 +582,36 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     private readonly void AccumulateRows(int firstBlock, int endBlock, double* accumulators)
     {
         nint weights = Layout.ElementWeights;
-        T* staged = (T*)(accumulators + (2 * weights));
-        new Span<double>(accumulators, checked((int)AccumulatorSize(Layout))).Clear();
+        T* staged = (T*)accumulators;
+        double* totals = accumulators + (2 * weights);
+        bool first = true;
+        new Span<T>(staged, checked((int)(2 * weights))).Clear();
         for (int block = firstBlock; block < endBlock; block++)
         {
-            int first = block * RowBlock;
-            int rows = Math.Min(RowBlock, Layout.Outer - first);
+            int firstRow = block * RowBlock;
+            int rows = Math.Min(RowBlock, Layout.Outer - firstRow);
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
+                int panel = (firstRow * Layout.Inner) + inner;
                 for (int row = 0; row < rows; row++)
                 {
-                    PanelSums(((first + row) * Layout.Inner) + inner);
+                    PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
                 }
 
                 nint affine = inner * Layout.AffinePerInner;
-                AddElementGradients(first, rows, inner, 0, Layout.BlockLength,
-                    accumulators + affine, accumulators + weights + affine, staged + affine, staged + weights + affine);
+                AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
-                    ApplyPanel(((first + row) * Layout.Inner) + inner);
+                    ApplyPanel(Layout.Place(panel + (row * Layout.Inner)));
                 }
             }
 
-            if (typeof(T) != typeof(double) && ((block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1 || block == endBlock - 1))
+            bool full = (block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1;
+            if (Totals(_itemsPerTask) && (full || block == endBlock - 1))
             {
-                Simd.AddTo(accumulators, staged, 2 * weights);
+                AddStaged(totals, staged, 2 * weights, first);
                 new Span<T>(staged, checked((int)(2 * weights))).Clear();
+                first = false;
             }
         }
     }
@@ -536,52 +622,69 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         nint start = (nint)tile * TileElements;
         nint length = Math.Min(TileElements, Layout.BlockLength - start);
-        double* accumulators = stackalloc double[2 * TileElements];
-        T* staged = stackalloc T[2 * TileElements];
+        byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
+        double* totals = Simd.Aligned<double>(block);
+        T* staged = (T*)(totals + (2 * TileElements));
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
-            new Span<double>(accumulators, 2 * TileElements).Clear();
+            new Span<double>(totals, 2 * TileElements).Clear();
             new Span<T>(staged, 2 * TileElements).Clear();
             for (int first = 0; first < Layout.Outer; first += RowBlock)
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
-                AddElementGradients(first, rows, inner, start, length, accumulators, accumulators + TileElements, staged, staged + TileElements);
-                for (int row = first; row < first + rows; row++)
+                int panel = (first * Layout.Inner) + inner;
+                AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
+                for (int row = 0; row < rows; row++, panel += Layout.Inner)
                 {
-                    int panel = (row * Layout.Inner) + inner;
-                    nint offset = Layout.PanelOffset(panel) + start;
+                    PanelPlace place = Layout.Place(panel);
                     if (Streams)
                     {
-                        ApplyRow<StreamingStore>(panel, Layout.AffineOffset(panel), offset, start, length);
+                        ApplyRow<StreamingStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                     else
                     {
-                        ApplyRow<CachedStore>(panel, Layout.AffineOffset(panel), offset, start, length);
+                        ApplyRow<CachedStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                 }
 
-                if (typeof(T) != typeof(double) && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
+                if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
                 {
-                    Simd.AddTo(accumulators, staged, 2 * TileElements);
+                    Simd.AddTo(totals, staged, 2 * TileElements);
                     new Span<T>(staged, 2 * TileElements).Clear();
                 }
             }
 
             nint affine = (inner * Layout.AffinePerInner) + start;
-            AddTo(BiasGradient, affine, accumulators, length);
-            AddTo(WeightGradient, affine, accumulators + TileElements, length);
+            if (Layout.Outer > StagedRows)
+            {
+                AddTo(BiasGradient, affine, totals, length);
+                AddTo(WeightGradient, affine, totals + TileElements, length);
+            }
+            else
+            {
+                AddTo(BiasGradient, affine, staged, length);
+                AddTo(WeightGradient, affine, staged + TileElements, length);
+            }
         }
     }
 
-    // Double rows go straight to their sums, float rows to where they are staged, unless they do not suit float.
-    private readonly void AddElementGradients(
-        int firstRow, int rows, int inner, nint start, nint length, double* gradients, double* products, T* stagedGradients, T* stagedProducts)
+    // A block of rows that does not suit float is summed in double before it is staged.
+    private readonly void AddElementGradients(int firstPanel, int rows, nint start, nint length, T* gradients, T* products)
     {
-        int panel = (firstRow * Layout.Inner) + inner;
-        nint offset = Layout.PanelOffset(panel) + start;
-        if (typeof(T) == typeof(double) || !AddElementGradients<T>(panel, rows, offset, length, stagedGradients, stagedProducts))
+        nint offset = Layout.Place(firstPanel).Offset + start;
+        if (AddElementGradients<T>(firstPanel, rows, offset, length, gradients, products))
         {
-            AddElementGradients<double>(panel, rows, offset, length, gradients, products);
+            return;
+        }
+
+        double* wide = stackalloc double[2 * WideElements];
+        for (nint done = 0; done < length; done += WideElements)
+        {
+            nint count = Math.Min(WideElements, length - done);
+            new Span<double>(wide, 2 * WideElements).Clear();
+            AddElementGradients<double>(firstPanel, rows, offset + done, count, wide, wide + WideElements);
+            Simd.AddTo(gradients + done, wide, count);
+            Simd.AddTo(products + done, wide + WideElements, count);
         }
     }
 

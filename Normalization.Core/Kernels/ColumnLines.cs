@@ -12,6 +12,9 @@ internal static unsafe class ColumnLines
     /// <summary>Values in a result: the columns of a tile, and a vector.</summary>
     public const int Capacity = Standardizer.ColumnTile + 16;
 
+    /// <summary>Bytes that one result may take.</summary>
+    public const int Bytes = Capacity * sizeof(double);
+
     /// <summary>(x - mean) * inverse * weight + bias; null weight and bias are 1 and 0.</summary>
     public static bool Standardizing<T, A>(
         double* mean, double* inverse, T* weight, T* bias, nint width, A* centers, A* slopes, A* intercepts)

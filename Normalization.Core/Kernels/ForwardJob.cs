@@ -44,8 +44,19 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
     public void Run(int piece)
     {
+        int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        for (int item = piece * _itemsPerTask; item < end; item++)
+        bool rows = _phase == ForwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1;
+        if (rows && Streams)
+        {
+            Rows<StreamingStore>(start, end);
+        }
+        else if (rows)
+        {
+            Rows<CachedStore>(start, end);
+        }
+
+        for (int item = start; item < end && !rows; item++)
         {
             switch (_phase)
             {
@@ -71,6 +82,28 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         }
 
         Standardizer.FinishStores(Streams);
+    }
+
+    // Sets of one chunk each. What a set costs beside its elements counts here: no division by what is known, nothing looked up twice.
+    private readonly void Rows<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        Chunk chunk = Chunks[0];
+        for (int panel = start; panel < end; panel++)
+        {
+            PanelPlace place = Layout.Place(panel);
+            RowMoments(X + place.Offset, chunk, out double mean, out double squares);
+            double variance = squares * (1.0 / chunk.Elements);
+            double inverse = Standardizer.InverseStd(variance, Epsilon);
+            Statistics.Mean[panel] = mean;
+            Statistics.PopulationVariance[panel] = variance;
+            Statistics.InverseStd[panel] = inverse;
+            nint offset = place.Offset;
+            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+            {
+                ApplyRow<TStore>(mean, inverse, place.Affine, offset, chunk);
+            }
+        }
     }
 
     private readonly void PanelMoments(int panel)
@@ -122,10 +155,10 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
     private readonly void ChunkMoments(int panel, Chunk chunk, double* mean, double* squares)
     {
-        T* start = X + Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        T* start = X + Layout.Place(panel).Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
         if (Layout.Columns == 1)
         {
-            RowMoments(start, chunk, mean, squares);
+            RowMoments(start, chunk, out *mean, out *squares);
             return;
         }
 
@@ -138,9 +171,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
     // One pass about the chunk's first value. That value is one of the n, so its distance from their mean is at most the square root of
     // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
-    private readonly void RowMoments(T* start, Chunk chunk, double* mean, double* squares)
+    private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
-        double count = chunk.Elements;
         double center = Simd.Get(start);
         double first = 0;
         double second = 0;
@@ -150,9 +182,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
         }
 
-        double shift = first / count;
-        *mean = center + shift;
-        *squares = second - (first * shift);
+        double shift = first * (1.0 / chunk.Elements);
+        mean = center + shift;
+        squares = second - (first * shift);
     }
 
     // The same down a tile of columns.
@@ -161,10 +193,12 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         nint pitch = Layout.Columns;
         nint rows = chunk.Length / pitch;
-        double* centers = stackalloc double[Standardizer.ColumnTile];
-        double* firsts = stackalloc double[Standardizer.ColumnTile];
+        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* centers = Simd.Aligned<double>(memory);
+        double* firsts = centers + ColumnLines.Capacity;
+        double* seconds = firsts + ColumnLines.Capacity;
         new Span<double>(firsts, (int)width).Clear();
-        new Span<double>(squares, (int)width).Clear();
+        new Span<double>(seconds, (int)width).Clear();
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
             Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
@@ -173,7 +207,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         T* block = start;
         for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
         {
-            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, squares);
+            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, seconds);
         }
 
         Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
@@ -182,9 +216,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             nint lanes = Math.Min(Simd.Lanes, width - j);
             Vector512<double> first = Vector512.Load(firsts + j);
             Vector512<double> shift = first / counts;
-            Vector512<double> second = Simd.LoadPart<double, double>(squares + j, lanes, default);
             Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
-            Simd.StorePart(squares + j, lanes, second - (first * shift));
+            Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
         }
     }
 
@@ -253,11 +286,12 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     private readonly void FinishColumns(double* variance, double* inverse, nint count)
     {
         nint j = 0;
-        Vector512<double> counts = Vector512.Create((double)count);
+        double share = 1.0 / count;
+        Vector512<double> shares = Vector512.Create(share);
         Vector512<double> epsilon = Vector512.Create(Epsilon);
         for (; j <= Layout.Columns - Simd.Lanes; j += Simd.Lanes)
         {
-            Vector512<double> value = Vector512.Load(variance + j) / counts;
+            Vector512<double> value = Vector512.Load(variance + j) * shares;
             value.Store(variance + j);
             Vector512<double> root = Vector512<double>.One / Vector512.Sqrt(value + epsilon);
             Vector512.ConditionalSelect(Vector512.IsFinite(value), root, Vector512.Create(double.NaN)).Store(inverse + j);
@@ -265,7 +299,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
         for (; j < Layout.Columns; j++)
         {
-            variance[j] /= count;
+            variance[j] *= share;
             inverse[j] = Standardizer.InverseStd(variance[j], Epsilon);
         }
     }
@@ -285,14 +319,15 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     private readonly void ApplyChunk<TStore>(int panel, Chunk chunk)
         where TStore : struct, IStore
     {
-        nint offset = Layout.PanelOffset(panel) + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-        nint affine = Layout.AffineOffset(panel);
-        nint slot = Layout.Slot(panel);
+        PanelPlace place = Layout.Place(panel);
+        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint affine = place.Affine;
+        nint slot = place.Slot;
         if (Layout.Columns == 1)
         {
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
             {
-                ApplyRow<TStore>(slot, affine, offset, chunk);
+                ApplyRow<TStore>(Statistics.Mean[slot], Statistics.InverseStd[slot], affine, offset, chunk);
             }
 
             return;
@@ -308,11 +343,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         }
     }
 
-    private readonly void ApplyRow<TStore>(nint slot, nint affine, nint offset, Chunk chunk)
+    private readonly void ApplyRow<TStore>(double mean, double inverse, nint affine, nint offset, Chunk chunk)
         where TStore : struct, IStore
     {
-        double mean = Statistics.Mean[slot];
-        double inverse = Statistics.InverseStd[slot];
         bool single = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse);
         if (Layout.RunLength == 0)
         {
@@ -361,9 +394,10 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        A* centers = stackalloc A[ColumnLines.Capacity];
-        A* slopes = stackalloc A[ColumnLines.Capacity];
-        A* intercepts = stackalloc A[ColumnLines.Capacity];
+        byte* block = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* centers = Simd.Aligned<A>(block);
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;

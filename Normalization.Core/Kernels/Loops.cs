@@ -11,7 +11,10 @@ namespace Normalization.Core.Kernels;
 /// </remarks>
 internal static unsafe class Loops
 {
+    private const nint LongRun = 256;
+
     /// <summary>Sum of x, in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double Sum<T>(T* x, nint n)
         where T : unmanaged
     {
@@ -40,6 +43,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void CenteredSums<T>(T* x, nint n, double center, ref double first, ref double second)
         where T : unmanaged
     {
@@ -86,6 +90,7 @@ internal static unsafe class Loops
 
     /// <summary>Adds sum(g * w) to gradient and sum(g * w * line(x)) to product, along a run.</summary>
     /// <remarks>With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void GradientSums<T, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
         where TLine : struct, ILine<double>
@@ -132,6 +137,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds each column's sum to sums.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddColumns<T>(T* x, nint rows, nint n, nint pitch, double* sums)
         where T : unmanaged
     {
@@ -142,6 +148,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds each column's sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddCenteredColumns<T>(T* x, nint rows, nint n, nint pitch, double* center, double* first, double* second)
         where T : unmanaged
     {
@@ -175,6 +182,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddGradientColumns<T, A, TLine>(
         T* x, T* g, nint rows, nint n, nint pitch, TLine line, double weight, A* gradients, A* products)
         where T : unmanaged
@@ -230,6 +238,7 @@ internal static unsafe class Loops
     /// <param name="ahead">How far ahead to fetch what is read next, in elements; 0 for not at all. Streaming only.</param>
     /// <param name="line">The standardization.</param>
     /// <param name="affine">Weight and bias.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
@@ -241,7 +250,7 @@ internal static unsafe class Loops
         nint step = lanes < period ? lanes : lanes % period;
         nint i = Head<T, TStore>(y, n);
         nint j = i;
-        if (TStore.Streams && i > 0)
+        if (i > 0)
         {
             Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
             j = i % period;
@@ -277,6 +286,7 @@ internal static unsafe class Loops
     /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
     /// those of <see cref="Standardize"/>.
     /// </remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void InputGradient<T, A, TLine, TAffine, TStore>(
         T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
         where T : unmanaged
@@ -289,7 +299,7 @@ internal static unsafe class Loops
         nint step = lanes < period ? lanes : lanes % period;
         nint i = Head<T, TStore>(dx, n);
         nint j = i;
-        if (TStore.Streams && i > 0)
+        if (i > 0)
         {
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
             Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
@@ -367,10 +377,12 @@ internal static unsafe class Loops
         }
     }
 
-    // Streaming stores want whole aligned vectors: the elements before the first.
+    // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static nint Head<T, TStore>(T* destination, nint n)
         where T : unmanaged
         where TStore : struct, IStore =>
-        TStore.Streams ? Math.Min(n, (nint)((64 - ((nuint)destination & 63)) & 63) / sizeof(T)) : 0;
+        TStore.Streams || n >= LongRun
+            ? Math.Min(n, (nint)((Simd.LineBytes - ((nuint)destination & (Simd.LineBytes - 1))) & (Simd.LineBytes - 1)) / sizeof(T))
+            : 0;
 }

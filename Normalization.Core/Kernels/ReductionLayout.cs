@@ -61,26 +61,31 @@ internal readonly record struct ReductionLayout
     /// <summary>Statistics slots: one for each panel and column; the columns of a set hold equal values.</summary>
     public nint Slots => (nint)Panels * Columns;
 
-    /// <summary>First statistics slot of a panel.</summary>
-    public nint Slot(int panel) => SharesStatistics ? panel % Inner : (nint)panel * Columns;
-
     /// <summary>Whether all elements of a set have the same weight.</summary>
     public bool OneWeightPerSet => Columns == 1 ? Runs == 1 : RunLength == 0 && ColumnsPerSet == 1;
 
     /// <summary>Runs in a block; 0 when weights go by element.</summary>
     public int Runs => RunLength == 0 ? 0 : checked((int)(BlockLength / RunLength));
 
-    public nint PanelOffset(int panel)
+    /// <summary>Where a panel, its weights and its statistics begin.</summary>
+    public PanelPlace Place(int panel)
     {
         (int outer, int inner) = Math.DivRem(panel, Inner);
-        return Offset + (outer * OuterStride) + (inner * InnerStride);
+        return new PanelPlace(
+            Offset + (outer * OuterStride) + (inner * InnerStride),
+            inner * AffinePerInner,
+            SharesStatistics ? inner : (nint)panel * Columns);
     }
 
-    public nint AffineOffset(int panel) => AffinePerInner == 0 ? 0 : panel % Inner * AffinePerInner;
+    /// <summary>How many weights the layout speaks of.</summary>
+    public nint Weights => RunLength == 0 ? ElementWeights : ((Inner - 1) * AffinePerInner) + Runs;
 
     /// <summary>How many weights the layout speaks of, where they go by element; 0 where they go by run.</summary>
     public nint ElementWeights => RunLength != 0 ? 0 : ((Inner - 1) * AffinePerInner) + (Columns > 1 ? Columns : BlockLength);
 }
+
+/// <summary>First element of a panel, its first weight, its first statistics slot.</summary>
+internal readonly record struct PanelPlace(nint Offset, nint Affine, nint Slot);
 
 /// <summary>The fixed pieces a panel's sums are taken in and combined in order: they depend on the panel alone.</summary>
 internal readonly struct Chunking

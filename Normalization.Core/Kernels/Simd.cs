@@ -15,10 +15,17 @@ internal static unsafe class Simd
     /// <summary>Double lanes.</summary>
     public const int Lanes = 8;
 
+    /// <summary>Bytes in a cache line, and in a vector.</summary>
+    public const int LineBytes = 64;
+
     // Coefficients in between neither overflow nor lose digits where float multiplies two of them.
     public const double SmallestSingle = 1e-15;
     public const double LargestSingle = 1e15;
     public const double LargestCenter = 1e30;
+
+    /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
+    public static A* Aligned<A>(byte* block)
+        where A : unmanaged => (A*)(((nuint)block + (LineBytes - 1)) & ~(nuint)(LineBytes - 1));
 
     /// <summary>Elements that one vector of arithmetic A holds: 16 float or 8 double.</summary>
     public static int Count<A>() => Vector512<A>.Count;
@@ -39,14 +46,37 @@ internal static unsafe class Simd
         where T : unmanaged
         where A : unmanaged
     {
-        if (Avx512F.IsSupported && typeof(T) == typeof(float) && typeof(A) == typeof(float))
+        if (typeof(T) != typeof(A) && Avx.IsSupported)
+        {
+            // Float in double arithmetic: half a vector of storage.
+            Vector256<float> half = Avx.MaskLoad((float*)source, FirstSingles(count).GetLower());
+            return Vector512.ConditionalSelect(First(count).As<long, A>(), Widen(half).As<double, A>(), others);
+        }
+
+        if (typeof(T) == typeof(float) && Avx512F.IsSupported)
         {
             return Avx512F.MaskLoad((float*)source, FirstSingles(count), others.AsSingle()).As<float, A>();
         }
 
-        if (Avx512F.IsSupported && typeof(T) == typeof(double))
+        if (typeof(T) == typeof(double) && Avx512F.IsSupported)
         {
             return Avx512F.MaskLoad((double*)source, FirstDoubles(count), others.AsDouble()).As<double, A>();
+        }
+
+        if (typeof(T) == typeof(float) && Avx.IsSupported)
+        {
+            Vector512<float> mask = FirstSingles(count);
+            Vector512<float> part = Vector512.Create(
+                Avx.MaskLoad((float*)source, mask.GetLower()), Avx.MaskLoad((float*)source + 8, mask.GetUpper()));
+            return Vector512.ConditionalSelect(mask, part, others.AsSingle()).As<float, A>();
+        }
+
+        if (typeof(T) == typeof(double) && Avx.IsSupported)
+        {
+            Vector512<double> mask = FirstDoubles(count);
+            Vector512<double> part = Vector512.Create(
+                Avx.MaskLoad((double*)source, mask.GetLower()), Avx.MaskLoad((double*)source + 4, mask.GetUpper()));
+            return Vector512.ConditionalSelect(mask, part, others.AsDouble()).As<double, A>();
         }
 
         return LoadEach(source, count, others);
@@ -93,13 +123,29 @@ internal static unsafe class Simd
         where T : unmanaged
         where A : unmanaged
     {
-        if (Avx512F.IsSupported && typeof(T) == typeof(float) && typeof(A) == typeof(float))
+        if (typeof(T) != typeof(A) && Avx.IsSupported)
+        {
+            Avx.MaskStore((float*)destination, FirstSingles(count).GetLower(), Narrow(value.AsDouble()));
+        }
+        else if (typeof(T) == typeof(float) && Avx512F.IsSupported)
         {
             Avx512F.MaskStore((float*)destination, FirstSingles(count), value.AsSingle());
         }
-        else if (Avx512F.IsSupported && typeof(T) == typeof(double))
+        else if (typeof(T) == typeof(double) && Avx512F.IsSupported)
         {
             Avx512F.MaskStore((double*)destination, FirstDoubles(count), value.AsDouble());
+        }
+        else if (typeof(T) == typeof(float) && Avx.IsSupported)
+        {
+            Vector512<float> mask = FirstSingles(count);
+            Avx.MaskStore((float*)destination, mask.GetLower(), value.AsSingle().GetLower());
+            Avx.MaskStore((float*)destination + 8, mask.GetUpper(), value.AsSingle().GetUpper());
+        }
+        else if (typeof(T) == typeof(double) && Avx.IsSupported)
+        {
+            Vector512<double> mask = FirstDoubles(count);
+            Avx.MaskStore((double*)destination, mask.GetLower(), value.AsDouble().GetLower());
+            Avx.MaskStore((double*)destination + 4, mask.GetUpper(), value.AsDouble().GetUpper());
         }
         else
         {
@@ -157,20 +203,65 @@ internal static unsafe class Simd
             ? Widen(lanes.AsSingle().GetLower()) + Widen(lanes.AsSingle().GetUpper())
             : lanes.AsDouble();
 
-    /// <summary>destination[i] += source[i].</summary>
-    public static void AddTo<A>(double* destination, A* source, nint count)
-        where A : unmanaged
+    /// <summary>A count rounded up to whole vectors of double.</summary>
+    public static nint Padded(nint count) => (count + Lanes - 1) / Lanes * Lanes;
+
+    /// <summary>destination[i] += source[i], added in double.</summary>
+    public static void AddTo<T, TSource>(T* destination, TSource* source, nint count)
+        where T : unmanaged
+        where TSource : unmanaged
     {
         nint i = 0;
         for (; i <= count - Lanes; i += Lanes)
         {
-            (Vector512.Load(destination + i) + Load(source + i)).Store(destination + i);
+            Store(destination + i, Load(destination + i) + Load(source + i));
         }
 
         for (; i < count; i++)
         {
-            destination[i] += Get(source + i);
+            Set(destination + i, Get(destination + i) + Get(source + i));
         }
+    }
+
+    /// <summary>result[i] = values[i] / divisor.</summary>
+    public static void Divide(double* values, double divisor, double* result, nint count)
+    {
+        nint i = 0;
+        for (; i <= count - Lanes; i += Lanes)
+        {
+            (Vector512.Load(values + i) / Vector512.Create(divisor)).Store(result + i);
+        }
+
+        for (; i < count; i++)
+        {
+            result[i] = values[i] / divisor;
+        }
+    }
+
+    /// <summary>sums[i] += share * factor * values[i]; false where a factor * values[i] does not fit T.</summary>
+    public static bool AddFitting<T>(ReadOnlySpan<double> values, double factor, double share, Span<double> sums)
+        where T : unmanaged
+    {
+        // The largest double that rounds to a finite float lies just below half a step above the largest float.
+        double limit = typeof(T) == typeof(double) ? double.MaxValue : 340282356779733623858607532500980858880.0;
+        Vector512<double> fits = Vector512<double>.AllBitsSet;
+        int i = 0;
+        for (; i <= values.Length - Lanes; i += Lanes)
+        {
+            Vector512<double> value = Vector512.Create(values.Slice(i, Lanes)) * factor;
+            fits &= Vector512.LessThanOrEqual(Vector512.Abs(value), Vector512.Create(limit));
+            Vector512.FusedMultiplyAdd(value, Vector512.Create(share), Vector512.Create((ReadOnlySpan<double>)sums.Slice(i, Lanes))).CopyTo(sums[i..]);
+        }
+
+        bool all = !Vector512.AnyWhereAllBitsSet(~fits.AsInt64());
+        for (; i < values.Length; i++)
+        {
+            double value = values[i] * factor;
+            all &= Math.Abs(value) <= limit;
+            sums[i] = Math.FusedMultiplyAdd(value, share, sums[i]);
+        }
+
+        return all;
     }
 
     /// <summary>A mask of the first count double lanes.</summary>

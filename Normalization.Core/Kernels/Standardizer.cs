@@ -107,14 +107,14 @@ internal static unsafe class Standardizer
         job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
     }
 
-    /// <summary>Writes the input gradient; adds to the parameter gradients, in double and in the layout's weight order.</summary>
+    /// <summary>Writes the input gradient; adds to the parameter gradients, which are summed in double and lie in the layout's weight order.</summary>
     /// <remarks>
     /// Null weight stands for 1; a null gradient is not wanted. With constant statistics (inference) mean and variance pass nothing on.
     /// The input gradient may be written over the output gradient.
     /// </remarks>
     public static void Backward<T>(
         in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics,
-        double* weightGradient, double* biasGradient, bool constantStatistics)
+        T* weightGradient, T* biasGradient, bool constantStatistics)
         where T : unmanaged
     {
         bool wantsParameters = weightGradient != null || biasGradient != null;
@@ -126,10 +126,12 @@ internal static unsafe class Standardizer
         int rowBlocks = (layout.Outer + BackwardJob<T>.RowBlock - 1) / BackwardJob<T>.RowBlock;
         int blocksPerTask = (rowBlocks + AccumulatorTasks - 1) / AccumulatorTasks;
         nint blockElements = BackwardJob<T>.RowBlock * layout.PanelElements * layout.Inner;
-        int tasks = accumulate && panelByPanel ? Tasks(rowBlocks, Math.Max(blocksPerTask, ItemsPerTask(blockElements))) : 0;
+        blocksPerTask = Math.Max(blocksPerTask, ItemsPerTask(blockElements));
+        int tasks = accumulate && panelByPanel ? (rowBlocks + blocksPerTask - 1) / blocksPerTask : 0;
         nint accumulators = tasks * BackwardJob<T>.AccumulatorSize(layout);
+        nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
-            ((sums + accumulators + (2 * layout.Slots)) * sizeof(double)) + AffineScratchBytes<T>(layout));
+            ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + AffineScratchBytes<T>(layout));
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -159,12 +161,12 @@ internal static unsafe class Standardizer
         {
             job.Accumulators = scratch.Take<double>(accumulators);
             job.Run(BackwardPhase.Rows, rowBlocks, blockElements, blocksPerTask);
-            job.CollectAccumulators(tasks);
+            job.CollectAccumulators(tasks, blocksPerTask);
         }
         else if (panelByPanel)
         {
             job.Run(BackwardPhase.Panels, layout.Panels, layout.PanelElements);
-            job.CollectParameterSums();
+            job.CollectParameterSums(scratch.Take<double>(2 * weights), weights);
         }
         else
         {
@@ -178,9 +180,8 @@ internal static unsafe class Standardizer
             else
             {
                 job.Run(BackwardPhase.Apply, chunks, chunkElements);
+                job.CollectParameterSums(scratch.Take<double>(2 * weights), weights);
             }
-
-            job.CollectParameterSums();
         }
     }
 
@@ -209,8 +210,6 @@ internal static unsafe class Standardizer
         where T : unmanaged => layout.Elements * sizeof(T) >= StreamedBytes;
 
     private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
-
-    private static int Tasks(int items, int itemsPerTask) => (items + itemsPerTask - 1) / itemsPerTask;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>

@@ -77,7 +77,7 @@ public sealed class SpeedBenchTests
             CaseRecord record = Run(planned, [new("pytorch", new FakePeer("pytorch", ("", 1)), null)]);
 
             Assert.IsNull(record.Failure);
-            Assert.HasCount(5, record.Measurements);
+            Assert.HasCount(5, record.Measurements.Where(row => !row.Parameters!.ContainsKey("part")));
             Assert.IsTrue(record.Measurements.All(row => row.Value is not null));
         }
     }
@@ -90,7 +90,11 @@ public sealed class SpeedBenchTests
 
         Assert.IsNull(record.Failure);
         StringAssert.Contains(Row(record, "speedup_vs_pytorch").Note, "5.21E+06 ns/element");
-        Assert.AreEqual(20, Value(record, "ns_per_element")!.Value * Value(record, "gigabytes_per_second")!.Value, 1e-9);
+        Measurement[] times = [.. record.Measurements.Where(row => row.Metric == "ns_per_element")];
+        Assert.AreEqual(20, times[0].Value!.Value * Value(record, "gigabytes_per_second")!.Value, 1e-9);
+        CollectionAssert.AreEqual(
+            new[] { "covariance", "decomposition", "products" }, times[1..].Select(row => row.Parameters!["part"]).ToArray());
+        Assert.IsTrue(times[1..].All(row => row.Value > 0));
     }
 
     [TestMethod]
@@ -130,7 +134,7 @@ public sealed class SpeedBenchTests
     {
         var records = new List<CaseRecord>();
         SpeedTier tier = SpeedTier.Dry with { Plan = new TimingPlan { LeastRounds = 3, MostRounds = 3, ShortestSample = 1e-5 } };
-        new SpeedBench(tier, [planned], peers, seed: 1).Run(records.Add, new HashSet<string>(), new Progress<ComparisonProgress>(), CancellationToken.None);
+        new SpeedBench(tier, [planned], peers, seed: 1, "nowhere").Run(records.Add, new HashSet<string>(), new Progress<ComparisonProgress>(), CancellationToken.None);
         return records.Single();
     }
 

@@ -22,7 +22,8 @@ public sealed class SpeedSummaryTests
             Case("draws", 1, ("speedup_vs_pytorch", 0.95, 0.98), ("speedup_vs_fastest_peer", 0.95, 0.98)),
             Case("loses", 1, ("speedup_vs_pytorch", 8 / 0.95, 9), ("speedup_vs_fastest_peer", 0.9, 0.96)),
             Case("on two", 2, ("speedup_vs_pytorch", 50, 60), ("speedup_vs_fastest_peer", 50, 60)),
-            Case("alone", 1, ("ns_per_element", 1, 1)),
+            Case("alone", 1, ("ns_per_element", 1, 1.05)),
+            CrossCheck("agrees", 1.1), CrossCheck("differs", 1.2), CrossCheck("failed", null),
         ];
 
         string[] lines = [.. SpeedSummary.Lines(new RunData(header, cases))];
@@ -31,11 +32,24 @@ public sealed class SpeedSummaryTests
             new[]
             {
                 "4 cells timed beside a peer (1 lose to the fastest), 1 case beside the copy alone.",
-                "loses: batch-norm forward (2, 3) channels-first, 1 thread: 0.90 [0.85, 0.96] of a note",
+                "loses: batch-norm forward (2, 3) channels-first, 1 thread: 0.90 [0.85, 0.96] times the speed of a note",
                 "PyTorch 1.13.1: 2.52 times its speed, geometric mean of 3 cells on one thread.",
                 "onednn: no cell on one thread (missing: install libdnnl2).",
+                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.10 [1.05, 1.15] ns/element, in turns 1.00 [0.95, 1.05]: they agree",
+                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.20 [1.15, 1.25] ns/element, in turns 1.00 [0.95, 1.05]: they differ",
+                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: a note",
             },
             lines);
+    }
+
+    private static CaseRecord CrossCheck(string id, double? value)
+    {
+        CaseRecord record = Case(id, 1, ("ns_per_element", value ?? 0, (value ?? 0) + 0.05));
+        Measurement row = record.Measurements[0];
+        return record with
+        {
+            Measurements = [row with { Value = value, Parameters = new Dictionary<string, object>(row.Parameters!) { ["engine"] = "benchmarkdotnet" } }],
+        };
     }
 
     private static CaseRecord Case(string id, long threads, params (string Metric, double Value, double High)[] rows) => new()
@@ -47,8 +61,8 @@ public sealed class SpeedSummaryTests
             .. rows.Select(row => new Measurement
             {
                 Aspect = Aspects.Speed, Strategy = "batch-norm", Scenario = "speed", Metric = row.Metric, Unit = "1", Value = row.Value,
-                Spread = [row.Value - 0.05, row.High], Note = "a note",
-                Parameters = new Dictionary<string, object> { ["shape"] = "(2, 3)", ["layout"] = "channels-first", ["direction"] = "forward", ["threads"] = threads },
+                Spread = [Math.Round(row.Value - 0.05, 9), row.High], Note = "a note",
+                Parameters = new Dictionary<string, object> { ["shape"] = "(2, 3)", ["layout"] = "channels-first", ["direction"] = "forward", ["threads"] = threads, ["engine"] = "interleaved" },
             }),
         ],
     };
