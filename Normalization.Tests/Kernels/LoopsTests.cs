@@ -1,0 +1,342 @@
+using System.Numerics;
+using Normalization.Core.Kernels;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Kernels;
+
+/// <summary>The shared loops against plain ones in double: every length from 1 to 70, any address, and nothing touched beyond.</summary>
+[TestClass]
+public sealed unsafe class LoopsTests
+{
+    private const int Longest = 70;
+
+    // Beyond those, runs long enough to be begun at an aligned address.
+    private static readonly int[] Lengths = [.. Enumerable.Range(1, Longest), 255, 256, 257, 300, 511];
+
+    private const double Center = 0.75;
+    private const double Slope = 1.5;
+    private const double Intercept = -0.25;
+    private const double Weight = 0.625;
+    private const double Bias = 2.5;
+
+    [TestMethod]
+    public void Sum_EveryLength_MatchesPlainSum()
+    {
+        Check<float>();
+        Check<double>();
+
+        static void Check<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            for (int n = 0; n <= Longest; n++)
+            {
+                double[] values = Numbers<T>(n, n);
+                using var x = new GuardedMemory<T>(values, n % 2);
+                Near(values.Sum(), Loops.Sum(x.Pointer, n), values.Sum(Math.Abs), $"{typeof(T).Name}, {n} elements");
+            }
+        }
+    }
+
+    [TestMethod]
+    public void CenteredSums_EveryLength_AddsToWhatWasThere()
+    {
+        Check<float>();
+        Check<double>();
+
+        static void Check<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            for (int n = 0; n <= Longest; n++)
+            {
+                double[] values = Numbers<T>(n, n);
+                using var x = new GuardedMemory<T>(values, n % 2);
+                double first = 10;
+                double second = 20;
+                Loops.CenteredSums(x.Pointer, n, Center, ref first, ref second);
+                Near(10 + values.Sum(value => value - Center), first, 10 + values.Sum(value => Math.Abs(value - Center)), $"{n}: first");
+                Near(20 + values.Sum(value => (value - Center) * (value - Center)), second, second, $"{n}: second");
+            }
+        }
+    }
+
+    [TestMethod]
+    public void GradientSums_EveryLengthAndAffine_MatchPlainSums()
+    {
+        Check<float>();
+        Check<double>();
+
+        static void Check<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            for (int n = 1; n <= Longest; n++)
+            {
+                double[] weights = Numbers<T>(3, n);
+                using var weight = new GuardedMemory<T>(weights, n % 3);
+                Run<T, NoAffine<double>>(n, [.. Enumerable.Repeat(1.0, n)], default);
+                Run<T, ConstantAffine<double>>(n, [.. Enumerable.Repeat(Weight, n)], new(Weight, Bias));
+                Run<T, ElementAffine<T, double>>(n, weights, new(weight.Pointer, null));
+            }
+        }
+
+        static void Run<T, TAffine>(int n, double[] weights, TAffine affine)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TAffine : struct, IAffine<double>
+        {
+            double[] values = Numbers<T>(n, n);
+            double[] gradients = Numbers<T>(n + 100, n);
+            using var x = new GuardedMemory<T>(values, n % 2);
+            using var g = new GuardedMemory<T>(gradients);
+            double gradient = 10;
+            double product = 20;
+            Loops.GradientSums(x.Pointer, g.Pointer, n, new ConstantLine<double>(Center, Slope, Intercept), affine, ref gradient, ref product);
+            double[] terms = [.. gradients.Zip(weights, (a, b) => a * b)];
+            double[] products = [.. terms.Zip(values, (term, value) => term * Line(value))];
+            string what = $"{typeof(T).Name}, {n} elements, {typeof(TAffine).Name}";
+            Near(10 + terms.Sum(), gradient, 10 + terms.Sum(Math.Abs), $"{what}: gradient");
+            Near(20 + products.Sum(), product, 20 + products.Sum(Math.Abs), $"{what}: product");
+        }
+    }
+
+    [TestMethod]
+    public void AddColumns_EveryWidthAndOddRows_MatchPlainSums()
+    {
+        Check<float>();
+        Check<double>();
+
+        static void Check<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            for (int n = 1; n <= Longest; n++)
+            {
+                int rows = 1 + (n % 7);
+                int pitch = n + (n % 4);
+                double[] values = Numbers<T>(n, ((rows - 1) * pitch) + n);
+                using var x = new GuardedMemory<T>(values);
+                using var sums = new GuardedMemory<double>(TestData.Normal(1, n));
+                using var centers = new GuardedMemory<double>(TestData.Normal(2, n));
+                using var first = new GuardedMemory<double>(TestData.Normal(3, n));
+                using var second = new GuardedMemory<double>(TestData.Normal(4, n));
+                double[] expectedSums = TestData.Normal(1, n);
+                double[] middles = TestData.Normal(2, n);
+                double[] expectedFirst = TestData.Normal(3, n);
+                double[] expectedSecond = TestData.Normal(4, n);
+                for (int row = 0; row < rows; row++)
+                {
+                    for (int j = 0; j < n; j++)
+                    {
+                        double value = values[(row * pitch) + j];
+                        expectedSums[j] += value;
+                        expectedFirst[j] += value - middles[j];
+                        expectedSecond[j] += (value - middles[j]) * (value - middles[j]);
+                    }
+                }
+
+                Loops.AddColumns(x.Pointer, rows, n, pitch, sums.Pointer);
+                Loops.AddCenteredColumns(x.Pointer, rows, n, pitch, centers.Pointer, first.Pointer, second.Pointer);
+                string what = $"{typeof(T).Name}, {rows} rows of {n}";
+                NumericAssert.NearLargest(expectedSums, sums.Read(what), 1e-14, $"{what}: sums");
+                NumericAssert.NearLargest(expectedFirst, first.Read(what), 1e-14, $"{what}: first");
+                NumericAssert.NearLargest(expectedSecond, second.Read(what), 1e-14, $"{what}: second");
+            }
+        }
+    }
+
+    [TestMethod]
+    public void AddGradientColumns_EveryWidthAndOddRows_MatchPlainSums()
+    {
+        Check<float, float>(1e-6);
+        Check<float, double>(1e-14);
+        Check<double, double>(1e-14);
+
+        static void Check<T, A>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        {
+            for (int n = 1; n <= Longest; n++)
+            {
+                int rows = 1 + (n % 7);
+                int pitch = n + (n % 4);
+                int size = ((rows - 1) * pitch) + n;
+                double[] values = Numbers<T>(n, size);
+                double[] given = Numbers<T>(n + 100, size);
+                double[] gradients = Numbers<A>(1, n);
+                double[] products = Numbers<A>(2, n);
+                using var x = new GuardedMemory<T>(values);
+                using var g = new GuardedMemory<T>(given);
+                using var gradientSums = new GuardedMemory<A>(gradients);
+                using var productSums = new GuardedMemory<A>(products);
+                double[] slopes = Numbers<A>(5, rows);
+                using var centers = new GuardedMemory<A>(Enumerable.Repeat(Center, rows).ToArray());
+                using var rowSlopes = new GuardedMemory<A>(slopes);
+                using var intercepts = new GuardedMemory<A>(Enumerable.Repeat(Intercept, rows).ToArray());
+                for (int i = 0; i < rows * n; i++)
+                {
+                    (int row, int j) = Math.DivRem(i, n);
+                    double term = Weight * given[(row * pitch) + j];
+                    gradients[j] += term;
+                    products[j] += term * (((values[(row * pitch) + j] - Center) * slopes[row]) + Intercept);
+                }
+
+                var line = new RowLine<A>(centers.Pointer, rowSlopes.Pointer, intercepts.Pointer);
+                Loops.AddGradientColumns(x.Pointer, g.Pointer, rows, n, pitch, line, Weight, gradientSums.Pointer, productSums.Pointer);
+                string what = $"{typeof(T).Name} in {typeof(A).Name}, {rows} rows of {n}";
+                NumericAssert.Near(gradients, gradientSums.Read(what), Scale(n, rows), tolerance, $"{what}: gradients");
+                NumericAssert.Near(products, productSums.Read(what), Scale(n, rows * 4), tolerance, $"{what}: products");
+            }
+        }
+
+        static double[] Scale(int n, double size) => [.. Enumerable.Repeat(size, n)];
+    }
+
+    [TestMethod]
+    public void Standardize_EveryLengthLineAffineAndStore_MatchesPlainLoop()
+    {
+        CheckStandardize<float, float, CachedStore>(5e-7);
+        CheckStandardize<float, double, CachedStore>(1e-7);
+        CheckStandardize<double, double, CachedStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void Standardize_Streaming_MatchesPlainLoop()
+    {
+        CheckStandardize<float, float, StreamingStore>(5e-7);
+        CheckStandardize<double, double, StreamingStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void Standardize_StreamingFloatsInDouble_MatchesPlainLoop() => CheckStandardize<float, double, StreamingStore>(1e-7);
+
+    [TestMethod]
+    public void InputGradient_EveryLengthLineAffineAndStore_MatchesPlainLoop()
+    {
+        CheckInputGradient<float, float, CachedStore>(5e-7);
+        CheckInputGradient<float, double, CachedStore>(1e-7);
+        CheckInputGradient<double, double, CachedStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void InputGradient_Streaming_MatchesPlainLoop()
+    {
+        CheckInputGradient<float, float, StreamingStore>(5e-7);
+        CheckInputGradient<double, double, StreamingStore>(1e-15);
+    }
+
+    [TestMethod]
+    public void InputGradient_StreamingFloatsInDouble_MatchesPlainLoop() => CheckInputGradient<float, double, StreamingStore>(1e-7);
+
+    private static void CheckStandardize<T, A, TStore>(double tolerance)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        where TStore : struct, IStore
+    {
+        foreach (int n in Lengths)
+        {
+            double[] weights = Numbers<T>(1, n);
+            double[] biases = Numbers<T>(2, n);
+            using var weight = new GuardedMemory<T>(weights);
+            using var bias = new GuardedMemory<T>(biases, 1);
+            var line = new ConstantLine<A>(Center, Slope, Intercept);
+            Run<ConstantLine<A>, NoAffine<A>>(n, n, line, default, _ => Slope, _ => 1, _ => 0);
+            Run<ConstantLine<A>, ElementAffine<T, A>>(n, n, line, new(weight.Pointer, bias.Pointer), _ => Slope, j => weights[j], j => biases[j]);
+
+            // Three rows as one run: the columns' lines repeat, for one vector past their end.
+            double[] slopes = Numbers<A>(3, n);
+            using var columns = new Columns<A>(slopes);
+            Run<ColumnLine<A>, ConstantAffine<A>>(3 * n, n, columns.Line, new(Weight, Bias), j => slopes[j], _ => Weight, _ => Bias);
+        }
+
+        void Run<TLine, TAffine>(
+            int n, int period, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight, Func<int, double> bias)
+            where TLine : struct, ILine<A>
+            where TAffine : struct, IAffine<A>
+        {
+            double[] values = Numbers<T>(n, n);
+            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements of period {period}, {typeof(TLine).Name}, {typeof(TAffine).Name}";
+            using var x = new GuardedMemory<T>(values, n % 2);
+            using var y = new GuardedMemory<T>(new double[n], n % 5);
+            Loops.Standardize<T, A, TLine, TAffine, TStore>(x.Pointer, y.Pointer, n, period, n % 2 * 1000, line, affine);
+            double[] expected = new double[n];
+            double[] scale = new double[n];
+            for (int i = 0; i < n; i++)
+            {
+                int j = i % period;
+                double term = (values[i] - Center) * slope(j);
+                expected[i] = ((term + Intercept) * weight(j)) + bias(j);
+                scale[i] = ((Math.Abs(term) + 1) * Math.Abs(weight(j))) + Math.Abs(bias(j));
+            }
+
+            NumericAssert.Near(expected, y.Read(what), scale, tolerance, what);
+        }
+    }
+
+    private static void CheckInputGradient<T, A, TStore>(double tolerance)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        where TStore : struct, IStore
+    {
+        foreach (int n in Lengths)
+        {
+            double[] weights = Numbers<T>(1, n);
+            using var weight = new GuardedMemory<T>(weights);
+            var line = new ConstantLine<A>(Center, Slope, Intercept);
+            Run<ConstantLine<A>, NoAffine<A>>(n, n, line, default, _ => Slope, _ => 1);
+            Run<ConstantLine<A>, ElementAffine<T, A>>(n, n, line, new(weight.Pointer, null), _ => Slope, j => weights[j]);
+            double[] slopes = Numbers<A>(3, n);
+            using var columns = new Columns<A>(slopes);
+            Run<ColumnLine<A>, ConstantAffine<A>>(3 * n, n, columns.Line, new(Weight, 0), j => slopes[j], _ => Weight);
+        }
+
+        void Run<TLine, TAffine>(int n, int period, TLine line, TAffine affine, Func<int, double> slope, Func<int, double> weight)
+            where TLine : struct, ILine<A>
+            where TAffine : struct, IAffine<A>
+        {
+            double[] values = Numbers<T>(n, n);
+            double[] given = Numbers<T>(n + 100, n);
+            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements of period {period}, {typeof(TLine).Name}, {typeof(TAffine).Name}";
+            using var x = new GuardedMemory<T>(values, n % 2);
+            using var g = new GuardedMemory<T>(given);
+            using var dx = new GuardedMemory<T>(new double[n], n % 5);
+            Loops.InputGradient<T, A, TLine, TAffine, TStore>(x.Pointer, g.Pointer, dx.Pointer, n, period, n % 2 * 1000, line, line, affine);
+            double[] expected = new double[n];
+            double[] scale = new double[n];
+            for (int i = 0; i < n; i++)
+            {
+                int j = i % period;
+                double gradient = given[i] * weight(j);
+                double term = (values[i] - Center) * slope(j);
+                expected[i] = ((gradient - Center) * slope(j)) + term + Intercept;
+                scale[i] = ((Math.Abs(gradient) + Center) * Math.Abs(slope(j))) + Math.Abs(term) + 1;
+            }
+
+            NumericAssert.Near(expected, dx.Read(what), scale, tolerance, what);
+        }
+    }
+
+    private static double Line(double value) => ((value - Center) * Slope) + Intercept;
+
+    private static double[] Numbers<T>(int seed, int count)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => TestData.Rounded<T>(TestData.Normal(seed, count));
+
+    private static void Near(double expected, double actual, double scale, string what) => NumericAssert.Near(expected, actual, scale, 1e-14, what);
+
+    // A line for each column, each through the same center.
+    private sealed class Columns<A>(double[] slopes) : IDisposable
+        where A : unmanaged, IBinaryFloatingPointIeee754<A>
+    {
+        private readonly GuardedMemory<A> _centers = Repeated(slopes, _ => Center);
+        private readonly GuardedMemory<A> _slopes = Repeated(slopes, slope => slope);
+        private readonly GuardedMemory<A> _intercepts = Repeated(slopes, _ => Intercept);
+
+        public ColumnLine<A> Line => new(_centers.Pointer, _slopes.Pointer, _intercepts.Pointer);
+
+        public void Dispose()
+        {
+            _centers.Dispose();
+            _slopes.Dispose();
+            _intercepts.Dispose();
+        }
+
+        private static GuardedMemory<A> Repeated(double[] columns, Func<double, double> value) =>
+            new([.. Enumerable.Range(0, columns.Length + Simd.Count<A>()).Select(j => value(columns[j % columns.Length]))]);
+    }
+}

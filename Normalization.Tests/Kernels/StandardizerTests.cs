@@ -1,0 +1,410 @@
+using System.Numerics;
+using Normalization.Core;
+using Normalization.Core.Kernels;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Kernels;
+
+/// <summary>
+/// Moments, standardization and its gradient over every layout, against plain loops in double that know of a layout only which
+/// elements share statistics and which a weight. Buffers end where memory ends.
+/// </summary>
+[TestClass]
+[DoNotParallelize]
+public sealed unsafe class StandardizerTests
+{
+    private const double Epsilon = 1e-5;
+    private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65, 70];
+
+    private int _before;
+
+    [TestInitialize]
+    public void OneThread()
+    {
+        _before = KernelThreads.Count;
+        KernelThreads.Count = 1;
+    }
+
+    [TestCleanup]
+    public void Restore() => KernelThreads.Count = _before;
+
+    [TestMethod]
+    public void ForwardBackward_AwkwardNumbersOfPositions_MatchPlainLoops()
+    {
+        foreach (int positions in Lengths)
+        {
+            CheckAll(new ActivationShape(4, 3, positions), positions);
+        }
+    }
+
+    [TestMethod]
+    public void ForwardBackward_AwkwardNumbersOfChannels_MatchPlainLoops()
+    {
+        foreach (int channels in Lengths)
+        {
+            CheckAll(new ActivationShape(4, channels, 2), channels);
+            CheckAll(new ActivationShape(4, channels), channels);
+        }
+    }
+
+    [TestMethod]
+    [DataRow(4, 2, 8999)]
+    [DataRow(4, 523, 3)]
+    [DataRow(70, 131, 1)]
+    public void ForwardBackward_SeveralChunksAndTiles_MatchPlainLoops(int samples, int channels, int positions) =>
+        CheckAll(new ActivationShape(samples, channels, positions), samples);
+
+    // Each spoils float arithmetic in its own way, in every third set: a factor or a center that float cannot hold or multiplies badly.
+    [TestMethod]
+    [DataRow(1e-25f, 0f, 1f, 1f, DisplayName = "inverse deviation huge")]
+    [DataRow(1e-41f, 0f, 1f, 1e-30f, DisplayName = "inverse deviation beyond float")]
+    [DataRow(1e19f, 0f, 1f, 1f, DisplayName = "inverse deviation tiny")]
+    [DataRow(1e36f, 1e38f, 1f, 1f, DisplayName = "center huge")]
+    [DataRow(1f, 0f, 1e30f, 1f, DisplayName = "weight huge")]
+    [DataRow(1f, 0f, 1e-30f, 1f, DisplayName = "weight tiny")]
+    [DataRow(1f, 0f, 1f, 1e36f, DisplayName = "gradient huge")]
+    [DataRow(1e-14f, 0f, 1e-3f, 1e4f, DisplayName = "slope of the variance's gradient huge")]
+    public void ForwardBackward_FloatSetsThatDoNotSuitFloat_AreAsExactAsOthers(float deviation, float mean, float weight, float gradient)
+    {
+        foreach (ActivationShape shape in new ActivationShape[] { new(5, 6, 7), new(6, 9), new(4, 6, 301) })
+        {
+            // Sets of one value do not deviate.
+            foreach (Case layout in Cases(shape).Where(layout => layout.Sets < shape.Count))
+            {
+                var inputs = new Inputs(shape, layout, 7);
+                for (int i = 0; i < inputs.X.Length; i++)
+                {
+                    if (layout.Set[i] % 3 == 1)
+                    {
+                        inputs.X[i] = (inputs.X[i] * deviation) + mean;
+                        inputs.G[i] *= gradient;
+                    }
+                }
+
+                for (int k = 0; k < layout.Weights; k++)
+                {
+                    inputs.Weight![k] *= k % 3 == 1 ? weight : 1;
+                }
+
+                // An epsilon that does not hide the deviation.
+                Check<float>(layout, inputs.Rounded<float>(), 1e-100, inPlace: false);
+            }
+        }
+    }
+
+    [TestMethod]
+    public void ForwardBackward_SubnormalDeviations_KeepTheDigitsOfTheWeightGradient()
+    {
+        var shape = new ActivationShape(5, 6, 7);
+        foreach (Case layout in Cases(shape))
+        {
+            var inputs = new Inputs(shape, layout, 8);
+            for (int i = 0; i < inputs.X.Length; i++)
+            {
+                inputs.X[i] *= 1e-42;
+                inputs.G[i] *= 1e8;
+            }
+
+            Check<float>(layout, inputs.Rounded<float>(), Epsilon, inPlace: false);
+        }
+    }
+
+    [TestMethod]
+    public void Forward_OrdinarySetBesideUnsuitedOne_KeepsItsBitsWhereTheyAreRows()
+    {
+        var shape = new ActivationShape(2, 4, 37);
+        foreach (Case layout in Cases(shape).Where(layout => layout.Layout.Columns == 1 && layout.Sets > 1))
+        {
+            Inputs inputs = new Inputs(shape, layout, 9).Rounded<float>();
+            float[] alone = Forward(layout, inputs);
+            for (int i = 0; i < inputs.X.Length; i++)
+            {
+                inputs.X[i] *= layout.Set[i] == 1 ? 1e-25 : 1;
+            }
+
+            float[] beside = Forward(layout, inputs.Rounded<float>());
+            for (int i = 0; i < alone.Length; i++)
+            {
+                Assert.IsTrue(layout.Set[i] == 1 || alone[i] == beside[i], $"{layout.Name}: [{i}] of set {layout.Set[i]}");
+            }
+        }
+
+        static float[] Forward(Case layout, Inputs inputs)
+        {
+            using var buffers = new Buffers<float>(layout, inputs);
+            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, null, null, buffers.Statistics, Epsilon);
+            return buffers.Y.Read(layout.Name).ToArray();
+        }
+    }
+
+    private static void CheckAll(ActivationShape shape, int seed)
+    {
+        foreach (Case layout in Cases(shape))
+        {
+            seed++;
+            Inputs inputs = new(shape, layout, seed) { HasAffine = seed % 3 > 0 };
+            Check<float>(layout, inputs.Rounded<float>(), Epsilon, inPlace: seed % 2 == 0);
+            Check<double>(layout, inputs.Rounded<double>(), Epsilon, inPlace: seed % 2 == 0);
+        }
+    }
+
+    private static void Check<T>(Case layout, Inputs inputs, double epsilon, bool inPlace)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        bool single = typeof(T) == typeof(float);
+        double tolerance = single ? 5e-7 : 1e-13;
+        string what = $"{typeof(T).Name}, {layout.Name}";
+        var expected = new Expected(layout, inputs, epsilon);
+        using var buffers = new Buffers<T>(layout, inputs);
+        ReductionLayout reduction = layout.Layout;
+        T* weight = buffers.Weight is null ? null : buffers.Weight.Pointer;
+        T* bias = buffers.Bias is null ? null : buffers.Bias.Pointer;
+
+        Standardizer.Forward(reduction, buffers.X.Pointer, buffers.Y.Pointer, weight, bias, buffers.Statistics, epsilon);
+        NumericAssert.Near(expected.Y, buffers.Y.Read(what), expected.YScale, tolerance, $"{what}: output");
+
+        double[] statistics = buffers.AllStatistics.Read(what).ToArray();
+        Standardizer.Moments(reduction, buffers.X.Pointer, buffers.Statistics, epsilon);
+        NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(what), $"{what}: moments taken alone");
+
+        Standardizer.Backward(
+            reduction, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, weight, buffers.Statistics,
+            buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+        NumericAssert.Near(expected.DX, buffers.DX.Read(what), expected.DXScale, tolerance, $"{what}: input gradient");
+        NumericAssert.Near(expected.WeightGradient, buffers.WeightGradient.Read(what), expected.WeightScale, tolerance, $"{what}: weight gradient");
+        NumericAssert.Near(expected.BiasGradient, buffers.BiasGradient.Read(what), expected.BiasScale, tolerance, $"{what}: bias gradient");
+
+        if (inPlace)
+        {
+            T[] apart = buffers.DX.Read(what).ToArray();
+            Standardizer.Backward<T>(
+                reduction, buffers.X.Pointer, buffers.G.Pointer, buffers.G.Pointer, weight, buffers.Statistics, null, null, constantStatistics: false);
+            NumericAssert.Near(TestData.AsDouble(apart), buffers.G.Read(what), expected.DXScale, tolerance, $"{what}: over the output gradient");
+            return;
+        }
+
+        if (layout.PerChannel)
+        {
+            Standardizer.Backward<T>(
+                reduction, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, weight, buffers.Statistics, null, null, constantStatistics: true);
+            NumericAssert.Near(expected.ConstantDX, buffers.DX.Read(what), expected.DXScale, tolerance, $"{what}: constant statistics");
+        }
+    }
+
+    // The layouts of every strategy, and what each means: element by element of memory its set and its weight.
+    private static IEnumerable<Case> Cases(ActivationShape shape)
+    {
+        int samples = (int)shape.Samples;
+        int channels = shape.Channels;
+        int positions = (int)shape.SpatialSize;
+        foreach (MemoryOrder order in new[] { MemoryOrder.ChannelsFirst, MemoryOrder.ChannelsLast })
+        {
+            yield return Make("per channel", Layouts.PerChannel(shape, order), (n, c, s) => c, (n, c, s) => c) with { PerChannel = true };
+            if (samples % 2 == 0)
+            {
+                int half = samples / 2;
+                yield return Make(
+                    "ghosts", Layouts.PerChannelOf(shape, order, 0, 2, half, half, 1), (n, c, s) => (n / half * channels) + c, (n, c, s) => c);
+                yield return Make(
+                    "strided ghosts", Layouts.PerChannelOf(shape, order, 0, 2, 1, half, 2), (n, c, s) => (n % 2 * channels) + c, (n, c, s) => c);
+            }
+
+            foreach (int groups in new[] { 1, 3, channels }.Distinct().Where(groups => channels % groups == 0))
+            {
+                int width = channels / groups;
+                yield return Make(
+                    $"{groups} groups", Layouts.PerSampleAndGroup(shape, order, groups), (n, c, s) => (n * groups) + (c / width), (n, c, s) => c);
+            }
+
+            yield return Make(
+                "per sample", Layouts.Trailing(shape, order, shape.Rank - 1), (n, c, s) => n,
+                (n, c, s) => order == MemoryOrder.ChannelsFirst ? (c * positions) + s : (s * channels) + c);
+            yield return Make("per position", Layouts.PerPosition(shape, order), (n, c, s) => (n * positions) + s, (n, c, s) => c);
+            if (shape.Rank > 2)
+            {
+                yield return Make(
+                    "per sample and channel, weights by position", Layouts.Trailing(shape, order, shape.Rank - 2), (n, c, s) => (n * channels) + c,
+                    (n, c, s) => s);
+            }
+
+            Case Make(string name, ReductionLayout layout, Func<int, int, int, int> set, Func<int, int, int, int> weight)
+            {
+                int[] sets = new int[shape.Count];
+                int[] weights = new int[shape.Count];
+                for (int i = 0; i < sets.Length; i++)
+                {
+                    int within = i % (channels * positions);
+                    int c = order == MemoryOrder.ChannelsFirst ? within / positions : within % channels;
+                    int s = order == MemoryOrder.ChannelsFirst ? within % positions : within / channels;
+                    int n = i / (channels * positions);
+                    sets[i] = set(n, c, s);
+                    weights[i] = weight(n, c, s);
+                }
+
+                return new Case($"{name}, {shape}, {order}", layout, sets, weights);
+            }
+        }
+    }
+
+    private sealed record Case(string Name, ReductionLayout Layout, int[] Set, int[] Weight)
+    {
+        public int Sets { get; } = Set.Max() + 1;
+
+        public int Weights { get; } = Weight.Max() + 1;
+
+        public bool PerChannel { get; init; }
+    }
+
+    // x, dy, weight and bias as memory has them.
+    private sealed record Inputs(double[] X, double[] G, double[]? Weight, double[]? Bias)
+    {
+        public Inputs(ActivationShape shape, Case layout, int seed)
+            : this(
+                TestData.Normal(seed, shape.Count, 1, 2), TestData.Normal(seed + 1, shape.Count),
+                TestData.Normal(seed + 2, layout.Weights, 0.5), TestData.Normal(seed + 3, layout.Weights))
+        {
+        }
+
+        public bool HasAffine { get; init; } = true;
+
+        public Inputs Rounded<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+            new(TestData.Rounded<T>(X), TestData.Rounded<T>(G), HasAffine ? TestData.Rounded<T>(Weight!) : null, HasAffine ? TestData.Rounded<T>(Bias!) : null);
+    }
+
+    private sealed class Buffers<T>(Case layout, Inputs inputs) : IDisposable
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        public GuardedMemory<T> X { get; } = new(inputs.X);
+
+        public GuardedMemory<T> G { get; } = new(inputs.G, 1);
+
+        public GuardedMemory<T> Y { get; } = new(new double[inputs.X.Length]);
+
+        public GuardedMemory<T> DX { get; } = new(new double[inputs.X.Length], 3);
+
+        public GuardedMemory<T>? Weight { get; } = inputs.Weight is null ? null : new(inputs.Weight);
+
+        public GuardedMemory<T>? Bias { get; } = inputs.Bias is null ? null : new(inputs.Bias);
+
+        public GuardedMemory<T> WeightGradient { get; } = new(new double[layout.Weights]);
+
+        public GuardedMemory<T> BiasGradient { get; } = new(new double[layout.Weights]);
+
+        public GuardedMemory<double> AllStatistics { get; } = new(new double[3 * layout.Layout.Slots]);
+
+        public Statistics Statistics => new()
+        {
+            Mean = AllStatistics.Pointer,
+            PopulationVariance = AllStatistics.Pointer + layout.Layout.Slots,
+            InverseStd = AllStatistics.Pointer + (2 * layout.Layout.Slots),
+        };
+
+        public void Dispose()
+        {
+            X.Dispose();
+            G.Dispose();
+            Y.Dispose();
+            DX.Dispose();
+            Weight?.Dispose();
+            Bias?.Dispose();
+            WeightGradient.Dispose();
+            BiasGradient.Dispose();
+            AllStatistics.Dispose();
+        }
+    }
+
+    // Plain loops; each scale is the sum of the magnitudes of what was added.
+    private sealed class Expected
+    {
+        public Expected(Case layout, Inputs inputs, double epsilon)
+        {
+            double[] x = inputs.X;
+            double[] count = new double[layout.Sets];
+            double[] mean = new double[layout.Sets];
+            double[] inverse = new double[layout.Sets];
+            Add(count, _ => 1);
+            for (int pass = 0; pass < 2; pass++)
+            {
+                double[] sum = new double[layout.Sets];
+                Add(sum, i => (x[i] - mean[layout.Set[i]]) / count[layout.Set[i]]);
+                mean = [.. mean.Zip(sum, (a, b) => a + b)];
+            }
+
+            Add(inverse, i => (x[i] - mean[layout.Set[i]]) * (x[i] - mean[layout.Set[i]]) / count[layout.Set[i]]);
+            inverse = Array.ConvertAll(inverse, variance => 1 / Math.Sqrt(variance + epsilon));
+            double[] meanGradient = new double[layout.Sets];
+            double[] meanProduct = new double[layout.Sets];
+            double[] gradientScale = new double[layout.Sets];
+            double[] productScale = new double[layout.Sets];
+            Add(meanGradient, i => Given(i) / count[layout.Set[i]]);
+            Add(meanProduct, i => Given(i) * Normalized(i) / count[layout.Set[i]]);
+            Add(gradientScale, i => Math.Abs(Given(i)) / count[layout.Set[i]]);
+            Add(productScale, i => Math.Abs(Given(i)) * NormalizedScale(i) / count[layout.Set[i]]);
+            WeightGradient = new double[layout.Weights];
+            BiasGradient = new double[layout.Weights];
+            WeightScale = new double[layout.Weights];
+            BiasScale = new double[layout.Weights];
+            Y = new double[x.Length];
+            YScale = new double[x.Length];
+            DX = new double[x.Length];
+            DXScale = new double[x.Length];
+            ConstantDX = new double[x.Length];
+            for (int i = 0; i < x.Length; i++)
+            {
+                int set = layout.Set[i];
+                int k = layout.Weight[i];
+                double scaled = Normalized(i) * Weight(i);
+                double bias = inputs.Bias is null ? 0 : inputs.Bias[k];
+                Y[i] = scaled + bias;
+                YScale[i] = (NormalizedScale(i) * Math.Abs(Weight(i))) + Math.Abs(bias);
+                DX[i] = inverse[set] * (Given(i) - meanGradient[set] - (Normalized(i) * meanProduct[set]));
+                DXScale[i] = inverse[set] * (Math.Abs(Given(i)) + gradientScale[set] + (NormalizedScale(i) * productScale[set]));
+                ConstantDX[i] = inverse[set] * Given(i);
+                WeightGradient[k] += inputs.G[i] * Normalized(i);
+                WeightScale[k] += Math.Abs(inputs.G[i]) * NormalizedScale(i);
+                BiasGradient[k] += inputs.G[i];
+                BiasScale[k] += Math.Abs(inputs.G[i]);
+            }
+
+            void Add(double[] sums, Func<int, double> term)
+            {
+                for (int i = 0; i < x.Length; i++)
+                {
+                    sums[layout.Set[i]] += term(i);
+                }
+            }
+
+            double Weight(int i) => inputs.Weight is null ? 1 : inputs.Weight[layout.Weight[i]];
+
+            double Given(int i) => inputs.G[i] * Weight(i);
+
+            double Normalized(int i) => (x[i] - mean[layout.Set[i]]) * inverse[layout.Set[i]];
+
+            // Near its mean a value has no more digits than what it was taken from, nor than a deviation has.
+            double NormalizedScale(int i)
+            {
+                int set = layout.Set[i];
+                return Math.Abs(Normalized(i)) + Math.Min(1, (Math.Abs(x[i]) + Math.Abs(mean[set])) * inverse[set]);
+            }
+        }
+
+        public double[] Y { get; }
+
+        public double[] YScale { get; }
+
+        public double[] DX { get; }
+
+        public double[] DXScale { get; }
+
+        public double[] ConstantDX { get; }
+
+        public double[] WeightGradient { get; }
+
+        public double[] WeightScale { get; }
+
+        public double[] BiasGradient { get; }
+
+        public double[] BiasScale { get; }
+    }
+}
