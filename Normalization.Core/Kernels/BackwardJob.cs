@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Normalization.Core.Kernels;
 
@@ -246,9 +247,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             return;
         }
 
-        for (nint column = 0; column < columns; column += Standardizer.ColumnTile)
+        for (nint column = 0, width; column < columns; column += width)
         {
-            nint width = Math.Min(Standardizer.ColumnTile, columns - column);
+            width = Standardizer.TileWidth(columns, column);
             ColumnSums(slot + column, affine, offset + column, column, width, chunk, sums);
         }
     }
@@ -257,7 +258,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         if (Layout.RunLength == 0)
         {
-            RunSums(slot, offset, chunk.Length, new ElementAffine<T, double>(Weight + affine + chunk.Start, null), ref sums[0], ref sums[1]);
+            T* weight = Weight + affine + chunk.Start;
+            RunSums(slot, offset, chunk.Length, new ElementAffine<T, T>(weight, null), new ElementAffine<T, double>(weight, null), ref sums[0], ref sums[1]);
             return;
         }
 
@@ -268,68 +270,126 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             nint position = chunk.Start + done;
             nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
             nint length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
-            RunSums(slot, offset + done, length, default(NoAffine<double>), ref gradients[run], ref products[run]);
+            RunSums(slot, offset + done, length, default(NoAffine<T>), default(NoAffine<double>), ref gradients[run], ref products[run]);
             done += length;
         }
     }
 
-    // Float values are scaled after they are summed: double holds every product of two.
-    private readonly void RunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
-        where TAffine : struct, IAffine<double>
+    // Float values are scaled after they are summed; in double again where float does not hold their products.
+    private readonly void RunSums<TSingle, TDouble>(
+        nint slot, nint offset, nint length, TSingle single, TDouble wide, ref double gradient, ref double product)
+        where TSingle : struct, IAffine<T>
+        where TDouble : struct, IAffine<double>
     {
         double mean = Statistics.Mean[slot];
         double inverse = Statistics.InverseStd[slot];
         if (typeof(T) == typeof(float))
         {
+            double sum = 0;
             double unscaled = 0;
-            Loops.GradientSums(X + offset, G + offset, length, new Difference(mean), affine, ref gradient, ref unscaled);
-            product += unscaled * inverse;
+            Loops.GradientSums<T, T, Difference<T>, TSingle>(X + offset, G + offset, length, new(mean), single, ref sum, ref unscaled);
+            if (Simd.HoldsSingle(unscaled) && double.IsFinite(sum) && (unscaled != 0 || sum == 0))
+            {
+                gradient += sum;
+                product += unscaled * inverse;
+                return;
+            }
         }
-        else
-        {
-            Loops.GradientSums(X + offset, G + offset, length, new ConstantLine<double>(mean, inverse, 0), affine, ref gradient, ref product);
-        }
+
+        Loops.GradientSums<T, double, ConstantLine<double>, TDouble>(
+            X + offset, G + offset, length, new(mean, inverse, 0), wide, ref gradient, ref product);
     }
 
-    // A tile of columns' sums.
+    // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        byte* memory = stackalloc byte[(5 * ColumnLines.Bytes) + Simd.LineBytes];
-        double* means = Simd.Aligned<double>(memory);
-        double* inverses = means + ColumnLines.Capacity;
-        double* zeros = inverses + ColumnLines.Capacity;
-        double* gradients = zeros + ColumnLines.Capacity;
+        byte* memory = stackalloc byte[(4 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* gradients = Simd.Aligned<double>(memory);
         double* products = gradients + ColumnLines.Capacity;
-        new Span<double>(gradients, (int)width).Clear();
-        new Span<double>(products, (int)width).Clear();
-        ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
-        var line = new ColumnLine<double>(means, inverses, zeros);
+        double* wideGradients = products + ColumnLines.Capacity;
+        double* wideProducts = wideGradients + ColumnLines.Capacity;
         nint pitch = Layout.Columns;
-        nint rows = chunk.Length / pitch;
-        double* runGradients = sums + (2 * pitch);
-        double* runProducts = runGradients + Layout.Runs;
-        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        if (Layout.RunLength != 0)
         {
-            if (Layout.RunLength == 0)
+            // Rows have their weights and sums: those take double throughout.
+            RowWeightSums(slot, affine, offset, width, chunk, sums + (2 * pitch), gradients, products);
+        }
+        else if (typeof(T) == typeof(double) || chunk.Elements / pitch < Standardizer.FewRows)
+        {
+            ColumnSums<double>(slot, offset, width, chunk, gradients, products);
+        }
+        else if (!ColumnSums<T>(slot, offset, width, chunk, gradients, products))
+        {
+            ColumnSums<double>(slot, offset, width, chunk, wideGradients, wideProducts);
+            for (nint j = 0; j < width; j++)
             {
-                Loops.AddGradientColumns<T, double, ColumnLine<double>>(X + offset, G + offset, rows, width, pitch, line, 1, gradients, products);
-                continue;
-            }
-
-            nint run = chunk.Start / pitch;
-            for (nint row = 0; row < rows; row++, run++)
-            {
-                T* x = X + offset + (row * pitch);
-                T* g = G + offset + (row * pitch);
-                double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
-                Loops.GradientSums(x, g, width, line, default(NoAffine<double>), ref runGradients[run], ref runProducts[run]);
-                Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
+                bool holds = Simd.HoldsSingle(products[j]) && double.IsFinite(gradients[j]) && (products[j] != 0 || gradients[j] == 0);
+                gradients[j] = holds ? gradients[j] : wideGradients[j];
+                products[j] = holds ? products[j] : wideProducts[j];
             }
         }
 
         Simd.AddTo(sums + column, gradients, width);
         Simd.AddTo(sums + pitch + column, products, width);
+    }
+
+    // Writes the tile's sums; false where some do not hold in A.
+    [SkipLocalsInit]
+    private readonly bool ColumnSums<A>(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
+        where A : unmanaged
+    {
+        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        A* centers = Simd.Aligned<A>(memory);
+        A* slopes = centers + ColumnLines.Capacity;
+        A* intercepts = slopes + ColumnLines.Capacity;
+        ColumnLines.Standardizing<T, A>(Statistics.Mean + slot, Statistics.InverseStd + slot, null, null, width, centers, slopes, intercepts);
+        nint padded = (width + Simd.Count<A>() - 1) / Simd.Count<A>() * Simd.Count<A>();
+        new Span<double>(gradients, (int)padded).Clear();
+        new Span<double>(products, (int)padded).Clear();
+        var line = new ColumnLine<A>(centers, slopes, intercepts);
+        nint rows = chunk.Length / Layout.Columns;
+        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        {
+            Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(X + offset, G + offset, rows, width, Layout.Columns, line, 1, gradients, products);
+        }
+
+        Vector512<double> holds = Vector512<double>.AllBitsSet;
+        for (nint j = 0; j < width && typeof(A) == typeof(float); j += Simd.Lanes)
+        {
+            Vector512<double> gradient = Vector512.Load(gradients + j);
+            Vector512<double> product = Vector512.Load(products + j);
+            holds &= Vector512.IsFinite(gradient) & Simd.HoldSingle(product) & (Vector512.IsZero(gradient) | ~Vector512.IsZero(product));
+        }
+
+        return !Vector512.AnyWhereAllBitsSet(~holds.AsInt64());
+    }
+
+    [SkipLocalsInit]
+    private readonly void RowWeightSums(
+        nint slot, nint affine, nint offset, nint width, Chunk chunk, double* runs, double* gradients, double* products)
+    {
+        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        double* means = Simd.Aligned<double>(memory);
+        double* inverses = means + ColumnLines.Capacity;
+        double* zeros = inverses + ColumnLines.Capacity;
+        ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
+        new Span<double>(gradients, (int)width).Clear();
+        new Span<double>(products, (int)width).Clear();
+        var line = new ColumnLine<double>(means, inverses, zeros);
+        nint pitch = Layout.Columns;
+        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        {
+            nint run = chunk.Start / pitch;
+            for (nint done = 0; done < chunk.Length; done += pitch, run++)
+            {
+                T* x = X + offset + done;
+                T* g = G + offset + done;
+                double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
+                Loops.GradientSums<T, double, ColumnLine<double>, NoAffine<double>>(x, g, width, line, default, ref runs[run], ref runs[Layout.Runs + run]);
+                Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
+            }
+        }
     }
 
     // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
@@ -428,9 +488,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             return;
         }
 
-        for (nint column = 0; column < Layout.Columns; column += Standardizer.ColumnTile)
+        for (nint column = 0, width; column < Layout.Columns; column += width)
         {
-            nint width = Math.Min(Standardizer.ColumnTile, Layout.Columns - column);
+            width = Standardizer.TileWidth(Layout.Columns, column);
             if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
             {
                 ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);

@@ -10,7 +10,7 @@ namespace Normalization.Core.Kernels;
 internal static unsafe class ColumnLines
 {
     /// <summary>Values in a result: the columns of a tile, and a vector.</summary>
-    public const int Capacity = Standardizer.ColumnTile + 16;
+    public const int Capacity = Standardizer.WidestTile + 16;
 
     /// <summary>Bytes that one result may take.</summary>
     public const int Bytes = Capacity * sizeof(double);

@@ -162,9 +162,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             return;
         }
 
-        for (nint column = 0; column < Layout.Columns; column += Standardizer.ColumnTile)
+        for (nint column = 0, width; column < Layout.Columns; column += width)
         {
-            nint width = Math.Min(Standardizer.ColumnTile, Layout.Columns - column);
+            width = Standardizer.TileWidth(Layout.Columns, column);
             ColumnMoments(start + column, chunk, width, mean + column, squares + column);
         }
     }
@@ -333,9 +333,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             return;
         }
 
-        for (nint column = 0; column < Layout.Columns; column += Standardizer.ColumnTile)
+        for (nint column = 0, width; column < Layout.Columns; column += width)
         {
-            nint width = Math.Min(Standardizer.ColumnTile, Layout.Columns - column);
+            width = Standardizer.TileWidth(Layout.Columns, column);
             if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
             {
                 ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);

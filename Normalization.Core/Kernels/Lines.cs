@@ -33,16 +33,18 @@ internal readonly struct ConstantLine<A>(double center, double slope, double int
     public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => Simd.MultiplyAdd(value - _center, _slope, addend);
 }
 
-/// <summary>value - center: slope 1, intercept 0.</summary>
-internal readonly struct Difference(double center) : ILine<double>
+/// <summary>value - center + rest: slope 1, the rest being what rounding the center to A left.</summary>
+internal readonly struct Difference<A>(double center) : ILine<A>
+    where A : unmanaged
 {
-    private readonly Vector512<double> _center = Vector512.Create(center);
+    private readonly Vector512<A> _center = Simd.Create<A>(center);
+    private readonly Vector512<A> _rest = Simd.Create<A>(Simd.Round<A>(center) - center);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> At(Vector512<double> value, nint row, nint j) => value - _center;
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center + _rest;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> Plus(Vector512<double> value, Vector512<double> addend, nint row, nint j) => value - _center + addend;
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => value - _center + addend;
 }
 
 /// <summary>A line for each column, in arrays padded to whole vectors; the intercepts may be absent where only Plus is used.</summary>

@@ -89,51 +89,52 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds sum(g * w) to gradient and sum(g * w * line(x)) to product, along a run.</summary>
-    /// <remarks>With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient.</remarks>
+    /// <remarks>
+    /// With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient. Four vectors at a time are
+    /// added in the arithmetic A, then in double.
+    /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void GradientSums<T, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+    public static void GradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
-        where TLine : struct, ILine<double>
-        where TAffine : struct, IAffine<double>
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
     {
-        const int L = Simd.Lanes;
-        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
-        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
+        nint lanes = Simd.Count<A>();
+        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
         nint i = 0;
-        for (; i <= n - (4 * L); i += 4 * L)
+        for (; i <= n - (4 * lanes); i += 4 * lanes)
         {
-            nint j = i + L, k = i + (2 * L), l = i + (3 * L);
-            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
-            Vector512<double> q = affine.Scale(Simd.Load(g + j), j, L);
-            Vector512<double> r = affine.Scale(Simd.Load(g + k), k, L);
-            Vector512<double> s = affine.Scale(Simd.Load(g + l), l, L);
-            a1 += p;
-            b1 += q;
-            c1 += r;
-            d1 += s;
-            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
-            b2 = Vector512.FusedMultiplyAdd(q, line.At(Simd.Load(x + j), 0, j), b2);
-            c2 = Vector512.FusedMultiplyAdd(r, line.At(Simd.Load(x + k), 0, k), c2);
-            d2 = Vector512.FusedMultiplyAdd(s, line.At(Simd.Load(x + l), 0, l), d2);
+            nint j = i + lanes, k = j + lanes, l = k + lanes;
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
+            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
+            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
+            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
+            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
+            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
+            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
+            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
+            Simd.AddWidened(even + odd, ref sum2, ref other2);
         }
 
-        for (; i <= n - L; i += L)
+        for (; i <= n - lanes; i += lanes)
         {
-            Vector512<double> p = affine.Scale(Simd.Load(g + i), i, L);
-            a1 += p;
-            a2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.Load(x + i), 0, i), a2);
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Simd.AddWidened(p, ref sum1, ref other1);
+            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
         }
 
         if (i < n)
         {
             nint count = n - i;
-            Vector512<double> p = affine.Scale(Simd.LoadPart<T, double>(g + i, count, default), i, count);
-            b1 += p;
-            b2 = Vector512.FusedMultiplyAdd(p, line.At(Simd.LoadPart<T, double>(x + i, count, default), 0, i), b2);
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
+            Simd.AddWidened(p, ref sum1, ref other1);
+            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, i), ref sum2, ref other2);
         }
 
-        gradient += Simd.Sum((a1 + b1) + (c1 + d1));
-        product += Simd.Sum((a2 + b2) + (c2 + d2));
+        gradient += Simd.Sum(sum1 + other1);
+        product += Simd.Sum(sum2 + other2);
     }
 
     /// <summary>Adds each column's sum to sums.</summary>
@@ -178,6 +179,55 @@ internal static unsafe class Loops
         for (; row < rows; row++, x += pitch)
         {
             AddCentered(x, 0, n, center, first, second);
+        }
+    }
+
+    /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
+    /// <remarks>As <see cref="AddGradientColumns"/>, with sums in double: four rows at a time are added in the arithmetic A first.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddWideGradientColumns<T, A, TLine>(
+        T* x, T* g, nint rows, nint n, nint pitch, TLine line, double weight, double* gradients, double* products)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        Vector512<A> factor = Simd.Create<A>(weight);
+        nint row = 0;
+        for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
+        {
+            nint j = 0;
+            for (; j <= n - lanes; j += lanes)
+            {
+                Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
+                Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
+                Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
+                Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + pitch + j), row + 1, j);
+                even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + (2 * pitch) + j), row + 2, j), even);
+                odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + (3 * pitch) + j), row + 3, j), odd);
+                Simd.AddWidened(((p + q) + (r + s)) * factor, gradients + j);
+                Simd.AddWidened((even + odd) * factor, products + j);
+            }
+
+            for (int i = 0; i < 4 && j < n; i++)
+            {
+                Vector512<A> p = Simd.LoadPart<T, A>(g + (i * pitch) + j, n - j, default) * factor;
+                Simd.AddWidened(p, gradients + j);
+                Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + (i * pitch) + j, n - j, default), row + i, j), products + j);
+            }
+        }
+
+        for (; row < rows; row++, x += pitch, g += pitch)
+        {
+            for (nint j = 0; j < n; j += lanes)
+            {
+                nint count = n - j;
+                bool whole = count >= lanes;
+                Vector512<A> p = (whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, count, default)) * factor;
+                Vector512<A> value = whole ? Simd.Load<T, A>(x + j) : Simd.LoadPart<T, A>(x + j, count, default);
+                Simd.AddWidened(p, gradients + j);
+                Simd.AddWidened(p * line.At(value, row, j), products + j);
+            }
         }
     }
 
@@ -248,7 +298,7 @@ internal static unsafe class Loops
     {
         nint lanes = Simd.Count<A>();
         nint step = lanes < period ? lanes : lanes % period;
-        nint i = Head<T, TStore>(y, n);
+        nint i = Head<T, A, TStore>(y, n);
         nint j = i;
         if (i > 0)
         {
@@ -297,7 +347,7 @@ internal static unsafe class Loops
     {
         nint lanes = Simd.Count<A>();
         nint step = lanes < period ? lanes : lanes % period;
-        nint i = Head<T, TStore>(dx, n);
+        nint i = Head<T, A, TStore>(dx, n);
         nint j = i;
         if (i > 0)
         {
@@ -379,10 +429,16 @@ internal static unsafe class Loops
 
     // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static nint Head<T, TStore>(T* destination, nint n)
+    private static nint Head<T, A, TStore>(T* destination, nint n)
         where T : unmanaged
-        where TStore : struct, IStore =>
-        TStore.Streams || n >= LongRun
-            ? Math.Min(n, (nint)((Simd.LineBytes - ((nuint)destination & (Simd.LineBytes - 1))) & (Simd.LineBytes - 1)) / sizeof(T))
-            : 0;
+        where TStore : struct, IStore
+    {
+        if (!TStore.Streams && n < LongRun)
+        {
+            return 0;
+        }
+
+        nuint last = (nuint)(Simd.Count<A>() * sizeof(T)) - 1;
+        return Math.Min(n, (nint)((~(nuint)destination + 1) & last) / sizeof(T));
+    }
 }

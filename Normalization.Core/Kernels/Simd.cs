@@ -22,6 +22,7 @@ internal static unsafe class Simd
     public const double SmallestSingle = 1e-15;
     public const double LargestSingle = 1e15;
     public const double LargestCenter = 1e30;
+    private const double SmallestProduct = 1e-28;
 
     /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
     public static A* Aligned<A>(byte* block)
@@ -196,12 +197,43 @@ internal static unsafe class Simd
         return two.GetElement(0) + two.GetElement(1);
     }
 
-    /// <summary>The lanes as eight doubles: widened first, then lower and upper half added.</summary>
+    /// <summary>Adds lanes of A to double lanes: the lower half to one, the upper, where A is float, to the other.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<double> Fold<A>(Vector512<A> lanes) =>
-        typeof(A) == typeof(float)
-            ? Widen(lanes.AsSingle().GetLower()) + Widen(lanes.AsSingle().GetUpper())
-            : lanes.AsDouble();
+    public static void AddWidened<A>(Vector512<A> lanes, ref Vector512<double> lower, ref Vector512<double> upper)
+    {
+        if (typeof(A) == typeof(float))
+        {
+            lower += Widen(lanes.AsSingle().GetLower());
+            upper += Widen(lanes.AsSingle().GetUpper());
+        }
+        else
+        {
+            lower += lanes.AsDouble();
+        }
+    }
+
+    /// <summary>Adds lanes of A to as many doubles in memory.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddWidened<A>(Vector512<A> lanes, double* sums)
+    {
+        if (typeof(A) == typeof(float))
+        {
+            (Vector512.Load(sums) + Widen(lanes.AsSingle().GetLower())).Store(sums);
+            (Vector512.Load(sums + Lanes) + Widen(lanes.AsSingle().GetUpper())).Store(sums + Lanes);
+        }
+        else
+        {
+            (Vector512.Load(sums) + lanes.AsDouble()).Store(sums);
+        }
+    }
+
+    /// <summary>Whether a sum of float products may be trusted: neither overflowed nor made of subnormal ones.</summary>
+    public static bool HoldsSingle(double sum) => double.IsFinite(sum) && !(Math.Abs(sum) < SmallestProduct && sum != 0);
+
+    /// <summary>The same for eight sums, as a mask.</summary>
+    public static Vector512<double> HoldSingle(Vector512<double> sums) =>
+        Vector512.IsFinite(sums)
+        & (Vector512.IsZero(sums) | Vector512.GreaterThanOrEqual(Vector512.Abs(sums), Vector512.Create(SmallestProduct)));
 
     /// <summary>A count rounded up to whole vectors of double.</summary>
     public static nint Padded(nint count) => (count + Lanes - 1) / Lanes * Lanes;

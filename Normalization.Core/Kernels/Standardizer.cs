@@ -19,8 +19,14 @@ internal unsafe struct Statistics
 /// </remarks>
 internal static unsafe class Standardizer
 {
-    /// <summary>Columns that are worked on together, with their coefficients on the stack.</summary>
-    public const int ColumnTile = 512;
+    /// <summary>Most columns that are worked on together, with their coefficients on the stack: whole rows are read in memory's order.</summary>
+    public const int WidestTile = 1024;
+
+    /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
+    public const int FewRows = 64;
+
+    // Where rows are longer, tiles are narrower, so that the coefficients stay in the first-level cache.
+    private const int LongRowTile = 512;
 
     // Results of this size and more go past the caches: they would evict what is read next.
     private const nint StreamedBytes = 16 << 20;
@@ -187,6 +193,9 @@ internal static unsafe class Standardizer
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
+
+    /// <summary>Columns in the tile that begins at one.</summary>
+    internal static nint TileWidth(nint columns, nint column) => columns <= WidestTile ? columns : Math.Min(LongRowTile, columns - column);
 
     /// <summary>1 / sqrt(variance + epsilon); a variance beyond double is no statistic: NaN, not a finite 0.</summary>
     internal static double InverseStd(double populationVariance, double epsilon) =>

@@ -62,25 +62,28 @@ public sealed unsafe class LoopsTests
     [TestMethod]
     public void GradientSums_EveryLengthAndAffine_MatchPlainSums()
     {
-        Check<float>();
-        Check<double>();
+        Check<float, float>(4e-7);
+        Check<float, double>(1e-14);
+        Check<double, double>(1e-14);
 
-        static void Check<T>()
+        static void Check<T, A>(double tolerance)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where A : unmanaged, IBinaryFloatingPointIeee754<A>
         {
             for (int n = 1; n <= Longest; n++)
             {
                 double[] weights = Numbers<T>(3, n);
                 using var weight = new GuardedMemory<T>(weights, n % 3);
-                Run<T, NoAffine<double>>(n, [.. Enumerable.Repeat(1.0, n)], default);
-                Run<T, ConstantAffine<double>>(n, [.. Enumerable.Repeat(Weight, n)], new(Weight, Bias));
-                Run<T, ElementAffine<T, double>>(n, weights, new(weight.Pointer, null));
+                Run<T, A, NoAffine<A>>(n, [.. Enumerable.Repeat(1.0, n)], default, tolerance);
+                Run<T, A, ConstantAffine<A>>(n, [.. Enumerable.Repeat(Weight, n)], new(Weight, Bias), tolerance);
+                Run<T, A, ElementAffine<T, A>>(n, weights, new(weight.Pointer, null), tolerance);
             }
         }
 
-        static void Run<T, TAffine>(int n, double[] weights, TAffine affine)
+        static void Run<T, A, TAffine>(int n, double[] weights, TAffine affine, double tolerance)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
-            where TAffine : struct, IAffine<double>
+            where A : unmanaged, IBinaryFloatingPointIeee754<A>
+            where TAffine : struct, IAffine<A>
         {
             double[] values = Numbers<T>(n, n);
             double[] gradients = Numbers<T>(n + 100, n);
@@ -88,12 +91,13 @@ public sealed unsafe class LoopsTests
             using var g = new GuardedMemory<T>(gradients);
             double gradient = 10;
             double product = 20;
-            Loops.GradientSums(x.Pointer, g.Pointer, n, new ConstantLine<double>(Center, Slope, Intercept), affine, ref gradient, ref product);
+            Loops.GradientSums<T, A, ConstantLine<A>, TAffine>(
+                x.Pointer, g.Pointer, n, new(Center, Slope, Intercept), affine, ref gradient, ref product);
             double[] terms = [.. gradients.Zip(weights, (a, b) => a * b)];
             double[] products = [.. terms.Zip(values, (term, value) => term * Line(value))];
-            string what = $"{typeof(T).Name}, {n} elements, {typeof(TAffine).Name}";
-            Near(10 + terms.Sum(), gradient, 10 + terms.Sum(Math.Abs), $"{what}: gradient");
-            Near(20 + products.Sum(), product, 20 + products.Sum(Math.Abs), $"{what}: product");
+            string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements, {typeof(TAffine).Name}";
+            NumericAssert.Near(10 + terms.Sum(), gradient, 10 + terms.Sum(Math.Abs), tolerance, $"{what}: gradient");
+            NumericAssert.Near(20 + products.Sum(), product, 20 + products.Sum(Math.Abs), tolerance, $"{what}: product");
         }
     }
 
@@ -186,6 +190,51 @@ public sealed unsafe class LoopsTests
         }
 
         static double[] Scale(int n, double size) => [.. Enumerable.Repeat(size, n)];
+    }
+
+    [TestMethod]
+    public void AddWideGradientColumns_EveryWidthAndOddRows_MatchPlainSums()
+    {
+        Check<float, float>(4e-7);
+        Check<float, double>(1e-14);
+        Check<double, double>(1e-14);
+
+        static void Check<T, A>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where A : unmanaged, IBinaryFloatingPointIeee754<A>
+        {
+            for (int n = 1; n <= Longest; n++)
+            {
+                int rows = 1 + (n % 7);
+                int pitch = n + (n % 4);
+                int size = ((rows - 1) * pitch) + n;
+                int padded = (n + 15) / 16 * 16;
+                double[] values = Numbers<T>(n, size);
+                double[] given = Numbers<T>(n + 100, size);
+                double[] gradients = Numbers<double>(1, padded);
+                double[] products = Numbers<double>(2, padded);
+                using var x = new GuardedMemory<T>(values);
+                using var g = new GuardedMemory<T>(given);
+                using var gradientSums = new GuardedMemory<double>(gradients);
+                using var productSums = new GuardedMemory<double>(products);
+                double[] slopes = Numbers<A>(5, n);
+                for (int i = 0; i < rows * n; i++)
+                {
+                    (int row, int j) = Math.DivRem(i, n);
+                    double term = Weight * given[(row * pitch) + j];
+                    gradients[j] += term;
+                    products[j] += term * (((values[(row * pitch) + j] - Center) * slopes[j]) + Intercept);
+                }
+
+                using var columns = new Columns<A>(slopes);
+                Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(
+                    x.Pointer, g.Pointer, rows, n, pitch, columns.Line, Weight, gradientSums.Pointer, productSums.Pointer);
+                string what = $"{typeof(T).Name} in {typeof(A).Name}, {rows} rows of {n}";
+                double[] scale = [.. Enumerable.Repeat(rows * 4.0, n)];
+                NumericAssert.Near(gradients[..n], gradientSums.Read(what)[..n], scale, tolerance, $"{what}: gradients");
+                NumericAssert.Near(products[..n], productSums.Read(what)[..n], scale, tolerance, $"{what}: products");
+            }
+        }
     }
 
     [TestMethod]

@@ -138,16 +138,24 @@ public sealed unsafe class SimdTests
     }
 
     [TestMethod]
-    public void Fold_FloatLanes_AreWidenedBeforeTheyAreAdded()
+    public unsafe void AddWidened_FloatLanes_AreWidenedBeforeTheyAreAdded()
     {
-        float[] lanes = [.. Enumerable.Range(0, 16).Select(i => i < 8 ? 16777216f : 1f + i)];
-        Vector512<double> folded = Simd.Fold(Vector512.Create(lanes));
-        for (int i = 0; i < 8; i++)
+        // 2^24 + 1 is no float: an addition before the widening would lose the 1.
+        float[] lanes = [.. Enumerable.Range(0, 16).Select(i => 16777216f + (2 * i))];
+        Vector512<double> lower = Vector512.Create(1.0);
+        Vector512<double> upper = Vector512.Create(3.0);
+        double* sums = stackalloc double[16];
+        new Span<double>(sums, 16).Fill(1);
+        Simd.AddWidened(Vector512.Create(lanes), ref lower, ref upper);
+        Simd.AddWidened(Vector512.Create(lanes), sums);
+        for (int i = 0; i < 16; i++)
         {
-            Assert.AreEqual((double)lanes[i] + lanes[i + 8], folded[i]);
+            Assert.AreEqual(lanes[i] + (i < 8 ? 1.0 : 3.0), i < 8 ? lower[i] : upper[i - 8]);
+            Assert.AreEqual(lanes[i] + 1.0, sums[i]);
         }
 
-        Assert.AreEqual(Vector512.Create(0.1), Simd.Fold(Vector512.Create(0.1)));
+        Simd.AddWidened(Vector512.Create(0.25), ref lower, ref upper);
+        Assert.AreEqual(lanes[0] + 1.25, lower[0]);
     }
 
     [TestMethod]
