@@ -575,7 +575,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         where TStore : struct, IStore
     {
         byte* block = stackalloc byte[(6 * ColumnLines.Bytes) + Simd.LineBytes];
-        A* gradientCenters = Simd.Aligned<A>(block);
+        A* gradientCenters = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(DX + offset);
         A* gradientSlopes = gradientCenters + ColumnLines.Capacity;
         A* centers = gradientSlopes + ColumnLines.Capacity;
         A* slopes = centers + ColumnLines.Capacity;

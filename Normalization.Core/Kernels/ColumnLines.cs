@@ -9,11 +9,20 @@ namespace Normalization.Core.Kernels;
 /// </remarks>
 internal static unsafe class ColumnLines
 {
-    /// <summary>Values in a result: the columns of a tile, and a vector.</summary>
-    public const int Capacity = Standardizer.WidestTile + 16;
+    /// <summary>Values in a result: the columns of a tile, a vector to repeat, a vector to shift by.</summary>
+    public const int Capacity = Standardizer.WidestTile + 32;
 
     /// <summary>Bytes that one result may take.</summary>
     public const int Bytes = Capacity * sizeof(double);
+
+    /// <summary>Where results must begin for those of the destination's first aligned vector to be aligned too.</summary>
+    public static nint Shift<T, A>(T* destination)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        nint lanes = Simd.Count<A>();
+        return (lanes - (Simd.BeforeAligned<T, A>(destination) % lanes)) % lanes;
+    }
 
     /// <summary>(x - mean) * inverse * weight + bias; null weight and bias are 1 and 0.</summary>
     public static bool Standardizing<T, A>(

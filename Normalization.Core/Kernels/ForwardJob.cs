@@ -395,7 +395,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where TStore : struct, IStore
     {
         byte* block = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
-        A* centers = Simd.Aligned<A>(block);
+        A* centers = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(Y + offset);
         A* slopes = centers + ColumnLines.Capacity;
         A* intercepts = slopes + ColumnLines.Capacity;
         bool byElement = Layout.RunLength == 0;

@@ -431,14 +431,5 @@ internal static unsafe class Loops
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static nint Head<T, A, TStore>(T* destination, nint n)
         where T : unmanaged
-        where TStore : struct, IStore
-    {
-        if (!TStore.Streams && n < LongRun)
-        {
-            return 0;
-        }
-
-        nuint last = (nuint)(Simd.Count<A>() * sizeof(T)) - 1;
-        return Math.Min(n, (nint)((~(nuint)destination + 1) & last) / sizeof(T));
-    }
+        where TStore : struct, IStore => TStore.Streams || n >= LongRun ? Math.Min(n, Simd.BeforeAligned<T, A>(destination)) : 0;
 }

@@ -28,6 +28,11 @@ internal static unsafe class Simd
     public static A* Aligned<A>(byte* block)
         where A : unmanaged => (A*)(((nuint)block + (LineBytes - 1)) & ~(nuint)(LineBytes - 1));
 
+    /// <summary>Elements of T before the first that begins an aligned vector, as arithmetic A takes them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static nint BeforeAligned<T, A>(T* address)
+        where T : unmanaged => (nint)((~(nuint)address + 1) & ((nuint)(Count<A>() * sizeof(T)) - 1)) / sizeof(T);
+
     /// <summary>Elements that one vector of arithmetic A holds: 16 float or 8 double.</summary>
     public static int Count<A>() => Vector512<A>.Count;
 
