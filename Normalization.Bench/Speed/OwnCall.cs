@@ -98,7 +98,7 @@ internal sealed class OwnCall
     /// <param name="peer">A call that was made at least once.</param>
     public double DifferenceFrom(Direction pass, ITimedCall peer)
     {
-        float[] ours = Tensors.Result(Name(pass));
+        ReadOnlySpan<float> ours = Tensors.Result(Name(pass));
         var theirs = new float[ours.Length];
         peer.CopyResult(theirs);
         double worst = Agreement.Difference(theirs, ours, 0);

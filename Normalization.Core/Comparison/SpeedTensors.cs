@@ -7,7 +7,8 @@ namespace Normalization.Core.Comparison;
 /// <summary>A tensor to time: its shape, its memory layout, the threads to use.</summary>
 internal sealed record Workload(ActivationShape Shape, bool ChannelsLast, int Threads);
 
-/// <summary>The arrays of a workload in its memory order, and a strategy's calls on them. Views are made outside whatever is measured.</summary>
+/// <summary>The tensors of a workload in its memory order, and a strategy's calls on them. Views are made outside whatever is measured.</summary>
+/// <remarks>They begin at a cache line, as other frameworks' tensors do.</remarks>
 internal sealed class SpeedTensors
 {
     public const string Forward = "forward";
@@ -16,6 +17,10 @@ internal sealed class SpeedTensors
 
     private readonly nint[] _lengths;
     private readonly nint[] _strides;
+    private readonly AlignedArray _input;
+    private readonly AlignedArray _upstream;
+    private readonly AlignedArray _output;
+    private readonly AlignedArray _inputGradient;
 
     /// <summary>Takes the input and the upstream gradient, both in the workload's memory order.</summary>
     public SpeedTensors(Workload workload, float[] input, float[] upstream)
@@ -36,21 +41,23 @@ internal sealed class SpeedTensors
             step *= _lengths[axis];
         }
 
-        Input = input;
-        Upstream = upstream;
-        Output = new float[input.Length];
-        InputGradient = new float[input.Length];
+        _input = new AlignedArray(input.Length);
+        _upstream = new AlignedArray(input.Length);
+        _output = new AlignedArray(input.Length);
+        _inputGradient = new AlignedArray(input.Length);
+        input.CopyTo(_input.Span);
+        upstream.CopyTo(_upstream.Span);
     }
 
     public Workload Workload { get; }
 
-    public float[] Input { get; }
+    public ReadOnlySpan<float> Input => _input.Span;
 
-    public float[] Upstream { get; }
+    public ReadOnlySpan<float> Upstream => _upstream.Span;
 
-    public float[] Output { get; }
+    public Span<float> Output => _output.Span;
 
-    public float[] InputGradient { get; }
+    public Span<float> InputGradient => _inputGradient.Span;
 
     /// <summary>Random tensors: the same values in channels-first order, whatever the layout.</summary>
     public static SpeedTensors Random(Workload workload, RandomStream stream)
@@ -63,10 +70,10 @@ internal sealed class SpeedTensors
     }
 
     /// <summary>What a direction writes: the input gradient of a backward pass, else the output.</summary>
-    public float[] Result(string direction) => direction == Backward ? InputGradient : Output;
+    public Span<float> Result(string direction) => direction == Backward ? InputGradient : Output;
 
-    /// <summary>An array of the workload's memory order in channels-first order.</summary>
-    public float[] ToRows(float[] values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values;
+    /// <summary>A tensor of the workload's memory order in channels-first order.</summary>
+    public float[] ToRows(ReadOnlySpan<float> values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values.ToArray();
 
     /// <summary>Calls a strategy; a backward call needs a forward one in training before it.</summary>
     public void Run(INormalizer<float> normalizer, string direction, int calls)
@@ -147,7 +154,7 @@ internal sealed class SpeedTensors
             return true;
         }
 
-        return !gradient.AsSpan().SequenceEqual(InputGradient);
+        return !InputGradient.SequenceEqual(gradient);
     }
 
     private static void Repeat(
@@ -168,7 +175,7 @@ internal sealed class SpeedTensors
         }
     }
 
-    private static float[] Reorder(ActivationShape shape, float[] values, bool toRows)
+    private static float[] Reorder(ActivationShape shape, ReadOnlySpan<float> values, bool toRows)
     {
         int channels = shape.Channels;
         int positions = (int)shape.SpatialSize;
@@ -203,5 +210,25 @@ internal sealed class SpeedTensors
         }
 
         return values;
+    }
+
+    // Pinned, from the first element that begins a cache line.
+    private sealed class AlignedArray
+    {
+        private readonly float[] _array;
+        private readonly int _start;
+        private readonly int _length;
+
+        public unsafe AlignedArray(int length)
+        {
+            _array = GC.AllocateArray<float>(length + (Simd.LineBytes / sizeof(float)), pinned: true);
+            _length = length;
+            fixed (float* first = _array)
+            {
+                _start = (int)Simd.BeforeAligned<float, float>(first);
+            }
+        }
+
+        public Span<float> Span => _array.AsSpan(_start, _length);
     }
 }

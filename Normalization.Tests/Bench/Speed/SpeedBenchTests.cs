@@ -222,7 +222,7 @@ public sealed class SpeedBenchTests
             public void CopyResult(Span<float> destination)
             {
                 _tensors.Result(_direction).CopyTo(destination);
-                destination[^1] += _peer.Error * _tensors.Result(_direction).Max(Math.Abs);
+                destination[^1] += _peer.Error * _tensors.Result(_direction).ToArray().Max(Math.Abs);
             }
 
             public void CopyParameterGradients(Span<float> weight, Span<float> bias)
