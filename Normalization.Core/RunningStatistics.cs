@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Numerics;
+using System.Numerics.Tensors;
 using Normalization.Core.Kernels;
 
 namespace Normalization.Core;
@@ -40,12 +41,10 @@ internal sealed class RunningStatistics<T>
     /// <summary>The statistics as the kernels want them: mean and 1 / sqrt(running_var + epsilon) by channel.</summary>
     public void CopyTo(Span<double> mean, Span<double> variance, Span<double> inverseStd, double epsilon)
     {
-        for (int c = 0; c < Mean.Values.Length; c++)
-        {
-            mean[c] = double.CreateTruncating(Mean.Values[c]);
-            variance[c] = double.CreateTruncating(Variance.Values[c]);
-            inverseStd[c] = 1 / Math.Sqrt(variance[c] + epsilon);
-        }
+        TensorPrimitives.ConvertTruncating<T, double>(Mean.Values, mean);
+        TensorPrimitives.ConvertTruncating<T, double>(Variance.Values, variance);
+        TensorPrimitives.Add(variance, epsilon, inverseStd);
+        TensorPrimitives.ReciprocalSqrt<double>(inverseStd, inverseStd);
     }
 
     /// <summary>Takes a batch in: one step with the groups averaged by size, or one step for each group.</summary>
@@ -57,11 +56,8 @@ internal sealed class RunningStatistics<T>
         ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts, bool sequential)
     {
         int channels = _mean.Length;
-        for (int c = 0; c < channels; c++)
-        {
-            _mean[c] = double.CreateTruncating(Mean.Values[c]);
-            _variance[c] = double.CreateTruncating(Variance.Values[c]);
-        }
+        TensorPrimitives.ConvertTruncating<T, double>(Mean.Values, _mean);
+        TensorPrimitives.ConvertTruncating<T, double>(Variance.Values, _variance);
 
         double total = 0;
         foreach (ReductionLayout layout in layouts)
@@ -113,11 +109,8 @@ internal sealed class RunningStatistics<T>
             }
         }
 
-        for (int c = 0; c < channels; c++)
-        {
-            Mean.Values[c] = T.CreateTruncating(_mean[c]);
-            Variance.Values[c] = T.CreateTruncating(_variance[c]);
-        }
+        TensorPrimitives.ConvertTruncating<double, T>(_mean, Mean.Values);
+        TensorPrimitives.ConvertTruncating<double, T>(_variance, Variance.Values);
 
         Tracked.Count = tracked;
         return null;
@@ -126,11 +119,15 @@ internal sealed class RunningStatistics<T>
     private void Step(long tracked)
     {
         double rate = _options.Momentum ?? 1.0 / tracked;
-        for (int c = 0; c < _mean.Length; c++)
-        {
-            _mean[c] = ((1 - rate) * _mean[c]) + (rate * _batchMean[c]);
-            _variance[c] = ((1 - rate) * _variance[c]) + (rate * _batchVariance[c]);
-        }
+        Step(_mean, _batchMean, rate);
+        Step(_variance, _batchVariance, rate);
+    }
+
+    // (1 - rate) * running + rate * batch; the batch's values are scaled in place, since they are of no further use.
+    private static void Step(Span<double> running, Span<double> batch, double rate)
+    {
+        TensorPrimitives.Multiply(batch, rate, batch);
+        TensorPrimitives.MultiplyAdd(running, 1 - rate, batch, running);
     }
 
     // Names the first channel that does not fit. Built only when asked for: the warm path skips without a string.

@@ -46,7 +46,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase == ForwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1;
+        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1;
         if (rows && Streams)
         {
             Rows<StreamingStore>(start, end);
@@ -92,12 +92,22 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         for (int panel = start; panel < end; panel++)
         {
             PanelPlace place = Layout.Place(panel);
-            RowMoments(X + place.Offset, chunk, out double mean, out double squares);
-            double variance = squares * (1.0 / chunk.Elements);
-            double inverse = Standardizer.InverseStd(variance, Epsilon);
-            Statistics.Mean[panel] = mean;
-            Statistics.PopulationVariance[panel] = variance;
-            Statistics.InverseStd[panel] = inverse;
+            double mean, inverse;
+            if (_phase == ForwardPhase.Panels)
+            {
+                RowMoments(X + place.Offset, chunk, out mean, out double squares);
+                double variance = squares * (1.0 / chunk.Elements);
+                inverse = Standardizer.InverseStd(variance, Epsilon);
+                Statistics.Mean[panel] = mean;
+                Statistics.PopulationVariance[panel] = variance;
+                Statistics.InverseStd[panel] = inverse;
+            }
+            else
+            {
+                mean = Statistics.Mean[place.Slot];
+                inverse = Statistics.InverseStd[place.Slot];
+            }
+
             nint offset = place.Offset;
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
             {

@@ -194,11 +194,20 @@ internal static unsafe class Loops
         nint lanes = Simd.Count<A>();
         Vector512<A> factor = Simd.Create<A>(weight);
         nint row = 0;
+        nint ahead = Ahead<T>(pitch);
         for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
         {
             nint j = 0;
             for (; j <= n - lanes; j += lanes)
             {
+                Prefetch(x + ahead + (4 * j));
+                Prefetch(x + ahead + (4 * j) + lanes);
+                Prefetch(x + ahead + (4 * j) + (2 * lanes));
+                Prefetch(x + ahead + (4 * j) + (3 * lanes));
+                Prefetch(g + ahead + (4 * j));
+                Prefetch(g + ahead + (4 * j) + lanes);
+                Prefetch(g + ahead + (4 * j) + (2 * lanes));
+                Prefetch(g + ahead + (4 * j) + (3 * lanes));
                 Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
                 Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
                 Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
@@ -415,6 +424,10 @@ internal static unsafe class Loops
         Simd.StorePart(gradients + j, count, gradient + p);
         Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
     }
+
+    // Whole blocks of four rows, a few thousand bytes.
+    private static nint Ahead<T>(nint pitch)
+        where T : unmanaged => Math.Max(1, 4096 / (4 * pitch * sizeof(T))) * 4 * pitch;
 
     // A hint: an address beyond the tensor does no harm.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -28,8 +28,15 @@ internal static unsafe class Standardizer
     // Where rows are longer, tiles are narrower, so that the coefficients stay in the first-level cache.
     private const int LongRowTile = 512;
 
-    // Results of this size and more go past the caches: they would evict what is read next.
-    private const nint StreamedBytes = 16 << 20;
+    // Tensors of this size and more leave past the caches: they would evict what is read next. A backward pass reads one more.
+    private const nint StreamedForwardBytes = 16 << 20;
+    private const nint StreamedBackwardBytes = 8 << 20;
+
+    // Shorter runs begin and end amid cache lines too often for that.
+    private const nint StreamedRun = 512;
+
+    // How far before its use a long stream is fetched, in elements.
+    private const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
@@ -55,8 +62,8 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            Streams = ResultStreams<T>(layout),
-            Ahead = panelByPanel ? NextPanel(layout) : 0,
+            Streams = ResultStreams<T>(layout, StreamedForwardBytes),
+            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
         if (panelByPanel)
         {
@@ -86,7 +93,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Streams = ResultStreams<T>(layout),
+            Streams = ResultStreams<T>(layout, StreamedForwardBytes),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.Apply, chunks, layout.Elements / chunks);
@@ -153,8 +160,8 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Streams = dx != g && ResultStreams<T>(layout),
-            Ahead = panelByPanel ? NextPanel(layout) : 0,
+            Streams = dx != g && ResultStreams<T>(layout, StreamedBackwardBytes),
+            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -215,8 +222,9 @@ internal static unsafe class Standardizer
         }
     }
 
-    private static bool ResultStreams<T>(in ReductionLayout layout)
-        where T : unmanaged => layout.Elements * sizeof(T) >= StreamedBytes;
+    private static bool ResultStreams<T>(in ReductionLayout layout, nint bytes)
+        where T : unmanaged =>
+        layout.Elements * sizeof(T) >= bytes && (layout.Columns > 1 || (layout.RunLength == 0 ? layout.BlockLength : layout.RunLength) >= StreamedRun);
 
     private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
 
