@@ -46,7 +46,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     public T* WeightGradient;
     public T* BiasGradient;
     public bool ConstantStatistics;
-    public bool Streams;
+    public StoreKind Store;
     public nint Ahead; // as in the forward pass
     private BackwardPhase _phase;
     private int _items;
@@ -101,7 +101,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             }
         }
 
-        Standardizer.FinishStores(Streams);
+        Standardizer.FinishStores(Store);
     }
 
     /// <summary>Adds the tasks' column accumulators, in task order, to the parameter gradients.</summary>
@@ -249,7 +249,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
         for (nint column = 0, width; column < columns; column += width)
         {
-            width = Standardizer.TileWidth(columns, column);
+            width = Standardizer.SumTileWidth(columns, column);
             ColumnSums(slot + column, affine, offset + column, column, width, chunk, sums);
         }
     }
@@ -304,11 +304,12 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        byte* memory = stackalloc byte[(4 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(4, width)];
+        nint capacity = ColumnLines.Capacity(width);
         double* gradients = Simd.Aligned<double>(memory);
-        double* products = gradients + ColumnLines.Capacity;
-        double* wideGradients = products + ColumnLines.Capacity;
-        double* wideProducts = wideGradients + ColumnLines.Capacity;
+        double* products = gradients + capacity;
+        double* wideGradients = products + capacity;
+        double* wideProducts = wideGradients + capacity;
         nint pitch = Layout.Columns;
         if (Layout.RunLength != 0)
         {
@@ -339,10 +340,11 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     private readonly bool ColumnSums<A>(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
         where A : unmanaged
     {
-        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        nint capacity = ColumnLines.Capacity(width);
         A* centers = Simd.Aligned<A>(memory);
-        A* slopes = centers + ColumnLines.Capacity;
-        A* intercepts = slopes + ColumnLines.Capacity;
+        A* slopes = centers + capacity;
+        A* intercepts = slopes + capacity;
         ColumnLines.Standardizing<T, A>(Statistics.Mean + slot, Statistics.InverseStd + slot, null, null, width, centers, slopes, intercepts);
         nint padded = (width + Simd.Count<A>() - 1) / Simd.Count<A>() * Simd.Count<A>();
         new Span<double>(gradients, (int)padded).Clear();
@@ -369,10 +371,11 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     private readonly void RowWeightSums(
         nint slot, nint affine, nint offset, nint width, Chunk chunk, double* runs, double* gradients, double* products)
     {
-        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
+        nint capacity = ColumnLines.Capacity(width);
         double* means = Simd.Aligned<double>(memory);
-        double* inverses = means + ColumnLines.Capacity;
-        double* zeros = inverses + ColumnLines.Capacity;
+        double* inverses = means + capacity;
+        double* zeros = inverses + capacity;
         ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, means, inverses, zeros);
         new Span<double>(gradients, (int)width).Clear();
         new Span<double>(products, (int)width).Clear();
@@ -462,13 +465,17 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
     private readonly void ApplyChunk(PanelPlace place, Chunk chunk)
     {
-        if (Streams)
+        switch (Store)
         {
-            ApplyChunk<StreamingStore>(place, chunk);
-        }
-        else
-        {
-            ApplyChunk<CachedStore>(place, chunk);
+            case StoreKind.Cached:
+                ApplyChunk<CachedStore>(place, chunk);
+                break;
+            case StoreKind.Fetching:
+                ApplyChunk<FetchingStore>(place, chunk);
+                break;
+            default:
+                ApplyChunk<StreamingStore>(place, chunk);
+                break;
         }
     }
 
@@ -574,13 +581,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        byte* block = stackalloc byte[(6 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* block = stackalloc byte[ColumnLines.Bytes<A>(6, width)];
+        nint capacity = ColumnLines.Capacity(width);
         A* gradientCenters = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(DX + offset);
-        A* gradientSlopes = gradientCenters + ColumnLines.Capacity;
-        A* centers = gradientSlopes + ColumnLines.Capacity;
-        A* slopes = centers + ColumnLines.Capacity;
-        A* intercepts = slopes + ColumnLines.Capacity;
-        A* weights = intercepts + ColumnLines.Capacity;
+        A* gradientSlopes = gradientCenters + capacity;
+        A* centers = gradientSlopes + capacity;
+        A* slopes = centers + capacity;
+        A* intercepts = slopes + capacity;
+        A* weights = intercepts + capacity;
         bool byElement = Layout.RunLength == 0;
         bool folded = Layout.OneWeightPerSet;
         T* weight = byElement ? Weight + affine + column : null;
@@ -697,13 +705,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 for (int row = 0; row < rows; row++, panel += Layout.Inner)
                 {
                     PanelPlace place = Layout.Place(panel);
-                    if (Streams)
+                    if (Store == StoreKind.Streaming)
                     {
                         ApplyRow<StreamingStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                     else
                     {
-                        ApplyRow<CachedStore>(panel, place.Affine, place.Offset + start, start, length);
+                        ApplyRow<FetchingStore>(panel, place.Affine, place.Offset + start, start, length);
                     }
                 }
 

@@ -4,16 +4,17 @@ namespace Normalization.Core.Kernels;
 
 /// <summary>The lines of a tile of columns, made from statistics in double and stored in arithmetic A.</summary>
 /// <remarks>
-/// Results are arrays of <see cref="Capacity"/>, which repeat after the tile's columns for one vector more, so that a vector may run over the
+/// Results are arrays of <see cref="Capacity"/> values, which repeat after the tile's columns for one vector more, so that a vector may run over the
 /// end of a row into the next. Each returns false where a number does not suit float and A is float.
 /// </remarks>
 internal static unsafe class ColumnLines
 {
-    /// <summary>Values in a result: the columns of a tile, a vector to repeat, a vector to shift by.</summary>
-    public const int Capacity = Standardizer.WidestTile + 32;
+    /// <summary>Values in a result: the columns of a tile, a vector to repeat, a vector to shift by, in whole vectors.</summary>
+    public static nint Capacity(nint width) => ((width + 15) & ~(nint)15) + 32;
 
-    /// <summary>Bytes that one result may take.</summary>
-    public const int Bytes = Capacity * sizeof(double);
+    /// <summary>Bytes that a number of results take, with room to align them.</summary>
+    public static int Bytes<A>(int results, nint width)
+        where A : unmanaged => checked((int)(results * Capacity(width) * sizeof(A)) + Simd.LineBytes);
 
     /// <summary>Where results must begin for those of the destination's first aligned vector to be aligned too.</summary>
     public static nint Shift<T, A>(T* destination)

@@ -28,7 +28,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public Statistics Statistics;
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
-    public bool Streams;
+    public StoreKind Store;
     public nint Ahead; // from where a panel is read to where the next one is; 0 where that is the stream itself
     private ForwardPhase _phase;
     private int _items;
@@ -47,13 +47,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1;
-        if (rows && Streams)
+        if (rows)
         {
-            Rows<StreamingStore>(start, end);
-        }
-        else if (rows)
-        {
-            Rows<CachedStore>(start, end);
+            Rows(start, end);
         }
 
         for (int item = start; item < end && !rows; item++)
@@ -81,10 +77,26 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             }
         }
 
-        Standardizer.FinishStores(Streams);
+        Standardizer.FinishStores(Store);
     }
 
     // Sets of one chunk each. What a set costs beside its elements counts here: no division by what is known, nothing looked up twice.
+    private readonly void Rows(int start, int end)
+    {
+        switch (Store)
+        {
+            case StoreKind.Cached:
+                Rows<CachedStore>(start, end);
+                break;
+            case StoreKind.Fetching:
+                Rows<FetchingStore>(start, end);
+                break;
+            default:
+                Rows<StreamingStore>(start, end);
+                break;
+        }
+    }
+
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
@@ -174,7 +186,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
         for (nint column = 0, width; column < Layout.Columns; column += width)
         {
-            width = Standardizer.TileWidth(Layout.Columns, column);
+            width = Standardizer.SumTileWidth(Layout.Columns, column);
             ColumnMoments(start + column, chunk, width, mean + column, squares + column);
         }
     }
@@ -203,10 +215,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         nint pitch = Layout.Columns;
         nint rows = chunk.Length / pitch;
-        byte* memory = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
+        nint capacity = ColumnLines.Capacity(width);
         double* centers = Simd.Aligned<double>(memory);
-        double* firsts = centers + ColumnLines.Capacity;
-        double* seconds = firsts + ColumnLines.Capacity;
+        double* firsts = centers + capacity;
+        double* seconds = firsts + capacity;
         new Span<double>(firsts, (int)width).Clear();
         new Span<double>(seconds, (int)width).Clear();
         for (nint j = 0; j < width; j += Simd.Lanes)
@@ -316,13 +329,17 @@ internal unsafe struct ForwardJob<T> : IPieceJob
 
     private readonly void ApplyChunk(int panel, Chunk chunk)
     {
-        if (Streams)
+        switch (Store)
         {
-            ApplyChunk<StreamingStore>(panel, chunk);
-        }
-        else
-        {
-            ApplyChunk<CachedStore>(panel, chunk);
+            case StoreKind.Cached:
+                ApplyChunk<CachedStore>(panel, chunk);
+                break;
+            case StoreKind.Fetching:
+                ApplyChunk<FetchingStore>(panel, chunk);
+                break;
+            default:
+                ApplyChunk<StreamingStore>(panel, chunk);
+                break;
         }
     }
 
@@ -404,10 +421,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        byte* block = stackalloc byte[(3 * ColumnLines.Bytes) + Simd.LineBytes];
+        byte* block = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        nint capacity = ColumnLines.Capacity(width);
         A* centers = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(Y + offset);
-        A* slopes = centers + ColumnLines.Capacity;
-        A* intercepts = slopes + ColumnLines.Capacity;
+        A* slopes = centers + capacity;
+        A* intercepts = slopes + capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;

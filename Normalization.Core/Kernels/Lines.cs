@@ -136,20 +136,42 @@ internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffin
         count >= Vector512<A>.Count ? Simd.Load<T, A>(source) : Simd.LoadPart<T, A>(source, count, default);
 }
 
-/// <summary>How results leave: through the caches, or past them where a tensor is larger than they are.</summary>
+/// <summary>How results leave, and whether what is read next is fetched meanwhile: a matter of the tensor's size.</summary>
 internal interface IStore
 {
     static abstract bool Streams { get; }
+
+    static abstract bool Fetches { get; }
 }
 
-/// <summary>Ordinary stores.</summary>
+/// <summary>Ordinary stores, of tensors that are in cache.</summary>
 internal readonly struct CachedStore : IStore
 {
     public static bool Streams => false;
+
+    public static bool Fetches => false;
+}
+
+/// <summary>Ordinary stores, of tensors that may have to come from memory.</summary>
+internal readonly struct FetchingStore : IStore
+{
+    public static bool Streams => false;
+
+    public static bool Fetches => true;
 }
 
 /// <summary>Stores past the caches: the result evicts nothing and its old lines are not read first.</summary>
 internal readonly struct StreamingStore : IStore
 {
     public static bool Streams => true;
+
+    public static bool Fetches => true;
+}
+
+/// <summary>Which of the stores a pass takes.</summary>
+internal enum StoreKind
+{
+    Cached,
+    Fetching,
+    Streaming,
 }

@@ -154,11 +154,13 @@ internal static unsafe class Loops
         where T : unmanaged
     {
         nint row = 0;
+        nint ahead = Ahead<T>(pitch);
         for (; row <= rows - 4; row += 4, x += 4 * pitch)
         {
             nint j = 0;
             for (; j <= n - Simd.Lanes; j += Simd.Lanes)
             {
+                PrefetchRows(x + ahead + j, pitch);
                 Vector512<double> middle = Vector512.Load(center + j);
                 Vector512<double> p = Simd.Load(x + j) - middle;
                 Vector512<double> q = Simd.Load(x + pitch + j) - middle;
@@ -200,14 +202,8 @@ internal static unsafe class Loops
             nint j = 0;
             for (; j <= n - lanes; j += lanes)
             {
-                Prefetch(x + ahead + (4 * j));
-                Prefetch(x + ahead + (4 * j) + lanes);
-                Prefetch(x + ahead + (4 * j) + (2 * lanes));
-                Prefetch(x + ahead + (4 * j) + (3 * lanes));
-                Prefetch(g + ahead + (4 * j));
-                Prefetch(g + ahead + (4 * j) + lanes);
-                Prefetch(g + ahead + (4 * j) + (2 * lanes));
-                Prefetch(g + ahead + (4 * j) + (3 * lanes));
+                PrefetchRows(x + ahead + j, pitch);
+                PrefetchRows(g + ahead + j, pitch);
                 Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
                 Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
                 Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
@@ -294,7 +290,7 @@ internal static unsafe class Loops
     /// <param name="y">Output.</param>
     /// <param name="n">Elements.</param>
     /// <param name="period">Columns in a row of the matrix these elements are; n where there is one row.</param>
-    /// <param name="ahead">How far ahead to fetch what is read next, in elements; 0 for not at all. Streaming only.</param>
+    /// <param name="ahead">How far ahead to fetch what is read next, in elements; only by stores that fetch.</param>
     /// <param name="line">The standardization.</param>
     /// <param name="affine">Weight and bias.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -318,9 +314,13 @@ internal static unsafe class Loops
         for (; i <= n - lanes; i += lanes)
         {
             Vector512<A> result = affine.Apply(line.At(Simd.Load<T, A>(x + i), 0, j), j, lanes);
-            if (TStore.Streams)
+            if (TStore.Fetches)
             {
                 Prefetch(x + i + ahead);
+            }
+
+            if (TStore.Streams)
+            {
                 Simd.StoreStreaming(y + i, result);
             }
             else
@@ -369,10 +369,14 @@ internal static unsafe class Loops
         {
             Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), j, lanes);
             Vector512<A> result = gradientLine.Plus(p, line.At(Simd.Load<T, A>(x + i), 0, j), 0, j);
-            if (TStore.Streams)
+            if (TStore.Fetches)
             {
                 Prefetch(x + i + ahead);
                 Prefetch(g + i + ahead);
+            }
+
+            if (TStore.Streams)
+            {
                 Simd.StoreStreaming(dx + i, result);
             }
             else
@@ -423,6 +427,16 @@ internal static unsafe class Loops
         Vector512<A> product = Simd.LoadPart<A, A>(products + j, count, default);
         Simd.StorePart(gradients + j, count, gradient + p);
         Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PrefetchRows<T>(T* address, nint pitch)
+        where T : unmanaged
+    {
+        Prefetch(address);
+        Prefetch(address + pitch);
+        Prefetch(address + (2 * pitch));
+        Prefetch(address + (3 * pitch));
     }
 
     // Whole blocks of four rows, a few thousand bytes.

@@ -19,18 +19,22 @@ internal unsafe struct Statistics
 /// </remarks>
 internal static unsafe class Standardizer
 {
-    /// <summary>Most columns that are worked on together, with their coefficients on the stack: whole rows are read in memory's order.</summary>
-    public const int WidestTile = 1024;
-
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
 
-    // Where rows are longer, tiles are narrower, so that the coefficients stay in the first-level cache.
-    private const int LongRowTile = 512;
+    // Columns that are worked on together, with their coefficients on the stack. Whole rows are read in memory's order; where they are
+    // longer, sums stay in the first-level cache, while what is written rather runs along memory.
+    private const int WidestSumTile = 1024;
+    private const int LongRowSumTile = 512;
+    private const int WidestTile = 4096;
+    private const int LongRowTile = 2048;
 
     // Tensors of this size and more leave past the caches: they would evict what is read next. A backward pass reads one more.
     private const nint StreamedForwardBytes = 16 << 20;
     private const nint StreamedBackwardBytes = 8 << 20;
+
+    // Smaller ones are likely to be in the second-level cache.
+    private const nint FetchedBytes = 1 << 19;
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
@@ -62,7 +66,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            Streams = ResultStreams<T>(layout, StreamedForwardBytes),
+            Store = StoreFor<T>(layout, StreamedForwardBytes),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
         if (panelByPanel)
@@ -93,7 +97,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Streams = ResultStreams<T>(layout, StreamedForwardBytes),
+            Store = StoreFor<T>(layout, StreamedForwardBytes),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.Apply, chunks, layout.Elements / chunks);
@@ -160,7 +164,7 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Streams = dx != g && ResultStreams<T>(layout, StreamedBackwardBytes),
+            Store = StoreFor<T>(layout, dx == g ? nint.MaxValue : StreamedBackwardBytes),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
 
@@ -201,7 +205,11 @@ internal static unsafe class Standardizer
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 
-    /// <summary>Columns in the tile that begins at one.</summary>
+    /// <summary>Columns in the tile of sums that begins at one.</summary>
+    internal static nint SumTileWidth(nint columns, nint column) =>
+        columns <= WidestSumTile ? columns : Math.Min(LongRowSumTile, columns - column);
+
+    /// <summary>Columns in the tile that begins at one and is written.</summary>
     internal static nint TileWidth(nint columns, nint column) => columns <= WidestTile ? columns : Math.Min(LongRowTile, columns - column);
 
     /// <summary>1 / sqrt(variance + epsilon); a variance beyond double is no statistic: NaN, not a finite 0.</summary>
@@ -214,17 +222,22 @@ internal static unsafe class Standardizer
         where A : unmanaged => new(mean, slope, bias + ((Simd.Round<A>(mean) - mean) * slope));
 
     /// <summary>Streaming stores are not ordered with others: whoever is told that a piece is done must see them.</summary>
-    internal static void FinishStores(bool streamed)
+    internal static void FinishStores(StoreKind store)
     {
-        if (streamed && Sse.IsSupported)
+        if (store == StoreKind.Streaming && Sse.IsSupported)
         {
             Sse.StoreFence();
         }
     }
 
-    private static bool ResultStreams<T>(in ReductionLayout layout, nint bytes)
-        where T : unmanaged =>
-        layout.Elements * sizeof(T) >= bytes && (layout.Columns > 1 || (layout.RunLength == 0 ? layout.BlockLength : layout.RunLength) >= StreamedRun);
+    private static StoreKind StoreFor<T>(in ReductionLayout layout, nint streamedBytes)
+        where T : unmanaged
+    {
+        nint bytes = layout.Elements * sizeof(T);
+        nint run = layout.Columns > 1 ? StreamedRun : layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
+        return bytes >= streamedBytes && run >= StreamedRun ? StoreKind.Streaming
+            : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
+    }
 
     private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
 
