@@ -174,7 +174,9 @@ public sealed class SymmetricEigenTests
                 SymmetricEigen.Decompose(m, size, pitch, v, l, w);
             }
 
-            Assert.AreEqual(0, GC.GetAllocatedBytesForCurrentThread() - before);
+            // The first call may be the one that the runtime compiles.
+            long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
+            Assert.IsTrue(round == 0 || allocated == 0, $"{allocated} bytes");
         }
     }
 
