@@ -18,8 +18,6 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     private double[] _mean = [];
     private double[] _variance = [];
     private double[] _inverseStd = [];
-    private double[] _weightGradient = [];
-    private double[] _biasGradient = [];
     private bool _savedRunning;
 
     private protected StandardizingNormalizer(NormalizerOptions options, int channels, params ReadOnlySpan<nint> affineShape)

@@ -142,10 +142,10 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         AddTo(WeightGradient, 0, totals + length, length);
     }
 
-    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients; totals is room for all of both.</summary>
+    /// <summary>Adds the panels' sums, in panel order, to the parameter gradients; totals is room for all of both, no weights where none are wanted.</summary>
     public readonly void CollectParameterSums(double* totals, nint weights)
     {
-        if (Layout.Columns == 1 && Layout.RunLength == 0)
+        if (weights == 0 || (Layout.Columns == 1 && Layout.RunLength == 0))
         {
             return;
         }
@@ -288,7 +288,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             double sum = 0;
             double unscaled = 0;
             Loops.GradientSums<T, T, Difference<T>, TSingle>(X + offset, G + offset, length, new(mean), single, ref sum, ref unscaled);
-            if (Simd.HoldsSingle(unscaled) && double.IsFinite(sum) && (unscaled != 0 || sum == 0))
+            if (Simd.HoldsSingle(sum, unscaled))
             {
                 gradient += sum;
                 product += unscaled * inverse;
@@ -325,7 +325,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             ColumnSums<double>(slot, offset, width, chunk, wideGradients, wideProducts);
             for (nint j = 0; j < width; j++)
             {
-                bool holds = Simd.HoldsSingle(products[j]) && double.IsFinite(gradients[j]) && (products[j] != 0 || gradients[j] == 0);
+                bool holds = Simd.HoldsSingle(gradients[j], products[j]);
                 gradients[j] = holds ? gradients[j] : wideGradients[j];
                 products[j] = holds ? products[j] : wideProducts[j];
             }
@@ -359,9 +359,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         Vector512<double> holds = Vector512<double>.AllBitsSet;
         for (nint j = 0; j < width && typeof(A) == typeof(float); j += Simd.Lanes)
         {
-            Vector512<double> gradient = Vector512.Load(gradients + j);
-            Vector512<double> product = Vector512.Load(products + j);
-            holds &= Vector512.IsFinite(gradient) & Simd.HoldSingle(product) & (Vector512.IsZero(gradient) | ~Vector512.IsZero(product));
+            holds &= Simd.HoldSingle(Vector512.Load(gradients + j), Vector512.Load(products + j));
         }
 
         return !Vector512.AnyWhereAllBitsSet(~holds.AsInt64());
@@ -562,7 +560,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
         double middle = MeanGradient[slot];
         double slope = -(inverse * scale) * MeanProduct[slot];
-        if (suits && Simd.CentersSingle(middle) && Simd.CentersSingle(slope))
+        if (suits && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse))
         {
             double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
             Loops.InputGradient<T, T, ConstantLine<T>, TSingle, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
@@ -695,8 +693,8 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         T* staged = (T*)(totals + (2 * TileElements));
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
-            new Span<double>(totals, 2 * TileElements).Clear();
-            new Span<T>(staged, 2 * TileElements).Clear();
+            Clear(totals, length);
+            Clear(staged, length);
             for (int first = 0; first < Layout.Outer; first += RowBlock)
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
@@ -717,8 +715,9 @@ internal unsafe struct BackwardJob<T> : IPieceJob
 
                 if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
                 {
-                    Simd.AddTo(totals, staged, 2 * TileElements);
-                    new Span<T>(staged, 2 * TileElements).Clear();
+                    Simd.AddTo(totals, staged, length);
+                    Simd.AddTo(totals + TileElements, staged + TileElements, length);
+                    Clear(staged, length);
                 }
             }
 
@@ -734,6 +733,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 AddTo(WeightGradient, affine, staged + TileElements, length);
             }
         }
+    }
+
+    // The two halves of a tile's sums.
+    private static void Clear<TSum>(TSum* sums, nint length)
+        where TSum : unmanaged
+    {
+        new Span<TSum>(sums, (int)length).Clear();
+        new Span<TSum>(sums + TileElements, (int)length).Clear();
     }
 
     // A block of rows that does not suit float is summed in double before it is staged.

@@ -73,7 +73,7 @@ internal static unsafe class ColumnLines
             Vector512<double> scale = folded ? root * Part(weight + j, lanes) : root;
             Vector512<double> middle = Part(meanGradient + j, lanes);
             Vector512<double> slope = -(root * scale) * Part(meanProduct + j, lanes);
-            unsuited |= Unsuited(center, root, scale) | Beyond(slope) | Beyond(middle);
+            unsuited |= Unsuited(center, root, scale) | Beyond(slope) | Beyond(middle) | Vanishing(slope, root);
             Simd.Store(gradientCenters + j, middle);
             Simd.Store(gradientSlopes + j, scale);
             Vector512<double> left = folded ? Simd.Load(gradientCenters + j) - middle : default;
@@ -157,6 +157,12 @@ internal static unsafe class ColumnLines
         return Beyond(factor, Simd.LargestSingle)
             | (Vector512.LessThan(size, Vector512.Create(Simd.SmallestSingle)) & Vector512.GreaterThan(size, Vector512<double>.Zero)).AsInt64();
     }
+
+    // The slope of the term through the variance is subnormal while deviations are large: Simd.SlopesSingle.
+    private static Vector512<long> Vanishing(Vector512<double> slope, Vector512<double> root) =>
+        (Vector512.LessThan(root, Vector512.Create(Simd.LargeDeviation))
+            & Vector512.LessThan(Vector512.Abs(slope), Vector512.Create(Simd.SmallestSlope))
+            & ~Vector512.IsZero(slope)).AsInt64();
 
     private static Vector512<long> Beyond(Vector512<double> value, double limit = Simd.LargestCenter)
     {

@@ -29,7 +29,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
     public StoreKind Store;
-    public nint Ahead; // from where a panel is read to where the next one is; 0 where that is the stream itself
+    public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     private ForwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -80,7 +80,6 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         Standardizer.FinishStores(Store);
     }
 
-    // Sets of one chunk each. What a set costs beside its elements counts here: no division by what is known, nothing looked up twice.
     private readonly void Rows(int start, int end)
     {
         switch (Store)
@@ -97,33 +96,33 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         }
     }
 
+    // Sets of one chunk each. What a set costs beside its elements counts here: a few sets are summed before they are written, so that
+    // the root of one is taken while the next is added up.
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
         Chunk chunk = Chunks[0];
-        for (int panel = start; panel < end; panel++)
+        int together = (int)Math.Clamp(Standardizer.RowsTogether / chunk.Elements, 1, end - start);
+        for (int first = start; first < end; first += together)
         {
-            PanelPlace place = Layout.Place(panel);
-            double mean, inverse;
-            if (_phase == ForwardPhase.Panels)
+            int last = Math.Min(end, first + together);
+            for (int panel = first; panel < last && _phase == ForwardPhase.Panels; panel++)
             {
-                RowMoments(X + place.Offset, chunk, out mean, out double squares);
+                RowMoments(X + Layout.Place(panel).Offset, chunk, out double mean, out double squares);
                 double variance = squares * (1.0 / chunk.Elements);
-                inverse = Standardizer.InverseStd(variance, Epsilon);
                 Statistics.Mean[panel] = mean;
                 Statistics.PopulationVariance[panel] = variance;
-                Statistics.InverseStd[panel] = inverse;
-            }
-            else
-            {
-                mean = Statistics.Mean[place.Slot];
-                inverse = Statistics.InverseStd[place.Slot];
+                Statistics.InverseStd[panel] = Standardizer.InverseStd(variance, Epsilon);
             }
 
-            nint offset = place.Offset;
-            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+            for (int panel = first; panel < last; panel++)
             {
-                ApplyRow<TStore>(mean, inverse, place.Affine, offset, chunk);
+                PanelPlace place = Layout.Place(panel);
+                nint offset = place.Offset;
+                for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+                {
+                    ApplyRow<TStore>(Statistics.Mean[place.Slot], Statistics.InverseStd[place.Slot], place.Affine, offset, chunk);
+                }
             }
         }
     }

@@ -6,8 +6,8 @@ namespace Normalization.Core.Kernels;
 
 /// <summary>The loops that every standardizing strategy shares, over one contiguous run (n) or one matrix (rows x n, rows pitch apart).</summary>
 /// <remarks>
-/// Sums are taken in double: runs reduce along memory into scalars, columns down the matrix into arrays. What is written element by
-/// element, and weight gradients by element, take the arithmetic A. All are written once, over the storage T.
+/// Sums end in double: runs reduce along memory into scalars, columns down the matrix into arrays; those that take an arithmetic A add four
+/// vectors in it first. What is written element by element, and weight gradients by element, take A throughout. All are written once, over the storage T.
 /// </remarks>
 internal static unsafe class Loops
 {
@@ -130,7 +130,9 @@ internal static unsafe class Loops
             nint count = n - i;
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
             Simd.AddWidened(p, ref sum1, ref other1);
-            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, i), ref sum2, ref other2);
+
+            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
+            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
         }
 
         gradient += Simd.Sum(sum1 + other1);

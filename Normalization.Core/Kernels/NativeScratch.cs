@@ -38,10 +38,15 @@ internal sealed unsafe class NativeScratch
         return scratch;
     }
 
-    /// <summary>The next array of the call.</summary>
+    /// <summary>The next array of the call; null where it has no elements, so that a use of it shows.</summary>
     public T* Take<T>(nint count)
         where T : unmanaged
     {
+        if (count == 0)
+        {
+            return null;
+        }
+
         nint bytes = ((count * sizeof(T)) + (nint)Alignment - 1) & -(nint)Alignment;
         if (_used + bytes > _capacity)
         {

@@ -22,6 +22,8 @@ internal static unsafe class Simd
     public const double SmallestSingle = 1e-15;
     public const double LargestSingle = 1e15;
     public const double LargestCenter = 1e30;
+    public const double SmallestSlope = 1e-30;
+    public const double LargeDeviation = 1e-6;
     private const double SmallestProduct = 1e-28;
 
     /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
@@ -232,13 +234,21 @@ internal static unsafe class Simd
         }
     }
 
-    /// <summary>Whether a sum of float products may be trusted: neither overflowed nor made of subnormal ones.</summary>
-    public static bool HoldsSingle(double sum) => double.IsFinite(sum) && !(Math.Abs(sum) < SmallestProduct && sum != 0);
+    /// <summary>Whether sums of float gradients and of their products may be trusted: neither overflowed nor made of subnormal products.</summary>
+    /// <remarks>Products of nothing but zeros go with gradients that add up to 0.</remarks>
+    public static bool HoldsSingle(double gradient, double product) =>
+        double.IsFinite(gradient + product) && (product == 0 ? gradient == 0 : Math.Abs(product) >= SmallestProduct);
 
-    /// <summary>The same for eight sums, as a mask.</summary>
-    public static Vector512<double> HoldSingle(Vector512<double> sums) =>
-        Vector512.IsFinite(sums)
-        & (Vector512.IsZero(sums) | Vector512.GreaterThanOrEqual(Vector512.Abs(sums), Vector512.Create(SmallestProduct)));
+    /// <summary>The same for eight pairs of sums, as a mask.</summary>
+    public static Vector512<double> HoldSingle(Vector512<double> gradients, Vector512<double> products) =>
+        Vector512.IsFinite(gradients + products)
+        & Vector512.ConditionalSelect(
+            Vector512.IsZero(products), Vector512.IsZero(gradients),
+            Vector512.GreaterThanOrEqual(Vector512.Abs(products), Vector512.Create(SmallestProduct)));
+
+    /// <summary>Whether float holds the slope of the term through the variance; a tiny one matters only where deviations are large.</summary>
+    public static bool SlopesSingle(double slope, double inverse) =>
+        CentersSingle(slope) && !(inverse < LargeDeviation && Math.Abs(slope) < SmallestSlope && slope != 0);
 
     /// <summary>A count rounded up to whole vectors of double.</summary>
     public static nint Padded(nint count) => (count + Lanes - 1) / Lanes * Lanes;

@@ -19,6 +19,9 @@ internal unsafe struct Statistics
 /// </remarks>
 internal static unsafe class Standardizer
 {
+    /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
+    public const nint RowsTogether = 1024;
+
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
 
@@ -66,7 +69,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            Store = StoreFor<T>(layout, StreamedForwardBytes),
+            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: false),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
         if (panelByPanel)
@@ -97,7 +100,8 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor<T>(layout, StreamedForwardBytes),
+            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: x == y),
+            Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.Apply, chunks, layout.Elements / chunks);
@@ -124,7 +128,7 @@ internal static unsafe class Standardizer
         job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
     }
 
-    /// <summary>Writes the input gradient; adds to the parameter gradients, which are summed in double and lie in the layout's weight order.</summary>
+    /// <summary>Writes the input gradient; adds to the parameter gradients, which lie in the layout's weight order: summed in double, by element in T over up to 64 rows.</summary>
     /// <remarks>
     /// Null weight stands for 1; a null gradient is not wanted. With constant statistics (inference) mean and variance pass nothing on.
     /// The input gradient may be written over the output gradient.
@@ -137,7 +141,7 @@ internal static unsafe class Standardizer
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.ElementWeights > CachedColumns);
+        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
         nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
         int rowBlocks = (layout.Outer + BackwardJob<T>.RowBlock - 1) / BackwardJob<T>.RowBlock;
@@ -164,7 +168,7 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Store = StoreFor<T>(layout, dx == g ? nint.MaxValue : StreamedBackwardBytes),
+            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
 
@@ -192,7 +196,7 @@ internal static unsafe class Standardizer
             if (accumulate)
             {
                 int tiles = (int)((layout.BlockLength + BackwardJob<T>.TileElements - 1) / BackwardJob<T>.TileElements);
-                job.Run(BackwardPhase.ApplyTiles, tiles, layout.Panels * BackwardJob<T>.TileElements);
+                job.Run(BackwardPhase.ApplyTiles, tiles, (nint)layout.Panels * BackwardJob<T>.TileElements);
             }
             else
             {
@@ -230,13 +234,15 @@ internal static unsafe class Standardizer
         }
     }
 
-    private static StoreKind StoreFor<T>(in ReductionLayout layout, nint streamedBytes)
+    // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
+    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, nint streamedBytes, bool inPlace)
         where T : unmanaged
     {
         nint bytes = layout.Elements * sizeof(T);
-        nint run = layout.Columns > 1 ? StreamedRun : layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
-        return bytes >= streamedBytes && run >= StreamedRun ? StoreKind.Streaming
-            : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
+        nint run = layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns)
+            : layout.Columns > 1 ? StreamedRun : layout.BlockLength;
+        bool streams = bytes >= streamedBytes && run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0;
+        return streams ? StoreKind.Streaming : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
     }
 
     private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
