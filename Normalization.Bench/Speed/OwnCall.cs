@@ -85,12 +85,14 @@ internal sealed class OwnCall
         }
     }
 
-    /// <summary>Seconds that a number of calls take.</summary>
+    /// <summary>Seconds that a number of calls take; rests afterwards.</summary>
     public double Seconds(int calls)
     {
         long began = Stopwatch.GetTimestamp();
         Run(calls);
-        return Stopwatch.GetElapsedTime(began).TotalSeconds;
+        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
+        Tensors.Rest();
+        return seconds;
     }
 
     /// <summary>The largest difference between a peer's result and ours, over our largest value; of a backward call the parameters' gradients included.</summary>

@@ -51,8 +51,8 @@ internal sealed class PeerCall : IDisposable
     /// <summary>Seconds that a number of calls take, all passes together.</summary>
     public double Seconds(int calls) => _passes.Sum(pass => pass.Seconds(calls));
 
-    /// <summary>The largest difference from our result in any pass, over our largest value.</summary>
-    public double DifferenceFrom(OwnCall own) => _passes.Zip(_case.Passes, (call, pass) => own.DifferenceFrom(pass, call)).Max();
+    /// <summary>The largest difference from our result in any pass, over our largest value; NaN where any pass's is.</summary>
+    public double DifferenceFrom(OwnCall own) => _passes.Zip(_case.Passes, (call, pass) => own.DifferenceFrom(pass, call)).Aggregate(0.0, Math.Max);
 
     /// <summary>Frees what the calls hold.</summary>
     public void Dispose()

@@ -153,10 +153,17 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 continue;
             }
 
-            foreach (PeerCall call in PeerCall.Prepare(seat, planned, material.Data))
+            IReadOnlyList<PeerCall> calls = PeerCall.Prepare(seat, planned, material.Data);
+            try
             {
-                call.Seconds(CallsToCompile);
-                call.Dispose();
+                foreach (PeerCall call in calls)
+                {
+                    call.Seconds(CallsToCompile);
+                }
+            }
+            finally
+            {
+                Release(calls);
             }
         }
     }
@@ -232,9 +239,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         // Seats without a call that may be timed say why.
         var reasons = new Dictionary<string, string>(StringComparer.Ordinal);
-        List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons);
+        var prepared = new List<PeerCall>();
         try
         {
+            List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons, prepared);
             Func<int, double>[] contestants = [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)];
             Settle(contestants, probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
@@ -252,7 +260,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
         finally
         {
-            calls.ForEach(call => call.Dispose());
+            Release(prepared);
         }
     }
 
@@ -288,8 +296,17 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // Each peer's calls, made once and found to agree with ours.
-    private List<PeerCall> Rivals(ProbeCase probe, SpeedCase planned, CellData data, OwnCall own, Dictionary<string, string> reasons)
+    private static void Release(IReadOnlyList<PeerCall> calls)
+    {
+        foreach (PeerCall call in calls)
+        {
+            call.Dispose();
+        }
+    }
+
+    // Each peer's calls, made once and found to agree with ours. The caller frees what was prepared, whether it agrees, differs or throws.
+    private List<PeerCall> Rivals(
+        ProbeCase probe, SpeedCase planned, CellData data, OwnCall own, Dictionary<string, string> reasons, List<PeerCall> prepared)
     {
         var agreeing = new List<PeerCall>();
         foreach (PeerSeat seat in planned.HasPeers ? peers : [])
@@ -302,7 +319,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                     continue;
                 }
 
-                foreach (PeerCall call in PeerCall.Prepare(seat, planned, data))
+                IReadOnlyList<PeerCall> calls = PeerCall.Prepare(seat, planned, data);
+                prepared.AddRange(calls);
+                foreach (PeerCall call in calls)
                 {
                     call.Seconds(1);
                     double off = call.DifferenceFrom(own);
@@ -312,7 +331,6 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                         continue;
                     }
 
-                    call.Dispose();
                     reasons[seat.Id] = FormattableString.Invariant(
                         $"not timed: {call.Name} differs from ours by {off:0.0e+0} of the largest value, above {Agreement.Limit:0.0e+0}");
                     probe.Fail($"{planned.Id}: {reasons[seat.Id]}.");
@@ -320,6 +338,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             }
             catch (Exception failure) when (failure is InvalidOperationException or IOException or NotSupportedException)
             {
+                // Another variant of a peer that broke would break the timing of all.
+                agreeing.RemoveAll(call => call.Seat == seat);
                 reasons[seat.Id] = $"not timed: {Text.OneLine(failure.Message)}";
                 probe.Fail($"{planned.Id}, {seat.Id}: {reasons[seat.Id]}");
             }

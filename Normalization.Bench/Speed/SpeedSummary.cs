@@ -16,7 +16,7 @@ internal static class SpeedSummary
         Measurement[] cells = [.. run.Measurements.Where(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null)];
         Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
         Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
-        int alone = run.Cases.Count - cells.Length - crossChecks.Length;
+        int alone = run.Cases.Count(IsTimedAlone);
         yield return $"{cells.Length} cells timed beside a peer ({losing.Length} lose to the fastest), {alone} case{(alone == 1 ? "" : "s")} beside the copy alone.";
         foreach (Measurement row in losing)
         {
@@ -37,6 +37,11 @@ internal static class SpeedSummary
             yield return CrossCheck(run, row);
         }
     }
+
+    // Neither what failed nor what was not timed.
+    private static bool IsTimedAlone(CaseRecord record) => record.Failure is null
+        && record.Measurements.Any(row => row.Metric == "ns_per_element" && row.Value is not null && row.Parameters!["engine"] is not "benchmarkdotnet")
+        && !record.Measurements.Any(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null);
 
     // Two engines agree where their intervals overlap.
     private static string CrossCheck(RunData run, Measurement check)

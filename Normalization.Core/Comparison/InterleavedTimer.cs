@@ -21,26 +21,30 @@ internal static class InterleavedTimer
 {
     private const int MostCalls = 1 << 20;
 
-    /// <summary>Times contestants round by round, each round beginning with another one.</summary>
+    /// <summary>Times contestants round by round, each in an order of its own.</summary>
     /// <param name="contestants">Each makes its call as often as it is told and returns the seconds that took in all.</param>
     /// <param name="plan">How long.</param>
-    /// <param name="seed">Where the intervals' resamples come from.</param>
+    /// <param name="seed">Where the rounds' orders and the intervals' resamples come from.</param>
     /// <param name="cancellation">Ends it between rounds.</param>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public static TimedRounds Run(IReadOnlyList<Func<int, double>> contestants, TimingPlan plan, long seed, CancellationToken cancellation)
     {
         int[] calls = [.. contestants.Select(contestant => Calibrate(contestant, plan.ShortestSample))];
+
+        // What the contestant before left in the caches is not to be paid by one of many short calls; all are warmed or none is.
+        bool warm = calls.Any(count => count > 1);
+        var orders = new RandomStream(seed, "order");
         List<double>[] seconds = [.. contestants.Select(_ => new List<double>())];
         double spent = 0;
         for (int round = 0; round < plan.MostRounds && (round < plan.LeastRounds || spent < plan.Budget); round++)
         {
             cancellation.ThrowIfCancellationRequested();
-            for (int turn = 0; turn < contestants.Count; turn++)
+
+            // In a fixed cycle each would always follow the same other.
+            foreach (int index in orders.NextPermutation(contestants.Count))
             {
-                int index = (round + turn) % contestants.Count;
-                if (calls[index] > 1)
+                if (warm)
                 {
-                    // What the contestant before it left in the caches is not to be paid by one of many short calls.
                     contestants[index](1);
                 }
 

@@ -15,12 +15,16 @@ internal sealed class SpeedTensors
     public const string Backward = "backward";
     public const string Inference = "inference";
 
+    // The work team's threads go on looking for work for up to half a millisecond, which would slow whatever is timed next.
+    private static readonly TimeSpan Spin = TimeSpan.FromMilliseconds(2);
+
     private readonly nint[] _lengths;
     private readonly nint[] _strides;
     private readonly AlignedArray _input;
     private readonly AlignedArray _upstream;
     private readonly AlignedArray _output;
     private readonly AlignedArray _inputGradient;
+    private (AlignedArray Source, AlignedArray Destination)? _copied;
 
     /// <summary>Takes the input and the upstream gradient, both in the workload's memory order.</summary>
     public SpeedTensors(Workload workload, float[] input, float[] upstream)
@@ -85,27 +89,39 @@ internal sealed class SpeedTensors
         Repeat(normalizer, direction, calls, input, upstream, output, inputGradient);
     }
 
-    /// <summary>Seconds that a number of calls take.</summary>
+    /// <summary>Seconds that a number of calls take; rests afterwards.</summary>
     public double Seconds(INormalizer<float> normalizer, string direction, int calls)
     {
         long began = Stopwatch.GetTimestamp();
         Run(normalizer, direction, calls);
-        return Stopwatch.GetElapsedTime(began).TotalSeconds;
+        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
+        Rest();
+        return seconds;
     }
 
-    /// <summary>Seconds that a number of copies of the input take, on as many threads as the strategy has.</summary>
-    public unsafe double CopySeconds(int calls)
+    /// <summary>Waits until the work team is idle, where the workload has more than one thread; for use outside what is timed.</summary>
+    public void Rest()
     {
-        long began = Stopwatch.GetTimestamp();
-        fixed (float* source = Input, destination = Output)
+        if (Workload.Threads > 1)
         {
-            for (int i = 0; i < calls; i++)
-            {
-                CopyJob<float>.Run(source, destination, Input.Length);
-            }
+            Thread.Sleep(Spin);
+        }
+    }
+
+    /// <summary>Seconds that a number of copies of a tensor take, on as many threads as the strategy has; rests afterwards.</summary>
+    /// <remarks>Its memory is its own: copying the tensors that a strategy is timed on would bring them into the caches for it.</remarks>
+    public double CopySeconds(int calls)
+    {
+        (AlignedArray source, AlignedArray destination) = _copied ??= CopyOperands();
+        long began = Stopwatch.GetTimestamp();
+        for (int i = 0; i < calls; i++)
+        {
+            Copy(source.Span, destination.Span);
         }
 
-        return Stopwatch.GetElapsedTime(began).TotalSeconds;
+        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
+        Rest();
+        return seconds;
     }
 
     /// <summary>
@@ -131,6 +147,31 @@ internal sealed class SpeedTensors
         }
 
         return least;
+    }
+
+    // Written once, both of them: memory never touched is not backed by pages of its own.
+    private (AlignedArray Source, AlignedArray Destination) CopyOperands()
+    {
+        var source = new AlignedArray(Input.Length);
+        var destination = new AlignedArray(Input.Length);
+        Input.CopyTo(source.Span);
+        Input.CopyTo(destination.Span);
+        return (source, destination);
+    }
+
+    // On one thread in one piece, so that the runtime may copy as it does what is large.
+    private unsafe void Copy(ReadOnlySpan<float> source, Span<float> destination)
+    {
+        if (Workload.Threads == 1)
+        {
+            source.CopyTo(destination);
+            return;
+        }
+
+        fixed (float* from = source, to = destination)
+        {
+            CopyJob<float>.Run(from, to, source.Length);
+        }
     }
 
     // Measured: the gradient is the same for another input.

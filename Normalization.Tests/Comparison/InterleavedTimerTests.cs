@@ -45,19 +45,48 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
-    public void Run_EachRound_BeginsWithTheNextContestant()
+    public void Run_EachRound_IsAnOrderOfItsOwnThatTheSeedGives()
     {
-        var order = new List<int>();
-        Func<int, double> Contestant(int index) => _ =>
+        int[][] Rounds(long seed)
         {
-            order.Add(index);
-            return 1;
+            var order = new List<int>();
+            Func<int, double> Contestant(int index) => _ =>
+            {
+                order.Add(index);
+                return 1;
+            };
+
+            InterleavedTimer.Run([Contestant(0), Contestant(1), Contestant(2)], Plan with { LeastRounds = 40 }, seed, CancellationToken.None);
+
+            // The first three are the calibration.
+            return [.. order.Skip(3).Chunk(3)];
+        }
+
+        int[][] rounds = Rounds(1);
+        Assert.HasCount(40, rounds);
+        Assert.IsTrue(rounds.All(round => round.Order().SequenceEqual([0, 1, 2])));
+        Assert.HasCount(6, rounds.Select(round => string.Join(' ', round)).Distinct(), "every contestant follows every other");
+        CollectionAssert.AreEqual(rounds.SelectMany(round => round).ToArray(), Rounds(1).SelectMany(round => round).ToArray());
+        CollectionAssert.AreNotEqual(rounds.SelectMany(round => round).ToArray(), Rounds(2).SelectMany(round => round).ToArray());
+    }
+
+    [TestMethod]
+    [DataRow(0.5e-3, 3)]
+    [DataRow(2e-3, 2)]
+    public void Run_ContestantOfOneCall_IsWarmedWhereAnyIs(double fast, int expected)
+    {
+        var counts = new List<int>();
+        Func<int, double> slow = calls =>
+        {
+            counts.Add(calls);
+            return calls * 0.01;
         };
 
-        InterleavedTimer.Run([Contestant(0), Contestant(1), Contestant(2)], Plan with { LeastRounds = 3, MostRounds = 3 }, 1, CancellationToken.None);
+        InterleavedTimer.Run([slow, calls => calls * fast], Plan with { LeastRounds = 1, MostRounds = 1 }, 1, CancellationToken.None);
 
-        // The first three are the calibration.
-        CollectionAssert.AreEqual(new[] { 0, 1, 2, 0, 1, 2, 1, 2, 0, 2, 0, 1 }, order);
+        // Its calibration and its sample are one call each; a warming call lies between where the other makes two calls a sample.
+        Assert.HasCount(expected, counts);
+        Assert.IsTrue(counts.All(count => count == 1));
     }
 
     [TestMethod]

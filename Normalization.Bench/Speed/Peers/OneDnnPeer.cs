@@ -58,11 +58,16 @@ internal sealed class OneDnnPeer : IPeer
 
         if (positions == 1)
         {
-            return
-            [
-                new Call(_library, data, threads, "rows as images", [samples, channels, 1, 1], [channels, 1, channels, channels]),
-                new Call(_library, data, threads, "rows as positions", [1, channels, samples, 1], [samples * channels, 1, channels, channels]),
-            ];
+            var images = new Call(_library, data, threads, "rows as images", [samples, channels, 1, 1], [channels, 1, channels, channels]);
+            try
+            {
+                return [images, new Call(_library, data, threads, "rows as positions", [1, channels, samples, 1], [samples * channels, 1, channels, channels])];
+            }
+            catch
+            {
+                images.Dispose();
+                throw;
+            }
         }
 
         // The spatial axes as one: 4 axes are what the fast implementations expect.
@@ -116,71 +121,83 @@ internal sealed class OneDnnPeer : IPeer
             int parameters = data.Weight.Length;
             library.SetThreads(threads);
 
-            byte* tensor = stackalloc byte[OneDnn.MemoryDescriptorSize];
-            byte* perSet = stackalloc byte[OneDnn.MemoryDescriptorSize];
-            byte* perParameter = stackalloc byte[OneDnn.MemoryDescriptorSize];
-            library.Describe(tensor, lengths, strides);
-            library.Describe(perSet, [statistics], [1]);
-            library.Describe(perParameter, [parameters], [1]);
-            bool running = PeerCells.UsesRunning(data.Cell);
-            _result = Allocate(data.Input.Length);
-            _weightGradient = Allocate(parameters);
-            _biasGradient = Allocate(parameters);
-            OneDnn.Argument[] given =
-            [
-                new(Source, Memory(tensor, Filled(data.Input))),
-                new(Mean, Memory(perSet, running ? Filled(data.RunningMean) : Allocate(statistics))),
-                new(Variance, Memory(perSet, running ? Filled(data.RunningVariance) : Allocate(statistics))),
-                new(Scale, Memory(perParameter, Filled(data.Weight))),
-                new(Shift, Memory(perParameter, Filled(data.Bias))),
-            ];
-            OneDnn.Argument output = new(Destination, Memory(tensor, _result));
-
-            byte* operation = stackalloc byte[OneDnn.NormalizationDescriptorSize];
-            uint flags = UseScale | UseShift | (running ? UseGlobalStatistics : 0);
-            int kind = direction == Direction.Inference ? ForwardInference : ForwardTraining;
-            if (layer)
+            nint forward = 0;
+            nint backward = 0;
+            try
             {
-                library.DescribeLayerForward(operation, kind, tensor, perSet, (float)data.Epsilon, flags);
-            }
-            else
-            {
-                library.DescribeBatchForward(operation, kind, tensor, (float)data.Epsilon, flags);
-            }
+                byte* tensor = stackalloc byte[OneDnn.MemoryDescriptorSize];
+                byte* perSet = stackalloc byte[OneDnn.MemoryDescriptorSize];
+                byte* perParameter = stackalloc byte[OneDnn.MemoryDescriptorSize];
+                library.Describe(tensor, lengths, strides);
+                library.Describe(perSet, [statistics], [1]);
+                library.Describe(perParameter, [parameters], [1]);
+                bool running = PeerCells.UsesRunning(data.Cell);
+                _result = Allocate(data.Input.Length);
+                _weightGradient = Allocate(parameters);
+                _biasGradient = Allocate(parameters);
+                OneDnn.Argument[] given =
+                [
+                    new(Source, Memory(tensor, Filled(data.Input))),
+                    new(Mean, Memory(perSet, running ? Filled(data.RunningMean) : Allocate(statistics))),
+                    new(Variance, Memory(perSet, running ? Filled(data.RunningVariance) : Allocate(statistics))),
+                    new(Scale, Memory(perParameter, Filled(data.Weight))),
+                    new(Shift, Memory(perParameter, Filled(data.Bias))),
+                ];
+                OneDnn.Argument output = new(Destination, Memory(tensor, _result));
 
-            nint forward = library.CreatePrimitiveDescriptor(operation, 0);
-            _primitive = library.CreatePrimitive(forward);
-
-            // Layer normalization outside training need not hand its statistics out.
-            _arguments = layer && direction == Direction.Inference ? [given[0], .. given[3..], output] : [.. given, output];
-            if (direction == Direction.Backward)
-            {
-                // Saves the statistics; the output is of no further use.
-                library.Execute(_primitive, _arguments);
-                library.DestroyPrimitive(_primitive);
+                byte* operation = stackalloc byte[OneDnn.NormalizationDescriptorSize];
+                uint flags = UseScale | UseShift | (running ? UseGlobalStatistics : 0);
+                int kind = direction == Direction.Inference ? ForwardInference : ForwardTraining;
                 if (layer)
                 {
-                    library.DescribeLayerBackward(operation, Backward, tensor, perSet, (float)data.Epsilon, flags);
+                    library.DescribeLayerForward(operation, kind, tensor, perSet, (float)data.Epsilon, flags);
                 }
                 else
                 {
-                    library.DescribeBatchBackward(operation, Backward, tensor, (float)data.Epsilon, flags);
+                    library.DescribeBatchForward(operation, kind, tensor, (float)data.Epsilon, flags);
                 }
 
-                nint backward = library.CreatePrimitiveDescriptor(operation, forward);
-                _primitive = library.CreatePrimitive(backward);
-                library.DestroyPrimitiveDescriptor(backward);
-                _arguments =
-                [
-                    .. given,
-                    new(DestinationGradient, Memory(tensor, Filled(data.Upstream))),
-                    new(SourceGradient, Memory(tensor, _result)),
-                    new(ScaleGradient, Memory(perParameter, _weightGradient)),
-                    new(ShiftGradient, Memory(perParameter, _biasGradient)),
-                ];
-            }
+                forward = library.CreatePrimitiveDescriptor(operation, 0);
+                _primitive = library.CreatePrimitive(forward);
 
-            library.DestroyPrimitiveDescriptor(forward);
+                // Layer normalization outside training need not hand its statistics out.
+                _arguments = layer && direction == Direction.Inference ? [given[0], .. given[3..], output] : [.. given, output];
+                if (direction == Direction.Backward)
+                {
+                    // Saves the statistics; the output is of no further use.
+                    library.Execute(_primitive, _arguments);
+                    DestroyPrimitive();
+                    if (layer)
+                    {
+                        library.DescribeLayerBackward(operation, Backward, tensor, perSet, (float)data.Epsilon, flags);
+                    }
+                    else
+                    {
+                        library.DescribeBatchBackward(operation, Backward, tensor, (float)data.Epsilon, flags);
+                    }
+
+                    backward = library.CreatePrimitiveDescriptor(operation, forward);
+                    _primitive = library.CreatePrimitive(backward);
+                    _arguments =
+                    [
+                        .. given,
+                        new(DestinationGradient, Memory(tensor, Filled(data.Upstream))),
+                        new(SourceGradient, Memory(tensor, _result)),
+                        new(ScaleGradient, Memory(perParameter, _weightGradient)),
+                        new(ShiftGradient, Memory(perParameter, _biasGradient)),
+                    ];
+                }
+            }
+            catch
+            {
+                Dispose();
+                throw;
+            }
+            finally
+            {
+                DestroyDescriptor(forward);
+                DestroyDescriptor(backward);
+            }
         }
 
         public override string Variant { get; }
@@ -218,21 +235,35 @@ internal sealed class OneDnnPeer : IPeer
 
         public override void Dispose()
         {
-            if (_primitive == 0)
-            {
-                return;
-            }
-
-            _library.DestroyPrimitive(_primitive);
-            _primitive = 0;
+            DestroyPrimitive();
             _memories.ForEach(_library.DestroyMemory);
+            _memories.Clear();
             foreach (nint buffer in _buffers)
             {
                 NativeMemory.AlignedFree((void*)buffer);
             }
+
+            _buffers.Clear();
         }
 
         protected override void Run() => _library.Execute(_primitive, _arguments);
+
+        private void DestroyDescriptor(nint descriptor)
+        {
+            if (descriptor != 0)
+            {
+                _library.DestroyPrimitiveDescriptor(descriptor);
+            }
+        }
+
+        private void DestroyPrimitive()
+        {
+            if (_primitive != 0)
+            {
+                _library.DestroyPrimitive(_primitive);
+                _primitive = 0;
+            }
+        }
 
         private float* Allocate(int count)
         {

@@ -189,9 +189,18 @@ internal sealed class PyTorchPeer : IPeer
             }
 
             _disposed = true;
-            if (--prepared.Users == 0)
+            if (--prepared.Users > 0)
+            {
+                return;
+            }
+
+            try
             {
                 _ = prepared.Ask("release", variant);
+            }
+            catch (InvalidOperationException)
+            {
+                // The worker ended, and what it held with it.
             }
         }
     }

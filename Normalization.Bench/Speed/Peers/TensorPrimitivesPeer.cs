@@ -13,9 +13,9 @@ internal sealed class TensorPrimitivesPeer : IPeer
     /// <inheritdoc/>
     public string Id => "tensorprimitives";
 
-    /// <inheritdoc/>
+    /// <summary>Name and version, and that its tensors are arrays as the runtime places them, where all others' begin at a cache line.</summary>
     public string Version { get; } =
-        $"System.Numerics.Tensors {typeof(TensorPrimitives).Assembly.GetName().Version?.ToString(3)}";
+        $"System.Numerics.Tensors {typeof(TensorPrimitives).Assembly.GetName().Version?.ToString(3)}, plain arrays";
 
     /// <inheritdoc/>
     public string? Lacks(SpeedCell cell) => cell.Strategy switch

@@ -56,6 +56,29 @@ public sealed class SpeedBenchTests
     }
 
     [TestMethod]
+    public void Run_PeerWithOnePassNotANumber_IsNotTimedAndFails()
+    {
+        var wrong = new FakePeer("pytorch", ("", 1)) { WeightGradientError = float.NaN };
+        CaseRecord record = Run(Small with { Strategy = "zca-whitening", Direction = SpeedCase.ForwardAndBackward }, [new("pytorch", wrong, null)]);
+
+        Assert.IsNull(Value(record, "speedup_vs_pytorch"));
+        StringAssert.Contains(record.Failure, "differs from ours by NaN");
+    }
+
+    [TestMethod]
+    public void Run_PeerThatBreaksInACall_IsFreedAndOursIsTimed()
+    {
+        var broken = new FakePeer("pytorch", ("fresh output", 1), ("reused output", -1));
+        CaseRecord record = Run(Small, [new("pytorch", broken, null)]);
+
+        Assert.AreEqual("not timed: it broke", Row(record, "speedup_vs_pytorch").Note);
+        Assert.IsNotNull(Value(record, "ns_per_element"));
+        StringAssert.Contains(record.Failure, "it broke");
+        Assert.IsGreaterThan(0, broken.Prepared);
+        Assert.AreEqual(broken.Prepared, broken.Disposed);
+    }
+
+    [TestMethod]
     public void Run_PeerThatLacksTheCellOrBreaks_IsAStatedRow()
     {
         var lacking = new FakePeer("onednn") { Lack = "Fake 1 has no batch norm" };
@@ -209,6 +232,11 @@ public sealed class SpeedBenchTests
 
             public double Seconds(int calls)
             {
+                if (_seconds < 0)
+                {
+                    throw new InvalidOperationException("it broke");
+                }
+
                 _tensors.Run(_normalizer, _direction == SpeedTensors.Inference ? _direction : SpeedTensors.Forward, 1);
                 if (_direction == SpeedTensors.Backward)
                 {

@@ -23,6 +23,8 @@ public sealed class SpeedSummaryTests
             Case("loses", 1, ("speedup_vs_pytorch", 8 / 0.95, 9), ("speedup_vs_fastest_peer", 0.9, 0.96)),
             Case("on two", 2, ("speedup_vs_pytorch", 50, 60), ("speedup_vs_fastest_peer", 50, 60)),
             Case("alone", 1, ("ns_per_element", 1, 1.05)),
+            Case("failed", 1, ("ns_per_element", 1, 1.05)) with { Failure = "it broke" },
+            Refused("refused"),
             CrossCheck("agrees", 1.1), CrossCheck("differs", 1.2), CrossCheck("failed", null),
         ];
 
@@ -40,6 +42,12 @@ public sealed class SpeedSummaryTests
                 "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: a note",
             },
             lines);
+    }
+
+    private static CaseRecord Refused(string id)
+    {
+        CaseRecord record = Case(id, 1, ("ns_per_element", 0, 0));
+        return record with { Measurements = [record.Measurements[0] with { Value = null }] };
     }
 
     private static CaseRecord CrossCheck(string id, double? value)

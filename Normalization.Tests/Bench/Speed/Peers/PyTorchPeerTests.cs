@@ -117,6 +117,36 @@ public sealed class PyTorchPeerTests
     }
 
     [TestMethod]
+    public void Dispose_CallOfAWorkerThatDied_DoesNotThrow()
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            TestContext.WriteLine("Not tested: the interpreter of this test is a shell script.");
+            return;
+        }
+
+        string folder = Directory.CreateTempSubdirectory("peer-").FullName;
+        try
+        {
+            string python = Path.Combine(folder, "python");
+            File.WriteAllText(
+                python, "#!/bin/sh\necho '{\"version\": \"0\", \"blas\": null}'\nread request\necho '{\"variants\": [\"fresh output\"]}'\nread request\nexit 3\n");
+            File.SetUnixFileMode(python, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+            using IPeer peer = PeerList.Find("pytorch", python, out _)!;
+            Assert.AreEqual("PyTorch 0, no optimized BLAS", peer.Version);
+            var data = new CellData(new SpeedCell("batch-norm", new ActivationShape(16, 4), false, Direction.Forward), new RandomStream(1));
+            ITimedCall call = peer.Prepare(data, 1).Single();
+            Assert.ThrowsExactly<InvalidOperationException>(() => call.Seconds(1));
+
+            call.Dispose();
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [TestMethod]
     public void Find_UnknownPeer_NamesTheKnown()
     {
         var error = Assert.ThrowsExactly<ArgumentException>(() => PeerList.Find("tensorflow", null, out _));
