@@ -15,9 +15,6 @@ internal sealed class SpeedTensors
     public const string Backward = "backward";
     public const string Inference = "inference";
 
-    // The work team's threads go on looking for work for up to half a millisecond, which would slow whatever is timed next.
-    private static readonly TimeSpan Spin = TimeSpan.FromMilliseconds(2);
-
     private readonly nint[] _lengths;
     private readonly nint[] _strides;
     private readonly AlignedArray _input;
@@ -89,26 +86,15 @@ internal sealed class SpeedTensors
         Repeat(normalizer, direction, calls, input, upstream, output, inputGradient);
     }
 
-    /// <summary>Seconds that a number of calls take; rests afterwards.</summary>
+    /// <summary>Seconds that a number of calls take.</summary>
     public double Seconds(INormalizer<float> normalizer, string direction, int calls)
     {
         long began = Stopwatch.GetTimestamp();
         Run(normalizer, direction, calls);
-        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
-        Rest();
-        return seconds;
+        return Stopwatch.GetElapsedTime(began).TotalSeconds;
     }
 
-    /// <summary>Waits until the work team is idle, where the workload has more than one thread; for use outside what is timed.</summary>
-    public void Rest()
-    {
-        if (Workload.Threads > 1)
-        {
-            Thread.Sleep(Spin);
-        }
-    }
-
-    /// <summary>Seconds that a number of copies of a tensor take, on as many threads as the strategy has; rests afterwards.</summary>
+    /// <summary>Seconds that a number of copies of a tensor take, on as many threads as the strategy has.</summary>
     /// <remarks>Its memory is its own: copying the tensors that a strategy is timed on would bring them into the caches for it.</remarks>
     public double CopySeconds(int calls)
     {
@@ -119,9 +105,7 @@ internal sealed class SpeedTensors
             Copy(source.Span, destination.Span);
         }
 
-        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
-        Rest();
-        return seconds;
+        return Stopwatch.GetElapsedTime(began).TotalSeconds;
     }
 
     /// <summary>
