@@ -56,7 +56,7 @@ internal unsafe struct InverseRootJob : IPieceJob
     {
         _size = WhiteningStatistics.MatrixSize(Group);
         _pitch = Product.MatrixPitch(Group);
-        _workSize = SymmetricEigen.WorkSize((int)_pitch); // its rows are a little longer than it asks for
+        _workSize = SymmetricEigen.WorkSize(Group, _pitch);
         int slots = Slots.CountFor(groups);
         nint doubles = slots * (_size + _workSize);
         _work = NativeScratch.Begin(doubles * sizeof(double)).Take<double>(doubles);

@@ -17,13 +17,13 @@ internal static unsafe partial class SymmetricEigen
 {
     private const double Precision = 2.220446049250313e-16;
 
-    /// <summary>Doubles of working memory that <see cref="Decompose"/> takes for a size.</summary>
-    public static nint WorkSize(int size) => Workspace.Size(size);
+    /// <summary>Doubles of working memory that <see cref="Decompose"/> takes for a size and rows that lie pitch apart.</summary>
+    public static nint WorkSize(int size, nint pitch) => Workspace.Size(size, pitch);
 
     /// <summary>Decomposes A = V^T diag(values) V: row i of vectors is the eigenvector of values[i], ascending.</summary>
     /// <remarks>
     /// A is finite and symmetric (its lower triangle is read) and is overwritten; rows of both matrices lie
-    /// pitch = Product.Padded(size) apart, and what the padding of A holds does not matter. False: an iteration did not converge, and
+    /// pitch apart (whole vectors, at least size), and what the padding of A holds does not matter. False: an iteration did not converge, and
     /// vectors and values hold nothing of use.
     /// </remarks>
     public static bool Decompose(double* matrix, int size, nint pitch, double* vectors, double* values, double* work)
@@ -170,13 +170,13 @@ internal static unsafe partial class SymmetricEigen
             Half = (nint*)(work + (9 * pitch));
             Position = (nint*)(work + (10 * pitch));
             Small = work + (Arrays * pitch);
-            Gathered = Small + Matrix(size);
-            Strip = Gathered + Matrix(size);
+            Gathered = Small + Matrix(size, pitch);
+            Strip = Gathered + Matrix(size, pitch);
         }
 
-        public static nint Size(int size) => (Arrays * Product.Padded(size)) + (2 * Matrix(size)) + MatrixProduct.StripSize;
+        public static nint Size(int size, nint pitch) => (Arrays * pitch) + (2 * Matrix(size, pitch)) + MatrixProduct.StripSize;
 
         // A panel of reflections is held twice, and has a few square matrices beside it.
-        private static nint Matrix(int size) => Math.Max(size, 4 * Panel) * Math.Max(Product.Padded(size), Panel);
+        private static nint Matrix(int size, nint pitch) => Math.Max(size, 4 * Panel) * Math.Max(pitch, Panel);
     }
 }

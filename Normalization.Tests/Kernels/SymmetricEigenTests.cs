@@ -164,7 +164,7 @@ public sealed class SymmetricEigenTests
         var a = new double[size * pitch];
         var vectors = new double[size * pitch];
         var values = new double[size];
-        var work = new double[SymmetricEigen.WorkSize(size)];
+        var work = new double[SymmetricEigen.WorkSize(size, pitch)];
         for (int round = 0; round < 2; round++)
         {
             MemoryMarshal.CreateSpan(ref matrix[0, 0], size * size).CopyTo(a);
@@ -244,7 +244,7 @@ public sealed class SymmetricEigenTests
         double[] a = Filled(size * pitch);
         double[] vectors = Filled(size * pitch);
         double[] values = Filled(size);
-        double[] work = Filled(SymmetricEigen.WorkSize(size));
+        double[] work = Filled(SymmetricEigen.WorkSize(size, pitch));
         for (int i = 0; i < size; i++)
         {
             for (int j = 0; j < size; j++)
