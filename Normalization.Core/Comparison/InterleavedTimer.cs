@@ -31,8 +31,6 @@ internal static class InterleavedTimer
     {
         int[] calls = [.. contestants.Select(contestant => Calibrate(contestant, plan.ShortestSample))];
 
-        // What the contestant before left in the caches is not to be paid by one of many short calls; all are warmed or none is.
-        bool warm = calls.Any(count => count > 1);
         var orders = new RandomStream(seed, "order");
         List<double>[] seconds = [.. contestants.Select(_ => new List<double>())];
         double spent = 0;
@@ -43,11 +41,8 @@ internal static class InterleavedTimer
             // In a fixed cycle each would always follow the same other.
             foreach (int index in orders.NextPermutation(contestants.Count))
             {
-                if (warm)
-                {
-                    contestants[index](1);
-                }
-
+                // What the contestant before left in the caches, and threads that it left awake, are not to be paid by this one.
+                contestants[index](1);
                 double total = contestants[index](calls[index]);
                 seconds[index].Add(total / calls[index]);
                 spent += total;
