@@ -353,7 +353,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint rows = chunk.Length / Layout.Columns;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(X + offset, G + offset, rows, width, Layout.Columns, line, 1, gradients, products);
+            Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(X + offset, G + offset, rows, width, Layout.Columns, line, gradients, products);
         }
 
         Vector512<double> holds = Vector512<double>.AllBitsSet;

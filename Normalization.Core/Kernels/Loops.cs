@@ -186,17 +186,16 @@ internal static unsafe class Loops
         }
     }
 
-    /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
+    /// <summary>Adds g to gradients[j] and g * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
     /// <remarks>As <see cref="AddGradientColumns"/>, with sums in double: four rows at a time are added in the arithmetic A first.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddWideGradientColumns<T, A, TLine>(
-        T* x, T* g, nint rows, nint n, nint pitch, TLine line, double weight, double* gradients, double* products)
+        T* x, T* g, nint rows, nint n, nint pitch, TLine line, double* gradients, double* products)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
     {
         nint lanes = Simd.Count<A>();
-        Vector512<A> factor = Simd.Create<A>(weight);
         nint row = 0;
         nint ahead = Ahead<T>(pitch);
         for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
@@ -212,13 +211,13 @@ internal static unsafe class Loops
                 Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + pitch + j), row + 1, j);
                 even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + (2 * pitch) + j), row + 2, j), even);
                 odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + (3 * pitch) + j), row + 3, j), odd);
-                Simd.AddWidened(((p + q) + (r + s)) * factor, gradients + j);
-                Simd.AddWidened((even + odd) * factor, products + j);
+                Simd.AddWidened((p + q) + (r + s), gradients + j);
+                Simd.AddWidened(even + odd, products + j);
             }
 
             for (int i = 0; i < 4 && j < n; i++)
             {
-                Vector512<A> p = Simd.LoadPart<T, A>(g + (i * pitch) + j, n - j, default) * factor;
+                Vector512<A> p = Simd.LoadPart<T, A>(g + (i * pitch) + j, n - j, default);
                 Simd.AddWidened(p, gradients + j);
                 Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + (i * pitch) + j, n - j, default), row + i, j), products + j);
             }
@@ -230,7 +229,7 @@ internal static unsafe class Loops
             {
                 nint count = n - j;
                 bool whole = count >= lanes;
-                Vector512<A> p = (whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, count, default)) * factor;
+                Vector512<A> p = whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, count, default);
                 Vector512<A> value = whole ? Simd.Load<T, A>(x + j) : Simd.LoadPart<T, A>(x + j, count, default);
                 Simd.AddWidened(p, gradients + j);
                 Simd.AddWidened(p * line.At(value, row, j), products + j);

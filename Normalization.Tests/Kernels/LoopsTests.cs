@@ -221,14 +221,14 @@ public sealed unsafe class LoopsTests
                 for (int i = 0; i < rows * n; i++)
                 {
                     (int row, int j) = Math.DivRem(i, n);
-                    double term = Weight * given[(row * pitch) + j];
+                    double term = given[(row * pitch) + j];
                     gradients[j] += term;
                     products[j] += term * (((values[(row * pitch) + j] - Center) * slopes[j]) + Intercept);
                 }
 
                 using var columns = new Columns<A>(slopes);
                 Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(
-                    x.Pointer, g.Pointer, rows, n, pitch, columns.Line, Weight, gradientSums.Pointer, productSums.Pointer);
+                    x.Pointer, g.Pointer, rows, n, pitch, columns.Line, gradientSums.Pointer, productSums.Pointer);
                 string what = $"{typeof(T).Name} in {typeof(A).Name}, {rows} rows of {n}";
                 double[] scale = [.. Enumerable.Repeat(rows * 4.0, n)];
                 NumericAssert.Near(gradients[..n], gradientSums.Read(what)[..n], scale, tolerance, $"{what}: gradients");
