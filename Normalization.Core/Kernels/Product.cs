@@ -37,9 +37,6 @@ internal static unsafe class Product
     /// <summary>Rows rounded up to whole blocks.</summary>
     public static nint PaddedRows(nint rows) => (rows + Rows - 1) / Rows * Rows;
 
-    /// <summary>A count rounded up to whole vectors of double.</summary>
-    public static nint Padded(nint columns) => (columns + Simd.Lanes - 1) / Simd.Lanes * Simd.Lanes;
-
     /// <summary>Columns rounded up to whole blocks of double: the pitch of a small matrix.</summary>
     public static nint MatrixPitch(nint columns) => (columns + Width<double>() - 1) / Width<double>() * Width<double>();
 
@@ -88,7 +85,7 @@ internal static unsafe class Product
         T* block = stackalloc T[Rows * (int)width];
         for (nint column = 0; column < columns; column += width)
         {
-            nint wanted = Math.Min(width, Padded(columns - column));
+            nint wanted = Math.Min(width, Simd.Padded(columns - column));
             for (nint row = first; row < last && !(upper && row >= column + width); row += Rows)
             {
                 for (nint k = 0; k < depth; k += Chain)
@@ -154,29 +151,29 @@ internal static unsafe class Product
         {
             Vector512<T> r0 = Vector512.Load(right), r1 = Vector512.Load(right + lanes);
             Vector512<T> v = Vector512.Create(a[0]);
-            s00 = MultiplyAdd(v, r0, s00);
-            s01 = MultiplyAdd(v, r1, s01);
+            s00 = Simd.MultiplyAdd(v, r0, s00);
+            s01 = Simd.MultiplyAdd(v, r1, s01);
             v = Vector512.Create(a[stride]);
-            s10 = MultiplyAdd(v, r0, s10);
-            s11 = MultiplyAdd(v, r1, s11);
+            s10 = Simd.MultiplyAdd(v, r0, s10);
+            s11 = Simd.MultiplyAdd(v, r1, s11);
             v = Vector512.Create(a[2 * stride]);
-            s20 = MultiplyAdd(v, r0, s20);
-            s21 = MultiplyAdd(v, r1, s21);
+            s20 = Simd.MultiplyAdd(v, r0, s20);
+            s21 = Simd.MultiplyAdd(v, r1, s21);
             v = Vector512.Create(a[3 * stride]);
-            s30 = MultiplyAdd(v, r0, s30);
-            s31 = MultiplyAdd(v, r1, s31);
+            s30 = Simd.MultiplyAdd(v, r0, s30);
+            s31 = Simd.MultiplyAdd(v, r1, s31);
             v = Vector512.Create(b[0]);
-            s40 = MultiplyAdd(v, r0, s40);
-            s41 = MultiplyAdd(v, r1, s41);
+            s40 = Simd.MultiplyAdd(v, r0, s40);
+            s41 = Simd.MultiplyAdd(v, r1, s41);
             v = Vector512.Create(b[stride]);
-            s50 = MultiplyAdd(v, r0, s50);
-            s51 = MultiplyAdd(v, r1, s51);
+            s50 = Simd.MultiplyAdd(v, r0, s50);
+            s51 = Simd.MultiplyAdd(v, r1, s51);
             v = Vector512.Create(b[2 * stride]);
-            s60 = MultiplyAdd(v, r0, s60);
-            s61 = MultiplyAdd(v, r1, s61);
+            s60 = Simd.MultiplyAdd(v, r0, s60);
+            s61 = Simd.MultiplyAdd(v, r1, s61);
             v = Vector512.Create(b[3 * stride]);
-            s70 = MultiplyAdd(v, r0, s70);
-            s71 = MultiplyAdd(v, r1, s71);
+            s70 = Simd.MultiplyAdd(v, r0, s70);
+            s71 = Simd.MultiplyAdd(v, r1, s71);
         }
 
         Store(s00, s01, result);
@@ -189,12 +186,6 @@ internal static unsafe class Product
         Store(s60, s61, result + (2 * pitch));
         Store(s70, s71, result + (3 * pitch));
     }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<T> MultiplyAdd<T>(Vector512<T> a, Vector512<T> b, Vector512<T> c)
-        where T : unmanaged => typeof(T) == typeof(float)
-            ? Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, T>()
-            : Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, T>();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Store<T>(Vector512<T> first, Vector512<T> second, T* destination)

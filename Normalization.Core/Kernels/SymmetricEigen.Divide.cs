@@ -29,7 +29,7 @@ internal static unsafe partial class SymmetricEigen
         }
 
         // What the coupling takes from the two diagonal entries beside it, the rank-one change of the merge gives back.
-        nint middle = first + Product.Padded(count / 2);
+        nint middle = first + Simd.Padded(count / 2);
         double coupling = workspace.OffDiagonal[middle - 1];
         values[middle - 1] -= Math.Abs(coupling);
         values[middle] -= Math.Abs(coupling);
@@ -58,7 +58,7 @@ internal static unsafe partial class SymmetricEigen
         if (kept > 0)
         {
             nint upper = Group(workspace, values, z, rows, kept, rho, out nint lower);
-            if (!SolveSecular(workspace, Product.Padded(count), kept, rho))
+            if (!SolveSecular(workspace, Simd.Padded(count), kept, rho))
             {
                 return false;
             }
@@ -171,7 +171,7 @@ internal static unsafe partial class SymmetricEigen
         }
 
         // Lanes without a pole: no weight, and at a distance from all others.
-        for (nint j = kept; j < Product.Padded(kept); j++)
+        for (nint j = kept; j < Simd.Padded(kept); j++)
         {
             workspace.Poles[j] = workspace.Sorted[kept - 1] + (2 * rho) + 1;
             workspace.Weights[j] = 0;
@@ -185,7 +185,7 @@ internal static unsafe partial class SymmetricEigen
         double* vectors, nint pitch, double* values, Workspace workspace, nint first, nint middle, nint end, nint kept, nint upper, nint lower)
     {
         nint count = end - first;
-        nint smallPitch = Product.Padded(count);
+        nint smallPitch = Simd.Padded(count);
         nint upperWidth = middle - first;
         nint lowerWidth = smallPitch - upperWidth;
         double* upperRows = workspace.Gathered;

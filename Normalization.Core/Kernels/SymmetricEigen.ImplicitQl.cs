@@ -46,7 +46,7 @@ internal static unsafe partial class SymmetricEigen
                 }
 
                 nint stop = Sweep(d, e, top, bottom, cosines, sines);
-                ApplySweep(block, pitch, stop, bottom, cosines, sines, Product.Padded(end - first));
+                ApplySweep(block, pitch, stop, bottom, cosines, sines, Simd.Padded(end - first));
             }
         }
 

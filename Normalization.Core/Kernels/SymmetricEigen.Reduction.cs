@@ -67,7 +67,7 @@ internal static unsafe partial class SymmetricEigen
                 double* corner = a + (column * pitch) + column;
                 double* v = a + (start * pitch) + column;
                 double* minusW = w + column;
-                nint columns = Math.Min(Panel, Product.Padded(start - column));
+                nint columns = Math.Min(Panel, Simd.Padded(start - column));
                 MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand<double>(v, 1, pitch), minusW, pitch, workspace.Strip);
                 MatrixProduct.Add(corner, pitch, start - column, columns, count, new LeftOperand<double>(minusW, 1, pitch), v, pitch, workspace.Strip);
             }
@@ -89,17 +89,17 @@ internal static unsafe partial class SymmetricEigen
         {
             nint count = Math.Min(Panel, size - start);
             nint length = start + count;
-            nint padded = Product.Padded(count);
+            nint padded = Simd.Padded(count);
             double* v = a + (start * pitch);
             Transpose(v, pitch, count, length, transposed);
             new Span<double>(gram, Panel * Panel).Clear();
             MatrixProduct.Add(gram, Panel, count, padded, length, new LeftOperand<double>(v, pitch, 1), transposed, Panel, workspace.Strip);
             Triangle(gram, workspace.Tau + start, count, factor);
             new Span<double>(weighted, checked((int)(count * pitch))).Clear();
-            MatrixProduct.Add(weighted, pitch, count, Product.Padded(length), count, new LeftOperand<double>(factor, Panel, 1), v, pitch, workspace.Strip);
+            MatrixProduct.Add(weighted, pitch, count, Simd.Padded(length), count, new LeftOperand<double>(factor, Panel, 1), v, pitch, workspace.Strip);
             new Span<double>(projected, size * Panel).Clear();
             MatrixProduct.Add(projected, Panel, size, padded, length, new LeftOperand<double>(vectors, pitch, 1), transposed, Panel, workspace.Strip);
-            MatrixProduct.Add(vectors, pitch, size, Product.Padded(length), count, new LeftOperand<double>(projected, Panel, 1), weighted, pitch, workspace.Strip);
+            MatrixProduct.Add(vectors, pitch, size, Simd.Padded(length), count, new LeftOperand<double>(projected, Panel, 1), weighted, pitch, workspace.Strip);
         }
     }
 
@@ -109,7 +109,7 @@ internal static unsafe partial class SymmetricEigen
         const int Tile = 64;
         for (nint first = 0; first < length; first += Tile)
         {
-            for (nint p = 0; p < Product.Padded(count); p++)
+            for (nint p = 0; p < Simd.Padded(count); p++)
             {
                 for (nint j = first; j < Math.Min(length, first + Tile); j++)
                 {
@@ -208,7 +208,7 @@ internal static unsafe partial class SymmetricEigen
     private static void AddRows(double* y, double* rows, nint pitch, nint count, double* coefficients, nint stride, nint length)
     {
         nint j = 0;
-        for (; j <= Product.Padded(length) - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
+        for (; j <= Simd.Padded(length) - (2 * Simd.Lanes); j += 2 * Simd.Lanes)
         {
             Vector512<double> s0 = Vector512.Load(y + j), s1 = Vector512.Load(y + j + Simd.Lanes);
             double* row = rows + j;

@@ -186,7 +186,7 @@ internal static unsafe partial class SymmetricEigen
     // z[i]^2 = product over j of (root[j] - pole[i]) / product over j other than i of (pole[j] - pole[i]), with the sign of the given z.
     private static void Correct(Workspace workspace, nint pitch, nint kept, double* corrected)
     {
-        new Span<double>(corrected, (int)Product.Padded(kept)).Fill(1);
+        new Span<double>(corrected, (int)Simd.Padded(kept)).Fill(1);
         for (nint j = 0; j < kept; j++)
         {
             double* row = workspace.Small + (j * pitch);
@@ -202,7 +202,7 @@ internal static unsafe partial class SymmetricEigen
             corrected[own] = product;
         }
 
-        for (nint i = 0; i < Product.Padded(kept); i++)
+        for (nint i = 0; i < Simd.Padded(kept); i++)
         {
             corrected[i] = i < kept ? Math.CopySign(Math.Sqrt(Math.Abs(corrected[i])), workspace.Weights[i]) : 0;
         }

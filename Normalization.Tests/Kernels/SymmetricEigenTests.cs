@@ -160,7 +160,7 @@ public sealed class SymmetricEigenTests
     public unsafe void Decompose_AnySize_AllocatesNothing(int size)
     {
         double[,] matrix = Covariance(size, size);
-        nint pitch = Product.Padded(size);
+        nint pitch = Simd.Padded(size);
         var a = new double[size * pitch];
         var vectors = new double[size * pitch];
         var values = new double[size];
@@ -240,7 +240,7 @@ public sealed class SymmetricEigenTests
     private static unsafe Result Run(double[,] matrix)
     {
         int size = matrix.GetLength(0);
-        nint pitch = Product.Padded(size);
+        nint pitch = Simd.Padded(size);
         double[] a = Filled(size * pitch);
         double[] vectors = Filled(size * pitch);
         double[] values = Filled(size);
