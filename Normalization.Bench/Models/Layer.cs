@@ -34,5 +34,5 @@ internal abstract class Layer<T>
     /// <param name="outputGradient">dL/dy, of the last output's shape.</param>
     /// <param name="wantsInput">False where nothing before this layer learns; the result is then undefined.</param>
     /// <returns>dL/dx, which belongs to the layer.</returns>
-    public abstract Activations<T> Backward(Activations<T> outputGradient, bool wantsInput = true);
+    public abstract Activations<T> Backward(Activations<T> outputGradient, bool wantsInput);
 }

@@ -16,9 +16,9 @@ internal sealed class Sequential<T>(params IReadOnlyList<Layer<T>> layers) : Lay
 
     public override Activations<T> Forward(Activations<T> input, bool training)
     {
-        foreach (Layer<T> layer in Layers)
+        for (int i = 0; i < Layers.Count; i++)
         {
-            input = layer.Forward(input, training);
+            input = Layers[i].Forward(input, training);
         }
 
         return input;
