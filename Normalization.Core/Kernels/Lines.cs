@@ -144,7 +144,7 @@ internal interface IStore
     static abstract bool Fetches { get; }
 }
 
-/// <summary>Ordinary stores, of tensors that are in cache.</summary>
+/// <summary>Ordinary stores, of tensors that are in a cache.</summary>
 internal readonly struct CachedStore : IStore
 {
     public static bool Streams => false;
@@ -152,7 +152,7 @@ internal readonly struct CachedStore : IStore
     public static bool Fetches => false;
 }
 
-/// <summary>Ordinary stores, of tensors that may have to come from memory.</summary>
+/// <summary>Ordinary stores, of tensors that have to come from memory.</summary>
 internal readonly struct FetchingStore : IStore
 {
     public static bool Streams => false;
