@@ -64,6 +64,19 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), addend);
 }
 
+/// <summary>value - center for each column, in arrays padded to whole vectors: slope 1, whatever rounding the centers to A left not taken off.</summary>
+internal readonly unsafe struct ColumnDifference<A>(A* centers) : ILine<A>
+    where A : unmanaged
+{
+    private readonly A* _centers = centers;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - Vector512.Load(_centers + j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => value - Vector512.Load(_centers + j) + addend;
+}
+
 /// <summary>A line for each row.</summary>
 internal readonly unsafe struct RowLine<A>(A* centers, A* slopes, A* intercepts) : ILine<A>
     where A : unmanaged

@@ -27,20 +27,20 @@ internal static unsafe class Standardizer
 
     // Columns that are worked on together, with their coefficients on the stack. Whole rows are read in memory's order; where they are
     // longer, sums stay in the first-level cache, while what is written rather runs along memory.
-    private const int WidestSumTile = 1024;
-    private const int LongRowSumTile = 512;
+    private static readonly int WidestSumTile = int.Parse(Environment.GetEnvironmentVariable("WidestSumTile") ?? "1024");
+    private static readonly int LongRowSumTile = int.Parse(Environment.GetEnvironmentVariable("LongRowSumTile") ?? "512");
     private const int WidestTile = 4096;
     private const int LongRowTile = 2048;
 
     // Tensors of this size and more leave past the caches, where they would evict what is read next, and what is read is fetched ahead. Smaller ones
     // are likely to be in the third-level cache, from where the hardware fetches well enough.
-    private const nint LargeBytes = 8 << 20;
+    private static readonly nint LargeBytes = nint.Parse(Environment.GetEnvironmentVariable("LB") ?? "8388608");
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
     // How far before its use a long stream is fetched, in elements.
-    private const nint StreamAhead = 1024;
+    private static readonly nint StreamAhead = nint.Parse(Environment.GetEnvironmentVariable("AHEAD") ?? "1024");
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
