@@ -55,6 +55,9 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
     private readonly A* _slopes = slopes;
     private readonly A* _intercepts = intercepts;
 
+    /// <summary>The lines from a column on.</summary>
+    public ColumnLine<A> From(nint column) => new(_centers + column, _slopes + column, _intercepts + column);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) =>
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), Vector512.Load(_intercepts + j));

@@ -12,6 +12,11 @@ namespace Normalization.Core.Kernels;
 internal static unsafe class Loops
 {
     private const nint LongRun = 256;
+    private const nint TogetherElements = 1024;
+
+    // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
+    private const nint OneStreamAhead = 1 << 14;
+    private const nint TwoStreamsAhead = 1 << 12;
 
     /// <summary>Sum of x, in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -157,7 +162,7 @@ internal static unsafe class Loops
         where T : unmanaged
     {
         const int L = Simd.Lanes;
-        nint ahead = Ahead<T>(pitch, 1);
+        nint ahead = Ahead<T>(pitch, OneStreamAhead);
         nint blocked = n / (2 * L) * (2 * L);
         while (rows >= 4)
         {
@@ -205,7 +210,7 @@ internal static unsafe class Loops
         where TLine : struct, ILine<A>
     {
         nint lanes = Simd.Count<A>();
-        nint ahead = Ahead<T>(pitch, 2);
+        nint ahead = Ahead<T>(pitch, TwoStreamsAhead);
         nint upper = lanes - Simd.Lanes; // where A is double there is no upper half: the lower is loaded twice and stored last
         while (rows >= 4)
         {
@@ -336,15 +341,7 @@ internal static unsafe class Loops
                 Prefetch(x + i + ahead);
             }
 
-            if (TStore.Streams)
-            {
-                Simd.StoreStreaming(y + i, result);
-            }
-            else
-            {
-                Simd.Store(y + i, result);
-            }
-
+            Store<T, A, TStore>(y + i, result);
             j += step;
             j -= j >= period ? period : 0;
         }
@@ -353,6 +350,38 @@ internal static unsafe class Loops
         {
             nint count = n - i;
             Simd.StorePart(y + i, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), j, count));
+        }
+    }
+
+    /// <summary>The same for whole rows of whole vectors, four at a time, where coefficients are many: each is read once for four rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void StandardizeFours<T, A, TLine, TStore>(T* x, T* y, nint fours, nint pitch, TLine line)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TStore : struct, IStore
+    {
+        nint ahead = Ahead<T>(pitch, OneStreamAhead);
+        for (; fours > 0; fours--, x += 4 * pitch, y += 4 * pitch)
+        {
+            for (nint j = 0; j < pitch; j += Simd.Count<A>())
+            {
+                T* value = x + j;
+                T* result = y + j;
+                Vector512<A> p = line.At(Simd.Load<T, A>(value), 0, j);
+                Vector512<A> q = line.At(Simd.Load<T, A>(value + pitch), 0, j);
+                Vector512<A> r = line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j);
+                Vector512<A> s = line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j);
+                if (TStore.Fetches)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                }
+
+                Store<T, A, TStore>(result, p);
+                Store<T, A, TStore>(result + pitch, q);
+                Store<T, A, TStore>(result + (2 * pitch), r);
+                Store<T, A, TStore>(result + (3 * pitch), s);
+            }
         }
     }
 
@@ -392,15 +421,7 @@ internal static unsafe class Loops
                 Prefetch(g + i + ahead);
             }
 
-            if (TStore.Streams)
-            {
-                Simd.StoreStreaming(dx + i, result);
-            }
-            else
-            {
-                Simd.Store(dx + i, result);
-            }
-
+            Store<T, A, TStore>(dx + i, result);
             j += step;
             j -= j >= period ? period : 0;
         }
@@ -410,6 +431,41 @@ internal static unsafe class Loops
             nint count = n - i;
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
             Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
+        }
+    }
+
+    /// <summary>The same for whole rows of whole vectors, four at a time, where coefficients are many: each is read once for four rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void InputGradientFours<T, A, TLine, TStore>(
+        T* x, T* g, T* dx, nint fours, nint pitch, TLine gradientLine, TLine line)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TStore : struct, IStore
+    {
+        nint ahead = Ahead<T>(pitch, TwoStreamsAhead);
+        for (; fours > 0; fours--, x += 4 * pitch, g += 4 * pitch, dx += 4 * pitch)
+        {
+            for (nint j = 0; j < pitch; j += Simd.Count<A>())
+            {
+                T* value = x + j;
+                T* slope = g + j;
+                T* result = dx + j;
+                Vector512<A> p = gradientLine.Plus(Simd.Load<T, A>(slope), line.At(Simd.Load<T, A>(value), 0, j), 0, j);
+                Vector512<A> q = gradientLine.Plus(Simd.Load<T, A>(slope + pitch), line.At(Simd.Load<T, A>(value + pitch), 0, j), 0, j);
+                Vector512<A> r = gradientLine.Plus(Simd.Load<T, A>(slope + (2 * pitch)), line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j), 0, j);
+                Vector512<A> s = gradientLine.Plus(Simd.Load<T, A>(slope + (3 * pitch)), line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j), 0, j);
+                if (TStore.Fetches)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                    PrefetchRows(slope + ahead, pitch);
+                }
+
+                Store<T, A, TStore>(result, p);
+                Store<T, A, TStore>(result + pitch, q);
+                Store<T, A, TStore>(result + (2 * pitch), r);
+                Store<T, A, TStore>(result + (3 * pitch), s);
+            }
         }
     }
 
@@ -445,6 +501,22 @@ internal static unsafe class Loops
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store<T, A, TStore>(T* destination, Vector512<A> value)
+        where T : unmanaged
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        if (TStore.Streams)
+        {
+            Simd.StoreStreaming(destination, value);
+        }
+        else
+        {
+            Simd.Store(destination, value);
+        }
+    }
+
     private static void AddWideGradient<T, A, TLine>(T* x, T* g, nint j, nint n, TLine line, double* gradients, double* products)
         where T : unmanaged
         where A : unmanaged
@@ -477,24 +549,26 @@ internal static unsafe class Loops
         Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
     }
 
+    // Rows that are read a moment later, into the first-level cache: a hint, as below.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void PrefetchRows<T>(T* address, nint pitch)
         where T : unmanaged
     {
-        Prefetch(address);
-        Prefetch(address + pitch);
-        Prefetch(address + (2 * pitch));
-        Prefetch(address + (3 * pitch));
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+            Sse.Prefetch0(address + pitch);
+            Sse.Prefetch0(address + (2 * pitch));
+            Sse.Prefetch0(address + (3 * pitch));
+        }
     }
 
-    // Whole blocks of four rows, a third of a first-level cache.
-    private static nint Ahead<T>(nint pitch, int tensors)
-        where T : unmanaged => Math.Max(1, AHEADB / (4 * tensors * pitch * sizeof(T))) * 4 * pitch;
-    private static readonly nint AHEADB = nint.Parse(Environment.GetEnvironmentVariable("AHEADB") ?? "16384");
-    private static readonly nint FOURS = nint.Parse(Environment.GetEnvironmentVariable("FOURS") ?? "1024");
+    // Whole blocks of four rows.
+    private static nint Ahead<T>(nint pitch, nint bytes)
+        where T : unmanaged => Math.Max(1, bytes / (4 * pitch * sizeof(T))) * 4 * pitch;
 
-    // How many times four rows are summed before the sums are put back: short ones, a few thousand bytes.
-    private static nint FoursTogether(nint rows, nint pitch) => Math.Clamp(FOURS / (4 * pitch), 1, rows / 4);
+    // How many times four rows are summed before the sums are put back: more than one where rows are short.
+    private static nint FoursTogether(nint rows, nint pitch) => Math.Clamp(TogetherElements / (4 * pitch), 1, rows / 4);
 
     // A hint: an address beyond the tensor does no harm.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -503,7 +577,7 @@ internal static unsafe class Loops
     {
         if (Sse.IsSupported)
         {
-            Sse.Prefetch0(address);
+            Sse.Prefetch1(address);
         }
     }
 

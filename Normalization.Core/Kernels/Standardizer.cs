@@ -27,20 +27,23 @@ internal static unsafe class Standardizer
 
     // Columns that are worked on together, with their coefficients on the stack. Whole rows are read in memory's order; where they are
     // longer, sums stay in the first-level cache, while what is written rather runs along memory.
-    private static readonly int WidestSumTile = int.Parse(Environment.GetEnvironmentVariable("WidestSumTile") ?? "1024");
-    private static readonly int LongRowSumTile = int.Parse(Environment.GetEnvironmentVariable("LongRowSumTile") ?? "512");
+    private const int WidestSumTile = 1024;
+    private const int LongRowSumTile = 512;
     private const int WidestTile = 4096;
     private const int LongRowTile = 2048;
 
     // Tensors of this size and more leave past the caches, where they would evict what is read next, and what is read is fetched ahead. Smaller ones
     // are likely to be in the third-level cache, from where the hardware fetches well enough.
-    private static readonly nint LargeBytes = nint.Parse(Environment.GetEnvironmentVariable("LB") ?? "8388608");
+    private const nint LargeBytes = 8 << 20;
+
+    // More coefficients than these do not stay in the first-level cache beside what streams through it.
+    private const int CachedCoefficientBytes = 24 << 10;
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
     // How far before its use a long stream is fetched, in elements.
-    private static readonly nint StreamAhead = nint.Parse(Environment.GetEnvironmentVariable("AHEAD") ?? "1024");
+    private const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
@@ -205,6 +208,10 @@ internal static unsafe class Standardizer
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
+
+    /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
+    internal static bool ByFours<A>(int coefficients, nint columns, StoreKind store)
+        where A : unmanaged => columns % Simd.Count<A>() == 0 && (store == StoreKind.Cached || coefficients * columns * sizeof(A) >= CachedCoefficientBytes);
 
     /// <summary>Columns in the tile of sums that begins at one.</summary>
     internal static nint SumTileWidth(nint columns, nint column) =>
