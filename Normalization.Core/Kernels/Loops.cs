@@ -341,7 +341,15 @@ internal static unsafe class Loops
                 Prefetch(x + i + ahead);
             }
 
-            Store<T, A, TStore>(y + i, result);
+            if (TStore.Streams)
+            {
+                Simd.StoreStreaming(y + i, result);
+            }
+            else
+            {
+                Simd.Store(y + i, result);
+            }
+
             j += step;
             j -= j >= period ? period : 0;
         }
@@ -421,7 +429,15 @@ internal static unsafe class Loops
                 Prefetch(g + i + ahead);
             }
 
-            Store<T, A, TStore>(dx + i, result);
+            if (TStore.Streams)
+            {
+                Simd.StoreStreaming(dx + i, result);
+            }
+            else
+            {
+                Simd.Store(dx + i, result);
+            }
+
             j += step;
             j -= j >= period ? period : 0;
         }
