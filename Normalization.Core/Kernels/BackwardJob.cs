@@ -635,26 +635,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
-        if (together && folded && !ConstantStatistics && Standardizer.ByFours<A>(5, pitch, Store))
-        {
-            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
-            {
-                nint head = Simd.BeforeAligned<T, A>(DX + offset);
-                nint fours = (chunk.Length - head) / (4 * pitch);
-                nint done = head + (fours * 4 * pitch);
-                ColumnLine<A> shiftedGradient = gradientLine.From(head);
-                ColumnLine<A> shifted = line.From(head);
-                Loops.InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(
-                    X + offset, G + offset, DX + offset, head, width, Ahead, gradientLine, line, default);
-                Loops.InputGradientFours<T, A, ColumnLine<A>, TStore>(
-                    X + offset + head, G + offset + head, DX + offset + head, fours, pitch, shiftedGradient, shifted);
-                Loops.InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(
-                    X + offset + done, G + offset + done, DX + offset + done, chunk.Length - done, width, Ahead, shiftedGradient, shifted, default);
-            }
-
-            return true;
-        }
-
+        bool byFours = together && folded && Standardizer.ByFours<A>(5, pitch, Store);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -666,6 +647,10 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 if (ConstantStatistics)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(g, dx, length, width, Ahead, line, default);
+                }
+                else if (byFours)
+                {
+                    Loops.InputGradientRows<T, A, TStore>(x, g, dx, length, width, Ahead, gradientLine, line);
                 }
                 else if (folded)
                 {

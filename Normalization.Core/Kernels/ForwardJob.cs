@@ -437,23 +437,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
-        if (together && Standardizer.ByFours<A>(3, pitch, Store))
-        {
-            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
-            {
-                nint head = Simd.BeforeAligned<T, A>(Y + offset);
-                nint fours = (chunk.Length - head) / (4 * pitch);
-                nint done = head + (fours * 4 * pitch);
-                ColumnLine<A> shifted = line.From(head);
-                Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(X + offset, Y + offset, head, width, Ahead, line, default);
-                Loops.StandardizeFours<T, A, ColumnLine<A>, TStore>(X + offset + head, Y + offset + head, fours, pitch, shifted);
-                Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(
-                    X + offset + done, Y + offset + done, chunk.Length - done, width, Ahead, shifted, default);
-            }
-
-            return true;
-        }
-
+        bool byFours = together && Standardizer.ByFours<A>(3, pitch, Store);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -461,7 +445,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 T* x = X + offset + done;
                 T* y = Y + offset + done;
-                if (byElement)
+                if (byFours)
+                {
+                    Loops.StandardizeRows<T, A, TStore>(x, y, length, width, Ahead, line);
+                }
+                else if (byElement)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
                 }

@@ -361,36 +361,38 @@ internal static unsafe class Loops
         }
     }
 
-    /// <summary>The same for whole rows of whole vectors, four at a time, where coefficients are many: each is read once for four rows.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void StandardizeFours<T, A, TLine, TStore>(T* x, T* y, nint fours, nint pitch, TLine line)
+    /// <summary><see cref="Standardize"/> of rows of whole vectors, four at a time: each coefficient is read once for four rows.</summary>
+    public static void StandardizeRows<T, A, TStore>(T* x, T* y, nint n, nint pitch, nint ahead, ColumnLine<A> line)
         where T : unmanaged
         where A : unmanaged
-        where TLine : struct, ILine<A>
         where TStore : struct, IStore
     {
-        nint ahead = Ahead<T>(pitch, OneStreamAhead);
-        for (; fours > 0; fours--, x += 4 * pitch, y += 4 * pitch)
-        {
-            for (nint j = 0; j < pitch; j += Simd.Count<A>())
-            {
-                T* value = x + j;
-                T* result = y + j;
-                Vector512<A> p = line.At(Simd.Load<T, A>(value), 0, j);
-                Vector512<A> q = line.At(Simd.Load<T, A>(value + pitch), 0, j);
-                Vector512<A> r = line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j);
-                Vector512<A> s = line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j);
-                if (TStore.Fetches)
-                {
-                    PrefetchRows(value + ahead, pitch);
-                }
+        // Rows are cut where the result is aligned.
+        nint head = Math.Min(n, Simd.BeforeAligned<T, A>(y));
+        nint fours = (n - head) / (4 * pitch);
+        nint end = head + (fours * 4 * pitch);
+        ColumnLine<A> shifted = line.From(head);
+        Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, head, pitch, ahead, line, default);
+        StandardizeFours<T, A, ColumnLine<A>, TStore>(x + head, y + head, fours, pitch, shifted);
+        Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x + end, y + end, n - end, pitch, ahead, shifted, default);
+    }
 
-                Store<T, A, TStore>(result, p);
-                Store<T, A, TStore>(result + pitch, q);
-                Store<T, A, TStore>(result + (2 * pitch), r);
-                Store<T, A, TStore>(result + (3 * pitch), s);
-            }
-        }
+    /// <summary><see cref="InputGradient"/> of rows of whole vectors, four at a time: each coefficient is read once for four rows.</summary>
+    public static void InputGradientRows<T, A, TStore>(
+        T* x, T* g, T* dx, nint n, nint pitch, nint ahead, ColumnLine<A> gradientLine, ColumnLine<A> line)
+        where T : unmanaged
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        nint head = Math.Min(n, Simd.BeforeAligned<T, A>(dx));
+        nint fours = (n - head) / (4 * pitch);
+        nint end = head + (fours * 4 * pitch);
+        ColumnLine<A> shiftedGradient = gradientLine.From(head);
+        ColumnLine<A> shifted = line.From(head);
+        InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, g, dx, head, pitch, ahead, gradientLine, line, default);
+        InputGradientFours<T, A, ColumnLine<A>, TStore>(x + head, g + head, dx + head, fours, pitch, shiftedGradient, shifted);
+        InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(
+            x + end, g + end, dx + end, n - end, pitch, ahead, shiftedGradient, shifted, default);
     }
 
     /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
@@ -450,9 +452,39 @@ internal static unsafe class Loops
         }
     }
 
-    /// <summary>The same for whole rows of whole vectors, four at a time, where coefficients are many: each is read once for four rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void InputGradientFours<T, A, TLine, TStore>(
+    private static void StandardizeFours<T, A, TLine, TStore>(T* x, T* y, nint fours, nint pitch, TLine line)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TStore : struct, IStore
+    {
+        nint ahead = Ahead<T>(pitch, OneStreamAhead);
+        for (; fours > 0; fours--, x += 4 * pitch, y += 4 * pitch)
+        {
+            for (nint j = 0; j < pitch; j += Simd.Count<A>())
+            {
+                T* value = x + j;
+                T* result = y + j;
+                Vector512<A> p = line.At(Simd.Load<T, A>(value), 0, j);
+                Vector512<A> q = line.At(Simd.Load<T, A>(value + pitch), 0, j);
+                Vector512<A> r = line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j);
+                Vector512<A> s = line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j);
+                if (TStore.Fetches)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                }
+
+                Store<T, A, TStore>(result, p);
+                Store<T, A, TStore>(result + pitch, q);
+                Store<T, A, TStore>(result + (2 * pitch), r);
+                Store<T, A, TStore>(result + (3 * pitch), s);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void InputGradientFours<T, A, TLine, TStore>(
         T* x, T* g, T* dx, nint fours, nint pitch, TLine gradientLine, TLine line)
         where T : unmanaged
         where A : unmanaged
