@@ -635,7 +635,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
-        bool byFours = together && folded && Standardizer.ByFours<A>(5, pitch, Store);
+        bool byFours = together && folded && Standardizer.ByFours<A>(5, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;

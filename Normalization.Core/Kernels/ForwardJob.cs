@@ -437,7 +437,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
-        bool byFours = together && Standardizer.ByFours<A>(3, pitch, Store);
+        bool byFours = together && Standardizer.ByFours<A>(3, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;

@@ -36,6 +36,9 @@ internal static unsafe class Standardizer
     // are likely to be in the third-level cache, from where the hardware fetches well enough.
     private const nint LargeBytes = 8 << 20;
 
+    // Smaller ones are near enough that reading four rows at once loses nothing.
+    private const nint NearBytes = 4 << 20;
+
     // More coefficients than these do not stay in the first-level cache beside what streams through it.
     private const int CachedCoefficientBytes = 24 << 10;
 
@@ -210,8 +213,10 @@ internal static unsafe class Standardizer
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 
     /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
-    internal static bool ByFours<A>(int coefficients, nint columns, StoreKind store)
-        where A : unmanaged => columns % Simd.Count<A>() == 0 && (store == StoreKind.Cached || coefficients * columns * sizeof(A) >= CachedCoefficientBytes);
+    internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)
+        where A : unmanaged =>
+        layout.Columns % Simd.Count<A>() == 0
+        && (layout.Elements * sizeof(A) < NearBytes || coefficients * layout.Columns * sizeof(A) >= CachedCoefficientBytes);
 
     /// <summary>Columns in the tile of sums that begins at one.</summary>
     internal static nint SumTileWidth(nint columns, nint column) =>
