@@ -318,14 +318,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
         else if (typeof(T) == typeof(double) || chunk.Elements / pitch < Standardizer.FewRows)
         {
-            ColumnSums<double>(slot, offset, width, chunk, gradients, products);
+            WideColumnSums(slot, offset, width, chunk, gradients, products);
         }
-        else if (!ColumnSums<T>(slot, offset, width, chunk, gradients, products))
+        else if (!ColumnSums(slot, offset, width, chunk, gradients, products))
         {
-            ColumnSums<double>(slot, offset, width, chunk, wideGradients, wideProducts);
+            WideColumnSums(slot, offset, width, chunk, wideGradients, wideProducts);
             for (nint j = 0; j < width; j++)
             {
-                bool holds = Simd.HoldsSingle(gradients[j], products[j]);
+                bool holds = !double.IsNaN(products[j]);
                 gradients[j] = holds ? gradients[j] : wideGradients[j];
                 products[j] = holds ? products[j] : wideProducts[j];
             }
@@ -335,34 +335,58 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         Simd.AddTo(sums + pitch + column, products, width);
     }
 
-    // Writes the tile's sums; false where some do not hold in A.
+    // Writes the tile's sums; false, and products that are no numbers, where some do not hold in T. Products are summed about the rounded mean and
+    // take their slope, and what rounding the mean left, as sums.
     [SkipLocalsInit]
-    private readonly bool ColumnSums<A>(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
-        where A : unmanaged
+    private readonly bool ColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
     {
-        byte* memory = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<T>(1, width)];
+        T* centers = Simd.Aligned<T>(memory);
+        double* mean = Statistics.Mean + slot;
+        double* inverse = Statistics.InverseStd + slot;
+        ColumnLines.Copy(mean, width, centers);
+        AddColumnSums<T, ColumnDifference<T>>(offset, width, chunk, new(centers), gradients, products);
+        Vector512<double> all = Vector512<double>.AllBitsSet;
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, width - j);
+            Vector512<double> gradient = Vector512.Load(gradients + j);
+            Vector512<double> product = Vector512.Load(products + j);
+            Vector512<double> holds = Simd.HoldSingle(gradient, product);
+            Vector512<double> left = Simd.Load(centers + j) - Simd.LoadPart<double, double>(mean + j, lanes, default);
+            product = Vector512.FusedMultiplyAdd(left, gradient, product) * Simd.LoadPart<double, double>(inverse + j, lanes, default);
+            Vector512.ConditionalSelect(holds, product, Vector512.Create(double.NaN)).Store(products + j);
+            all &= holds;
+        }
+
+        return !Vector512.AnyWhereAllBitsSet(~all.AsInt64());
+    }
+
+    // The same in double throughout.
+    [SkipLocalsInit]
+    private readonly void WideColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
+    {
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
         nint capacity = ColumnLines.Capacity(width);
-        A* centers = Simd.Aligned<A>(memory);
-        A* slopes = centers + capacity;
-        A* intercepts = slopes + capacity;
-        ColumnLines.Standardizing<T, A>(Statistics.Mean + slot, Statistics.InverseStd + slot, null, null, width, centers, slopes, intercepts);
+        double* centers = Simd.Aligned<double>(memory);
+        double* slopes = centers + capacity;
+        double* intercepts = slopes + capacity;
+        ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, centers, slopes, intercepts);
+        AddColumnSums<double, ColumnLine<double>>(offset, width, chunk, new(centers, slopes, intercepts), gradients, products);
+    }
+
+    private readonly void AddColumnSums<A, TLine>(nint offset, nint width, Chunk chunk, TLine line, double* gradients, double* products)
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
         nint padded = (width + Simd.Count<A>() - 1) / Simd.Count<A>() * Simd.Count<A>();
         new Span<double>(gradients, (int)padded).Clear();
         new Span<double>(products, (int)padded).Clear();
-        var line = new ColumnLine<A>(centers, slopes, intercepts);
         nint rows = chunk.Length / Layout.Columns;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(X + offset, G + offset, rows, width, Layout.Columns, line, gradients, products);
+            Loops.AddWideGradientColumns<T, A, TLine>(X + offset, G + offset, rows, width, Layout.Columns, line, gradients, products);
         }
-
-        Vector512<double> holds = Vector512<double>.AllBitsSet;
-        for (nint j = 0; j < width && typeof(A) == typeof(float); j += Simd.Lanes)
-        {
-            holds &= Simd.HoldSingle(Vector512.Load(gradients + j), Vector512.Load(products + j));
-        }
-
-        return !Vector512.AnyWhereAllBitsSet(~holds.AsInt64());
     }
 
     [SkipLocalsInit]
@@ -611,6 +635,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
+        bool byFours = together && folded && Standardizer.ByFours<A>(5, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -622,6 +647,10 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 if (ConstantStatistics)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(g, dx, length, width, Ahead, line, default);
+                }
+                else if (byFours)
+                {
+                    Loops.InputGradientRows<T, A, TStore>(x, g, dx, length, width, Ahead, gradientLine, line);
                 }
                 else if (folded)
                 {

@@ -437,6 +437,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
+        bool byFours = together && Standardizer.ByFours<A>(3, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -444,7 +445,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 T* x = X + offset + done;
                 T* y = Y + offset + done;
-                if (byElement)
+                if (byFours)
+                {
+                    Loops.StandardizeRows<T, A, TStore>(x, y, length, width, Ahead, line);
+                }
+                else if (byElement)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
                 }

@@ -55,6 +55,9 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
     private readonly A* _slopes = slopes;
     private readonly A* _intercepts = intercepts;
 
+    /// <summary>The lines from a column on.</summary>
+    public ColumnLine<A> From(nint column) => new(_centers + column, _slopes + column, _intercepts + column);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) =>
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), Vector512.Load(_intercepts + j));
@@ -62,6 +65,19 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) =>
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), addend);
+}
+
+/// <summary>value - center for each column, in arrays padded to whole vectors: slope 1, whatever rounding the centers to A left not taken off.</summary>
+internal readonly unsafe struct ColumnDifference<A>(A* centers) : ILine<A>
+    where A : unmanaged
+{
+    private readonly A* _centers = centers;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - Vector512.Load(_centers + j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => value - Vector512.Load(_centers + j) + addend;
 }
 
 /// <summary>A line for each row.</summary>
@@ -144,7 +160,7 @@ internal interface IStore
     static abstract bool Fetches { get; }
 }
 
-/// <summary>Ordinary stores, of tensors that are in cache.</summary>
+/// <summary>Ordinary stores, of tensors that are in a cache.</summary>
 internal readonly struct CachedStore : IStore
 {
     public static bool Streams => false;
@@ -152,7 +168,7 @@ internal readonly struct CachedStore : IStore
     public static bool Fetches => false;
 }
 
-/// <summary>Ordinary stores, of tensors that may have to come from memory.</summary>
+/// <summary>Ordinary stores, of tensors that have to come from memory.</summary>
 internal readonly struct FetchingStore : IStore
 {
     public static bool Streams => false;

@@ -32,12 +32,15 @@ internal static unsafe class Standardizer
     private const int WidestTile = 4096;
     private const int LongRowTile = 2048;
 
-    // Tensors of this size and more leave past the caches: they would evict what is read next. A backward pass reads one more.
-    private const nint StreamedForwardBytes = 16 << 20;
-    private const nint StreamedBackwardBytes = 8 << 20;
+    // Tensors of this size and more leave past the caches, where they would evict what is read next, and what is read is fetched ahead. Smaller ones
+    // are likely to be in the third-level cache, from where the hardware fetches well enough.
+    private const nint LargeBytes = 8 << 20;
 
-    // Smaller ones are likely to be in the second-level cache.
-    private const nint FetchedBytes = 1 << 19;
+    // Smaller ones are near enough that reading four rows at once loses nothing.
+    private const nint NearBytes = 4 << 20;
+
+    // More coefficients than these do not stay in the first-level cache beside what streams through it.
+    private const int CachedCoefficientBytes = 24 << 10;
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
@@ -69,7 +72,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: false),
+            Store = StoreFor(layout, y, inPlace: false),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
         if (panelByPanel)
@@ -100,7 +103,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: x == y),
+            Store = StoreFor(layout, y, inPlace: x == y),
             Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
@@ -168,7 +171,7 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
+            Store = StoreFor(layout, dx, inPlace: dx == g),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
 
@@ -252,6 +255,12 @@ internal static unsafe class Standardizer
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 
+    /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
+    internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)
+        where A : unmanaged =>
+        layout.Columns % Simd.Count<A>() == 0
+        && (layout.Elements * sizeof(A) < NearBytes || coefficients * layout.Columns * sizeof(A) >= CachedCoefficientBytes);
+
     /// <summary>Columns in the tile of sums that begins at one.</summary>
     internal static nint SumTileWidth(nint columns, nint column) =>
         columns <= WidestSumTile ? columns : Math.Min(LongRowSumTile, columns - column);
@@ -278,14 +287,17 @@ internal static unsafe class Standardizer
     }
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, nint streamedBytes, bool inPlace)
+    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
         where T : unmanaged
     {
-        nint bytes = layout.Elements * sizeof(T);
+        if (layout.Elements * sizeof(T) < LargeBytes)
+        {
+            return StoreKind.Cached;
+        }
+
         nint run = layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns)
             : layout.Columns > 1 ? StreamedRun : layout.BlockLength;
-        bool streams = bytes >= streamedBytes && run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0;
-        return streams ? StoreKind.Streaming : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
+        return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
 
     private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
