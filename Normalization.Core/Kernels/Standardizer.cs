@@ -54,6 +54,12 @@ internal static unsafe class Standardizer
     public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
         where T : unmanaged
     {
+        if (SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel(layout, chunking);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
@@ -111,6 +117,12 @@ internal static unsafe class Standardizer
     public static void Moments<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon)
         where T : unmanaged
     {
+        if (SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, null, null, null, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         nint partials = layout.Slots * chunking.Count * 2;
         NativeScratch scratch = NativeScratch.Begin(partials * sizeof(double));
@@ -138,6 +150,12 @@ internal static unsafe class Standardizer
         T* weightGradient, T* biasGradient, bool constantStatistics)
         where T : unmanaged
     {
+        if (!constantStatistics && SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            return;
+        }
+
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
