@@ -69,12 +69,17 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
+        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1;
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
         }
+        else if (rows)
+        {
+            Rows(start, end);
+        }
 
-        for (int item = start; item < end && _phase != BackwardPhase.Rows; item++)
+        for (int item = start; item < end && _phase != BackwardPhase.Rows && !rows; item++)
         {
             int panel = item / Chunks.Count;
             switch (_phase)
@@ -177,6 +182,48 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
 
         Simd.AddTo(totals, staged, count);
+    }
+
+    private readonly void Rows(int start, int end)
+    {
+        switch (Store)
+        {
+            case StoreKind.Cached:
+                Rows<CachedStore>(start, end);
+                break;
+            case StoreKind.Fetching:
+                Rows<FetchingStore>(start, end);
+                break;
+            default:
+                Rows<StreamingStore>(start, end);
+                break;
+        }
+    }
+
+    // Sets of one chunk each, as in the forward pass: a few are summed before they are written.
+    private readonly void Rows<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        Chunk chunk = Chunks[0];
+        int perPanel = SumsPerPanel(Layout);
+        int together = (int)Math.Clamp(Standardizer.RowsTogether / chunk.Elements, 1, end - start);
+        for (int first = start; first < end; first += together)
+        {
+            int last = Math.Min(end, first + together);
+            for (int panel = first; panel < last; panel++)
+            {
+                PanelPlace place = Layout.Place(panel);
+                double* sums = Sums + ((nint)panel * 2 * perPanel);
+                Clear(sums, perPanel);
+                ChunkSums(place, chunk, sums);
+                FinishSums(place, sums);
+            }
+
+            for (int panel = first; panel < last; panel++)
+            {
+                ApplyChunk<TStore>(Layout.Place(panel), chunk);
+            }
+        }
     }
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
