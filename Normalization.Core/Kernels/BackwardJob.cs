@@ -19,7 +19,7 @@ internal enum BackwardPhase
 /// products (product: gradient * xhat). Columns that carry one weight each hold plain sums; otherwise they are weighted. Arithmetic is
 /// chosen as in <see cref="ForwardJob{T}"/>.
 /// </remarks>
-internal unsafe struct BackwardJob<T> : IPieceJob
+internal unsafe partial struct BackwardJob<T> : IPieceJob
     where T : unmanaged
 {
     public const int TileElements = 1024;
@@ -69,7 +69,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1;
+        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics;
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
@@ -182,48 +182,6 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
 
         Simd.AddTo(totals, staged, count);
-    }
-
-    private readonly void Rows(int start, int end)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                Rows<CachedStore>(start, end);
-                break;
-            case StoreKind.Fetching:
-                Rows<FetchingStore>(start, end);
-                break;
-            default:
-                Rows<StreamingStore>(start, end);
-                break;
-        }
-    }
-
-    // Sets of one chunk each, as in the forward pass: a few are summed before they are written.
-    private readonly void Rows<TStore>(int start, int end)
-        where TStore : struct, IStore
-    {
-        Chunk chunk = Chunks[0];
-        int perPanel = SumsPerPanel(Layout);
-        int together = (int)Math.Clamp(Standardizer.RowsTogether / chunk.Elements, 1, end - start);
-        for (int first = start; first < end; first += together)
-        {
-            int last = Math.Min(end, first + together);
-            for (int panel = first; panel < last; panel++)
-            {
-                PanelPlace place = Layout.Place(panel);
-                double* sums = Sums + ((nint)panel * 2 * perPanel);
-                Clear(sums, perPanel);
-                ChunkSums(place, chunk, sums);
-                FinishSums(place, sums);
-            }
-
-            for (int panel = first; panel < last; panel++)
-            {
-                ApplyChunk<TStore>(Layout.Place(panel), chunk);
-            }
-        }
     }
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
@@ -343,9 +301,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             }
         }
 
-        Loops.GradientSums<T, double, ConstantLine<double>, TDouble>(
-            X + offset, G + offset, length, new(mean, inverse, 0), wide, ref gradient, ref product);
+        WideRunSums(slot, offset, length, wide, ref gradient, ref product);
     }
+
+    private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
+        where TAffine : struct, IAffine<double> =>
+        Loops.GradientSums<T, double, ConstantLine<double>, TAffine>(
+            X + offset, G + offset, length, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
 
     // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]
@@ -579,44 +541,58 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
     }
 
-    // The weight is in the slopes where it is one for the set, else in the affine; then g * w is rounded as its mean is, and what the
-    // mean's rounding leaves is no part of it: a set of one value gives exactly 0.
+    // The two lines of a run's input gradient, and whether float may hold them.
+    private readonly record struct RunLines(
+        bool SuitsSingle, double Mean, double Slope, double Intercept, double MeanGradient, double Scale);
+
+    // The weight is in the slopes where it is one for the set, else 1 here; then g * w is rounded as its mean is, and what the mean's
+    // rounding leaves is no part of it: a set of one value gives exactly 0.
+    private readonly RunLines LinesOf(nint slot, double weight)
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        double scale = inverse * weight;
+        double middle = MeanGradient[slot];
+        double slope = -(inverse * scale) * MeanProduct[slot];
+        bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale)
+            && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse);
+        double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
+        return new RunLines(suits, mean, slope, left + ((Simd.Round<T>(mean) - mean) * slope), middle, scale);
+    }
+
     private readonly void ApplyRun<TSingle, TDouble, TStore>(
         nint slot, nint offset, nint length, double weight, TSingle single, TDouble wide)
         where TSingle : struct, IAffine<T>
         where TDouble : struct, IAffine<double>
         where TStore : struct, IStore
     {
-        double mean = Statistics.Mean[slot];
-        double inverse = Statistics.InverseStd[slot];
-        double scale = inverse * weight;
-        bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale);
         if (ConstantStatistics)
         {
-            if (suits)
+            double inverse = Statistics.InverseStd[slot];
+            double scale = inverse * weight;
+            if (typeof(T) == typeof(float) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale))
             {
-                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
+                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0.0, scale, 0.0), default);
             }
             else
             {
-                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
+                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(
+                    G + offset, DX + offset, length, length, Ahead, new(0.0, scale, 0.0), default);
             }
 
             return;
         }
 
-        double middle = MeanGradient[slot];
-        double slope = -(inverse * scale) * MeanProduct[slot];
-        if (suits && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse))
+        RunLines lines = LinesOf(slot, weight);
+        if (lines.SuitsSingle)
         {
-            double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
             Loops.InputGradient<T, T, ConstantLine<T>, TSingle, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
-                new(middle, scale, 0), Standardizer.Line<T>(mean, slope, left), single);
+                new(lines.MeanGradient, lines.Scale, 0.0), new(lines.Mean, lines.Slope, lines.Intercept), single);
         }
         else
         {
             Loops.InputGradient<T, double, ConstantLine<double>, TDouble, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
-                new(middle, scale, 0), new(mean, slope, 0), wide);
+                new(lines.MeanGradient, lines.Scale, 0.0), new(lines.Mean, lines.Slope, 0.0), wide);
         }
     }
 

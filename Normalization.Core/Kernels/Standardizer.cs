@@ -20,7 +20,7 @@ internal unsafe struct Statistics
 internal static unsafe class Standardizer
 {
     /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
-    public const nint RowsTogether = 1024;
+    private const nint RowsTogether = 1024;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
@@ -76,7 +76,7 @@ internal static unsafe class Standardizer
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
             Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: false),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
         if (panelByPanel)
         {
@@ -187,7 +187,7 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -263,7 +263,12 @@ internal static unsafe class Standardizer
         return streams ? StoreKind.Streaming : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
     }
 
-    private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
+    /// <summary>Panels that are summed before any of them is written.</summary>
+    internal static int PanelsTogether(in ReductionLayout layout) =>
+        layout.Columns == 1 ? (int)Math.Clamp(RowsTogether / layout.PanelElements, 1, layout.Panels) : 1;
+
+    private static nint NextPanels(in ReductionLayout layout) =>
+        PanelsTogether(layout) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
