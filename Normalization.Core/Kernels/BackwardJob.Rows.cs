@@ -33,7 +33,7 @@ internal unsafe partial struct BackwardJob<T>
         {
             int count = Math.Min(together, end - first);
             SumRows(first, 1, count, runs);
-            WriteRows<TStore>(first, 1, count, runs);
+            WriteRows<TStore>(first, 1, count, 0, RowRun, runs);
         }
     }
 
@@ -102,13 +102,13 @@ internal unsafe partial struct BackwardJob<T>
         }
     }
 
-    // Runs that do not suit float are written at once, in double.
-    private readonly void WriteRows<TStore>(int first, int step, int count, Run<T>* runs)
+    // Runs that do not suit float are written at once, in double. Where weights go by element, a run is any part of the row.
+    private readonly void WriteRows<TStore>(int first, int step, int count, nint start, nint length, Run<T>* runs)
         where TStore : struct, IStore
     {
-        nint length = RowRun;
         bool byElement = Layout.RunLength == 0;
         bool folded = Layout.OneWeightPerSet;
+        nint end = byElement ? start + length : Layout.BlockLength;
         Run<T>* next = runs;
         for (int i = 0, panel = first; i < count; i++, panel += step)
         {
@@ -118,7 +118,7 @@ internal unsafe partial struct BackwardJob<T>
             for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
             {
                 nint run = place.Affine;
-                for (nint done = 0; done < Layout.BlockLength; done += length, run++)
+                for (nint done = start; done < end; done += length, run++)
                 {
                     if (!lines.SuitsSingle && typeof(T) == typeof(float))
                     {
@@ -127,7 +127,7 @@ internal unsafe partial struct BackwardJob<T>
                     }
 
                     next->Offset = offset + done;
-                    next->Affine = place.Affine;
+                    next->Affine = place.Affine + done;
                     next->Center = Simd.Scalar<T>(lines.Mean);
                     next->Slope = Simd.Scalar<T>(lines.Slope);
                     next->Intercept = Simd.Scalar<T>(lines.Intercept);

@@ -670,6 +670,24 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
     // all while it is in cache.
     private readonly void AccumulateRows(int firstBlock, int endBlock, double* accumulators)
     {
+        switch (Store)
+        {
+            case StoreKind.Cached:
+                AccumulateRows<CachedStore>(firstBlock, endBlock, accumulators);
+                break;
+            case StoreKind.Fetching:
+                AccumulateRows<FetchingStore>(firstBlock, endBlock, accumulators);
+                break;
+            default:
+                AccumulateRows<StreamingStore>(firstBlock, endBlock, accumulators);
+                break;
+        }
+    }
+
+    private readonly void AccumulateRows<TStore>(int firstBlock, int endBlock, double* accumulators)
+        where TStore : struct, IStore
+    {
+        Run<T>* runs = stackalloc Run<T>[RowBlock];
         nint weights = Layout.ElementWeights;
         T* staged = (T*)accumulators;
         double* totals = accumulators + (2 * weights);
@@ -682,12 +700,20 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
                 int panel = (firstRow * Layout.Inner) + inner;
+                nint affine = inner * Layout.AffinePerInner;
+                if (Chunks.Count == 1)
+                {
+                    SumRows(panel, Layout.Inner, rows, runs);
+                    AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
+                    WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
+                    continue;
+                }
+
                 for (int row = 0; row < rows; row++)
                 {
                     PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
                 }
 
-                nint affine = inner * Layout.AffinePerInner;
                 AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
@@ -714,6 +740,7 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
         byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
         double* totals = Simd.Aligned<double>(block);
         T* staged = (T*)(totals + (2 * TileElements));
+        Run<T>* runs = stackalloc Run<T>[RowBlock];
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
             Clear(totals, length);
@@ -723,17 +750,13 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
                 int panel = (first * Layout.Inner) + inner;
                 AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
-                for (int row = 0; row < rows; row++, panel += Layout.Inner)
+                if (Store == StoreKind.Streaming)
                 {
-                    PanelPlace place = Layout.Place(panel);
-                    if (Store == StoreKind.Streaming)
-                    {
-                        ApplyRow<StreamingStore>(panel, place.Affine, place.Offset + start, start, length);
-                    }
-                    else
-                    {
-                        ApplyRow<FetchingStore>(panel, place.Affine, place.Offset + start, start, length);
-                    }
+                    WriteRows<StreamingStore>(panel, Layout.Inner, rows, start, length, runs);
+                }
+                else
+                {
+                    WriteRows<FetchingStore>(panel, Layout.Inner, rows, start, length, runs);
                 }
 
                 if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
