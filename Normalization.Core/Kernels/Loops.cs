@@ -348,6 +348,7 @@ internal static unsafe class Loops
         }
     }
 
+    // The loops themselves, compiled into one run's method and into several runs' one. Period 0: nothing repeats, a column is an element.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddGradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
