@@ -13,10 +13,7 @@ internal static class ApplyCommand
     private const string RunningWhiteningName = "running_whitening";
 
     // The tensors that some strategy reads.
-    private static readonly string[] KnownNames =
-    [
-        InputName, OutputGradientName, "weight", "bias", "running_mean", "running_var", "running_covariance", RunningWhiteningName, "num_batches_tracked",
-    ];
+    private static readonly string[] KnownNames = [InputName, OutputGradientName, .. StrategyCatalog.TensorNames];
 
     // The library's messages speak to programs; these are the same ways out on the command line.
     private static readonly (string Program, string CommandLine)[] WaysOut =
@@ -43,47 +40,10 @@ internal static class ApplyCommand
     private static readonly Option<Mode> ModeOption = Options.Choice<Mode>(
         "--mode", "train: batch statistics, running ones are updated. inference: running statistics, which must be in the file. Default train.");
 
-    private static readonly Setting[] Settings =
-    [
-        Setting.Of(Options.Real("--epsilon", "e", 0, double.PositiveInfinity, "Added to the variance. Default 1e-5."),
-            (settings, value) => settings with { Epsilon = value }),
-        Setting.Of(Options.RealOrNone("--momentum", "m|none", 0, 1,
-            "Weight of the new batch in running statistics, as PyTorch counts it; none is the cumulative average. Default 0.1."),
-            (settings, value) => settings with { Momentum = double.IsNaN(value) ? null : value }),
-        Setting.Of(new Option<bool>("--no-affine") { Description = "No weight and no bias." },
-            (settings, value) => settings with { Weight = !value, Bias = !value }),
-        Setting.Of(Options.Choice<Switch>("--running-stats", "Whether running statistics are kept. Default on; instance-norm: off."),
-            (settings, value) => settings with { RunningStatistics = value == Switch.On }),
-        Setting.Of(Options.Choice<RunningVariance>("--running-variance", "The variance that is stored. Default sample, as in PyTorch."),
-            (settings, value) => settings with { RunningVariance = value }),
-        Setting.Of(Options.Whole("--groups", "G", 1, int.MaxValue, "group-norm: channel groups. Default 32."),
-            (settings, value) => settings with { Groups = (int)value }),
-        Setting.Of(Options.Whole("--normalized-dims", "K", 1, 4, "layer-norm: how many trailing axes. Default all but the first."),
-            (settings, value) => settings with { NormalizedDimensions = (int)value }),
-        Setting.Of(Options.Whole("--ghost-size", "B", 1, int.MaxValue, "ghost-batch-norm: samples in a ghost. Default 32."),
-            (settings, value) => settings with { GhostSize = (int)value }),
-        Setting.Of(Options.Choice<GhostGrouping>("--ghost-grouping", "ghost-batch-norm: neighbours, or every K-th sample. Default contiguous."),
-            (settings, value) => settings with { GhostGrouping = value }),
-        Setting.Of(Options.Choice<GhostRemainder>("--ghost-remainder", "ghost-batch-norm: what to do where B does not divide N. Default throw."),
-            (settings, value) => settings with { GhostRemainder = value }),
-        Setting.Of(Options.Choice<GhostRunning>("--ghost-running", "ghost-batch-norm: one update a batch or one a ghost. Default averaged."),
-            (settings, value) => settings with { GhostRunning = value }),
-        Setting.Of(Options.Whole("--group-size", "D", 1, int.MaxValue, "zca-whitening: channels whitened together. Default all."),
-            (settings, value) => settings with { GroupSize = (int)value }),
-        Setting.Of(Options.Real("--shrinkage", "a", 0, 1, "zca-whitening: how far the covariance is drawn to a multiple of the identity. Default 0."),
-            (settings, value) => settings with { Shrinkage = value }),
-    ];
-
     private enum Mode
     {
         Train,
         Inference,
-    }
-
-    private enum Switch
-    {
-        On,
-        Off,
     }
 
     public static Verb Create()
@@ -93,7 +53,7 @@ internal static class ApplyCommand
         command.Add(Input);
         command.Add(Output);
         command.Add(ModeOption);
-        foreach (Setting setting in Settings)
+        foreach (SettingOption setting in SettingOption.All)
         {
             command.Add(setting.Option);
         }
@@ -103,12 +63,12 @@ internal static class ApplyCommand
             command,
             """
             Reads input, of shape (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), and computes in its type, F32 or F64. Reads where
-            present, in the same type: output_gradient, weight (else ones), bias (else zeros), running_mean, running_var,
-            running_covariance or running_whitening, and num_batches_tracked (I64, of shape [] or [1]). One of these that the strategy
-            has no use for is let be with a warning; any other name is an error.
+            present, in the same type: output_gradient, and the strategy's parameters and buffers by the names that 'list' shows, such as
+            weight (else ones), bias (else zeros), running_mean, running_var; num_batches_tracked is I64, of shape [] or [1]. A tensor
+            of another strategy is let be with a warning; any other name is an error.
 
-            Writes output; with an output_gradient also input_gradient, and weight_gradient and bias_gradient for those of weight and
-            bias that the file has; in training also the updated running_* and num_batches_tracked.
+            Writes output; with an output_gradient also input_gradient, and NAME_gradient for each parameter NAME that the file has;
+            in training also the updated buffers.
             """,
             [
                 "apply batch-norm --input in.safetensors --output out.safetensors --momentum 0.1",
@@ -134,7 +94,7 @@ internal static class ApplyCommand
         }
 
         StateDictionary file = StateDictionary.Load(input);
-        StrategySettings settings = Settings.Aggregate(new StrategySettings(), (chosen, setting) => setting.Apply(chosen, parse));
+        StrategySettings settings = SettingOption.All.Aggregate(new StrategySettings(), (chosen, setting) => setting.Apply(chosen, parse));
         WarnOfUnused(id, settings, parse);
         if (file.ContainsKey(RunningWhiteningName))
         {
@@ -289,9 +249,9 @@ internal static class ApplyCommand
     // A strategy ignores settings it does not have. Its options in words then stay the same without them.
     private static void WarnOfUnused(string id, StrategySettings settings, ParseResult parse)
     {
-        foreach (Setting setting in Settings.Where(setting => parse.Has(setting.Option)))
+        foreach (SettingOption setting in SettingOption.All.Where(setting => parse.Has(setting.Option)))
         {
-            StrategySettings without = Settings.Where(other => other != setting).Aggregate(new StrategySettings(), (chosen, other) => other.Apply(chosen, parse));
+            StrategySettings without = SettingOption.All.Where(other => other != setting).Aggregate(new StrategySettings(), (chosen, other) => other.Apply(chosen, parse));
             bool inWords = without with { Epsilon = settings.Epsilon, Weight = settings.Weight, Bias = settings.Bias } != settings;
             if (inWords && StrategyCatalog.Contestant(id, without).Options == StrategyCatalog.Contestant(id, settings).Options)
             {
@@ -323,12 +283,5 @@ internal static class ApplyCommand
         {
             throw new UsageException($"--output: cannot write into the folder '{folder}'; choose another one.");
         }
-    }
-
-    /// <summary>An option and the setting it stands for; one that was not written leaves the setting's default.</summary>
-    private sealed record Setting(Option Option, Func<StrategySettings, ParseResult, StrategySettings> Apply)
-    {
-        public static Setting Of<TValue>(Option<TValue> option, Func<StrategySettings, TValue, StrategySettings> apply) =>
-            new(option, (settings, parse) => parse.Has(option) ? apply(settings, parse.GetValue(option)!) : settings);
     }
 }

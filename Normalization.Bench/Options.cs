@@ -23,6 +23,25 @@ internal static class Options
             return number;
         });
 
+    /// <summary>Whole numbers separated by commas, such as 3,5,0.</summary>
+    public static Option<IReadOnlyList<int>> WholeList(string name, string value, int minimum, string description) =>
+        Create<IReadOnlyList<int>>(name, value, description, (text, fail) =>
+        {
+            string[] words = text.Split(',');
+            int[] numbers = new int[words.Length];
+            for (int i = 0; i < words.Length; i++)
+            {
+                if (!int.TryParse(words[i], NumberStyles.AllowLeadingSign | NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite,
+                        CultureInfo.InvariantCulture, out numbers[i]) || numbers[i] < minimum)
+                {
+                    fail($"{name} must be whole numbers of at least {minimum}, separated by commas; got '{words[i]}' in '{text}'");
+                    break;
+                }
+            }
+
+            return numbers;
+        });
+
     public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
         Create(name, value, description, (text, fail) => ParseReal(name, text, minimum, maximum, "", fail));
 

@@ -145,7 +145,7 @@ public abstract class Normalizer<T> : INormalizer<T>
     public virtual bool MixesReductionSets => false;
 
     /// <inheritdoc/>
-    public abstract long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position);
+    public virtual long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => -1;
 
     /// <inheritdoc/>
     public unsafe void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
@@ -287,6 +287,14 @@ public abstract class Normalizer<T> : INormalizer<T>
         {
             _parameters.Add(Bias = new Parameter<T>("bias", shape, T.Zero));
         }
+    }
+
+    /// <summary>A learnable array beyond weight and bias, by the name that PyTorch or the paper gives it.</summary>
+    private protected Parameter<T> AddParameter(string name, ReadOnlySpan<nint> shape, double initialValue)
+    {
+        var parameter = new Parameter<T>(name, shape, T.CreateTruncating(initialValue));
+        _parameters.Add(parameter);
+        return parameter;
     }
 
     private protected void AddBuffer(StateBuffer<T> buffer) => _buffers.Add(buffer);

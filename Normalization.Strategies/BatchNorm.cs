@@ -51,6 +51,8 @@ internal readonly struct BatchNormStrategy : IStrategy
 
     public static string Axes => "each channel, over all samples and positions";
 
+    public static IReadOnlyList<string> Tensors => ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+
     public static string Options(StrategySettings settings) => settings.Running();
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)

@@ -4,6 +4,39 @@ using Normalization.Core.Kernels;
 
 namespace Normalization.Strategies;
 
+/// <summary>How Ghost BN cuts a batch into ghosts.</summary>
+public enum GhostGrouping
+{
+    /// <summary>Ghost k is the samples [k B, (k + 1) B). The default.</summary>
+    Contiguous,
+
+    /// <summary>Ghost k is the samples n with n mod K = k, K the number of ghosts.</summary>
+    Strided,
+}
+
+/// <summary>What Ghost BN does when the ghost size does not divide N.</summary>
+public enum GhostRemainder
+{
+    /// <summary>Throw. The default.</summary>
+    Throw,
+
+    /// <summary>Full ghosts first, then one smaller ghost.</summary>
+    SmallerLast,
+
+    /// <summary>ceil(N / B) ghosts of nearly equal size: for contiguous grouping torch.chunk's sizes.</summary>
+    Balanced,
+}
+
+/// <summary>How Ghost BN feeds its running statistics.</summary>
+public enum GhostRunning
+{
+    /// <summary>One step per batch with the ghosts' statistics averaged by ghost size. The default.</summary>
+    Averaged,
+
+    /// <summary>One step per ghost, in order, as TabNet's small forward passes do; the counter grows by the number of ghosts.</summary>
+    Sequential,
+}
+
 /// <summary>Options of <see cref="GhostBatchNorm{T}"/>.</summary>
 public sealed record GhostBatchNormOptions : RunningStatisticsOptions
 {
@@ -135,6 +168,8 @@ internal readonly struct GhostBatchNormStrategy : IStrategy
 
     public static string Axes => "each channel of each ghost (sub-batch), over its samples and positions";
 
+    public static IReadOnlyList<string> Tensors => ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+
     public static string Options(StrategySettings settings) =>
         $"ghost size {settings.GhostSize}, {Words.Of(settings.GhostGrouping)}, remainder {Words.Of(settings.GhostRemainder)}, running {Words.Of(settings.GhostRunning)}, {settings.Running()}";
 
@@ -146,4 +181,24 @@ internal readonly struct GhostBatchNormStrategy : IStrategy
             Remainder = settings.GhostRemainder,
             Running = settings.GhostRunning,
         });
+}
+
+/// <content>Options of <see cref="GhostBatchNorm{T}"/>.</content>
+public sealed partial record StrategySettings
+{
+    /// <summary>ghost-batch-norm: samples per ghost B. Default 32.</summary>
+    [Setting("--ghost-size", "ghost-batch-norm: samples in a ghost. Default 32.", Placeholder = "B", Minimum = 1)]
+    public int GhostSize { get; init; } = 32;
+
+    /// <summary>ghost-batch-norm: how the batch is cut.</summary>
+    [Setting("--ghost-grouping", "ghost-batch-norm: neighbours, or every K-th sample. Default contiguous.")]
+    public GhostGrouping GhostGrouping { get; init; }
+
+    /// <summary>ghost-batch-norm: what a remainder does.</summary>
+    [Setting("--ghost-remainder", "ghost-batch-norm: what to do where B does not divide N. Default throw.")]
+    public GhostRemainder GhostRemainder { get; init; }
+
+    /// <summary>ghost-batch-norm: how running statistics are fed.</summary>
+    [Setting("--ghost-running", "ghost-batch-norm: one update a batch or one a ghost. Default averaged.")]
+    public GhostRunning GhostRunning { get; init; }
 }

@@ -12,6 +12,9 @@ internal interface IStrategy
     /// <summary>Which elements share statistics, in words.</summary>
     static abstract string Axes { get; }
 
+    /// <summary>The names of every parameter and buffer that the strategy has under some setting.</summary>
+    static virtual IReadOnlyList<string> Tensors => ["weight", "bias"];
+
     /// <summary>The settings the strategy reads, in words.</summary>
     static abstract string Options(StrategySettings settings);
 

@@ -19,9 +19,6 @@ public sealed class Identity<T> : Normalizer<T>
     public override NormalizerClaims Claims =>
         NormalizerClaims.RotationEquivariance | NormalizerClaims.BatchPermutationEquivariance | NormalizerClaims.SampleIndependence;
 
-    /// <inheritdoc/>
-    public override long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => -1;
-
     internal override void CheckShape(ActivationShape shape)
     {
     }
@@ -37,6 +34,8 @@ internal readonly struct IdentityStrategy : IStrategy
     public static string Id => "none";
 
     public static string Axes => "no statistics; output is input";
+
+    public static IReadOnlyList<string> Tensors => [];
 
     public static string Options(StrategySettings settings) => "none";
 

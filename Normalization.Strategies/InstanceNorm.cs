@@ -69,6 +69,8 @@ internal readonly struct InstanceNormStrategy : IStrategy
 
     public static string Axes => "each channel of each sample, over its positions";
 
+    public static IReadOnlyList<string> Tensors => ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+
     public static string Options(StrategySettings settings) => settings.Running(trackByDefault: false);
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)

@@ -135,3 +135,11 @@ internal readonly struct LayerNormStrategy : IStrategy
         return new LayerNorm<T>(shape.ToArray().AsSpan(shape.Rank - dimensions), settings.ToOptions());
     }
 }
+
+/// <content>Options of <see cref="LayerNorm{T}"/>.</content>
+public sealed partial record StrategySettings
+{
+    /// <summary>layer-norm: how many trailing axes are normalized together; null is all but the batch axis.</summary>
+    [Setting("--normalized-dims", "layer-norm: how many trailing axes. Default all but the first.", Placeholder = "K", Minimum = 1, Maximum = 4)]
+    public int? NormalizedDimensions { get; init; }
+}

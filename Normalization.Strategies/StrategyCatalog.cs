@@ -21,6 +21,9 @@ public static class StrategyCatalog
     /// <summary>The ids in the order they are reported.</summary>
     public static IReadOnlyList<string> Ids { get; } = Array.ConvertAll(Entries, entry => entry.Id);
 
+    /// <summary>The names of every parameter and buffer that some strategy has.</summary>
+    public static IReadOnlyList<string> TensorNames { get; } = [.. Entries.SelectMany(entry => entry.Tensors).Distinct()];
+
     /// <summary>What <c>compare</c> runs with: 4 groups, ghosts of 8 balanced, full whitening, epsilon 1e-5, weight and bias.</summary>
     public static StrategySettings ComparisonSettings { get; } =
         new() { Groups = 4, GhostSize = 8, GhostRemainder = GhostRemainder.Balanced };
@@ -72,12 +75,13 @@ public static class StrategyCatalog
     private sealed record Entry(
         string Id,
         string Axes,
+        IReadOnlyList<string> Tensors,
         Func<StrategySettings, string> Options,
         Func<ActivationShape, StrategySettings, INormalizer<float>> CreateSingle,
         Func<ActivationShape, StrategySettings, INormalizer<double>> CreateDouble)
     {
         public static Entry Of<TStrategy>()
             where TStrategy : IStrategy =>
-            new(TStrategy.Id, TStrategy.Axes, TStrategy.Options, TStrategy.Create<float>, TStrategy.Create<double>);
+            new(TStrategy.Id, TStrategy.Axes, TStrategy.Tensors, TStrategy.Options, TStrategy.Create<float>, TStrategy.Create<double>);
     }
 }

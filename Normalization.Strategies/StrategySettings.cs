@@ -3,57 +3,19 @@ using Normalization.Core;
 
 namespace Normalization.Strategies;
 
-/// <summary>How Ghost BN cuts a batch into ghosts.</summary>
-public enum GhostGrouping
-{
-    /// <summary>Ghost k is the samples [k B, (k + 1) B). The default.</summary>
-    Contiguous,
-
-    /// <summary>Ghost k is the samples n with n mod K = k, K the number of ghosts.</summary>
-    Strided,
-}
-
-/// <summary>What Ghost BN does when the ghost size does not divide N.</summary>
-public enum GhostRemainder
-{
-    /// <summary>Throw. The default.</summary>
-    Throw,
-
-    /// <summary>Full ghosts first, then one smaller ghost.</summary>
-    SmallerLast,
-
-    /// <summary>ceil(N / B) ghosts of nearly equal size: for contiguous grouping torch.chunk's sizes.</summary>
-    Balanced,
-}
-
-/// <summary>How Ghost BN feeds its running statistics.</summary>
-public enum GhostRunning
-{
-    /// <summary>One step per batch with the ghosts' statistics averaged by ghost size. The default.</summary>
-    Averaged,
-
-    /// <summary>One step per ghost, in order, as TabNet's small forward passes do; the counter grows by the number of ghosts.</summary>
-    Sequential,
-}
-
-/// <summary>What whitening keeps for inference.</summary>
-public enum WhiteningRunning
-{
-    /// <summary>The running covariance, from which the inference matrix is computed. The default.</summary>
-    Covariance,
-
-    /// <summary>The running average of the whitening matrix itself, as the Decorrelated BN authors' code keeps; it over-whitens.</summary>
-    WhiteningMatrix,
-}
-
 /// <summary>The options of every strategy of the catalog in one place, for the command line and for tables of settings.</summary>
-/// <remarks>A strategy reads those it has and ignores the rest; its own options type is the one to use in a model.</remarks>
-public sealed record StrategySettings
+/// <remarks>
+/// A strategy reads those it has and ignores the rest; its own options type is the one to use in a model. Here are the options that
+/// strategies share; each strategy's file adds its own.
+/// </remarks>
+public sealed partial record StrategySettings
 {
     /// <summary>See <see cref="NormalizerOptions.Epsilon"/>.</summary>
+    [Setting("--epsilon", "Added to the variance. Default 1e-5.", Placeholder = "e")]
     public double Epsilon { get; init; } = 1e-5;
 
     /// <summary>See <see cref="RunningStatisticsOptions.Momentum"/>.</summary>
+    [Setting("--momentum", "Weight of the new batch in running statistics, as PyTorch counts it; none is the cumulative average. Default 0.1.", Placeholder = "m", Maximum = 1)]
     public double? Momentum { get; init; } = 0.1;
 
     /// <summary>See <see cref="NormalizerOptions.Weight"/>.</summary>
@@ -63,37 +25,24 @@ public sealed record StrategySettings
     public bool Bias { get; init; } = true;
 
     /// <summary>Whether running statistics are kept; null is the strategy's own default (instance-norm: no, others: yes).</summary>
+    [Setting("--running-stats", "Whether running statistics are kept. Default on; instance-norm: off.")]
     public bool? RunningStatistics { get; init; }
 
     /// <summary>See <see cref="RunningStatisticsOptions.RunningVariance"/>.</summary>
+    [Setting("--running-variance", "The variance that is stored. Default sample, as in PyTorch.")]
     public RunningVariance RunningVariance { get; init; } = RunningVariance.Sample;
 
     /// <summary>group-norm: the number of channel groups G. Default 32, as in the paper.</summary>
+    [Setting("--groups", "group-norm: channel groups. Default 32.", Placeholder = "G", Minimum = 1)]
     public int Groups { get; init; } = 32;
 
-    /// <summary>layer-norm: how many trailing axes are normalized together; null is all but the batch axis.</summary>
-    public int? NormalizedDimensions { get; init; }
-
-    /// <summary>ghost-batch-norm: samples per ghost B. Default 32.</summary>
-    public int GhostSize { get; init; } = 32;
-
-    /// <summary>ghost-batch-norm: how the batch is cut.</summary>
-    public GhostGrouping GhostGrouping { get; init; }
-
-    /// <summary>ghost-batch-norm: what a remainder does.</summary>
-    public GhostRemainder GhostRemainder { get; init; }
-
-    /// <summary>ghost-batch-norm: how running statistics are fed.</summary>
-    public GhostRunning GhostRunning { get; init; }
-
     /// <summary>zca-whitening: channels per whitened group d; null whitens all C together.</summary>
+    [Setting("--group-size", "zca-whitening: channels whitened together. Default all.", Placeholder = "D", Minimum = 1)]
     public int? GroupSize { get; init; }
 
     /// <summary>zca-whitening: alpha in [0, 1], how far the covariance is drawn toward a multiple of the identity.</summary>
+    [Setting("--shrinkage", "zca-whitening: how far the covariance is drawn to a multiple of the identity. Default 0.", Placeholder = "a", Maximum = 1)]
     public double Shrinkage { get; init; }
-
-    /// <summary>zca-whitening: what is kept for inference.</summary>
-    public WhiteningRunning WhiteningRunning { get; init; }
 
     /// <summary>See <see cref="NormalizerOptions.SingleValue"/>.</summary>
     public SingleValuePolicy SingleValue { get; init; }

@@ -6,6 +6,16 @@ using Normalization.Core.Kernels;
 
 namespace Normalization.Strategies;
 
+/// <summary>What whitening keeps for inference.</summary>
+public enum WhiteningRunning
+{
+    /// <summary>The running covariance, from which the inference matrix is computed. The default.</summary>
+    Covariance,
+
+    /// <summary>The running average of the whitening matrix itself, as the Decorrelated BN authors' code keeps; it over-whitens.</summary>
+    WhiteningMatrix,
+}
+
 /// <summary>Options of <see cref="ZcaWhitening{T}"/>.</summary>
 public sealed record ZcaWhiteningOptions : RunningStatisticsOptions
 {
@@ -499,6 +509,9 @@ internal readonly struct ZcaWhiteningStrategy : IStrategy
 
     public static string Axes => "the covariance of all channels (or of each channel group), over all samples and positions";
 
+    public static IReadOnlyList<string> Tensors =>
+        ["weight", "bias", "running_mean", "running_covariance", "running_whitening", "num_batches_tracked"];
+
     public static string Options(StrategySettings settings) => string.Create(CultureInfo.InvariantCulture,
         $"{(settings.GroupSize is { } size ? $"groups of {size}" : "all channels together")}, shrinkage {settings.Shrinkage}, running {Words.Of(settings.WhiteningRunning)}, {settings.Running()}");
 
@@ -510,4 +523,11 @@ internal readonly struct ZcaWhiteningStrategy : IStrategy
             Shrinkage = settings.Shrinkage,
             Running = settings.WhiteningRunning,
         });
+}
+
+/// <content>Options of <see cref="ZcaWhitening{T}"/>.</content>
+public sealed partial record StrategySettings
+{
+    /// <summary>zca-whitening: what is kept for inference.</summary>
+    public WhiteningRunning WhiteningRunning { get; init; }
 }

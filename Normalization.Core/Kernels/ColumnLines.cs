@@ -87,6 +87,32 @@ internal static unsafe class ColumnLines
         return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
     }
 
+    /// <summary>The two lines of <see cref="GradientLines"/>: g * gradientSlope, and (x - mean) * slope + offset.</summary>
+    public static bool Combining<A>(
+        double* mean, double* gradientSlope, double* slope, double* offset, nint width,
+        A* gradientCenters, A* gradientSlopes, A* centers, A* slopes, A* intercepts)
+        where A : unmanaged
+    {
+        Vector512<long> unsuited = default;
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, width - j);
+            Vector512<double> center = Part(mean + j, lanes);
+            Vector512<double> scale = Part(gradientSlope + j, lanes);
+            Vector512<double> bend = Part(slope + j, lanes);
+            Vector512<double> shift = Part(offset + j, lanes);
+            unsuited |= Beyond(center) | OutOfRange(scale) | Beyond(shift) | Beyond(bend) | Vanishing(bend, default);
+            Simd.Store(gradientCenters + j, default(Vector512<double>));
+            Simd.Store(gradientSlopes + j, scale);
+            Store(center, bend, shift, centers + j, slopes + j, intercepts + j);
+        }
+
+        Repeat(width, centers, slopes, intercepts);
+        Repeat(gradientCenters, width);
+        Repeat(gradientSlopes, width);
+        return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
+    }
+
     /// <summary>g * inverse * weight.</summary>
     public static bool Scaling<T, A>(double* inverse, T* weight, nint width, A* centers, A* slopes, A* intercepts)
         where T : unmanaged

@@ -224,6 +224,49 @@ internal static unsafe class Standardizer
         }
     }
 
+    /// <summary>Takes the means of g and of g * xhat over every set, weights aside: what an input gradient needs to know of the whole set.</summary>
+    public static void GradientMeans<T>(in ReductionLayout layout, T* x, T* g, Statistics statistics, double* meanGradient, double* meanProduct)
+        where T : unmanaged
+    {
+        var chunking = new Chunking(layout);
+        int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
+        nint sums = (nint)sumsPerPanel * layout.Panels * chunking.Count;
+        NativeScratch scratch = NativeScratch.Begin((sums * sizeof(double)) + AffineScratchBytes<T>(layout));
+        var job = new BackwardJob<T>
+        {
+            Layout = layout,
+            Chunks = chunking,
+            X = x,
+            G = g,
+            Weight = OrFilled<T>(layout, scratch, null, 1.0),
+            Statistics = statistics,
+            Sums = scratch.Take<double>(sums),
+            MeanGradient = meanGradient,
+            MeanProduct = meanProduct,
+        };
+        int chunks = layout.Panels * chunking.Count;
+        job.Run(BackwardPhase.ChunkSums, chunks, layout.Elements / chunks);
+        job.Run(BackwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * sumsPerPanel);
+    }
+
+    /// <summary>Writes dx = GradientSlope * g + Slope * (x - Mean) + Offset; dx may be g's own memory. Weights of the layout are not looked at.</summary>
+    public static void ApplyGradient<T>(in ReductionLayout layout, T* x, T* g, T* dx, GradientLines lines)
+        where T : unmanaged
+    {
+        var job = new GradientLinesJob<T>
+        {
+            Layout = layout,
+            Chunks = new Chunking(layout),
+            X = x,
+            G = g,
+            DX = dx,
+            Lines = lines,
+            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
+            Ahead = StreamAhead,
+        };
+        job.Share();
+    }
+
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 

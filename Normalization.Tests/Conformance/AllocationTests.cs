@@ -17,7 +17,7 @@ public sealed class AllocationTests
     private int _before;
 
     public static IEnumerable<object[]> Cases =>
-        from id in TestData.Ids
+        from id in StrategyCases.Ids
         from layout in new[] { Layout.ChannelsFirst, Layout.ChannelsLast }
         from threads in new[] { 1, 2 }
         select new object[] { id, layout, threads };
@@ -35,7 +35,7 @@ public sealed class AllocationTests
         KernelThreads.Count = threads;
         foreach (ActivationShape shape in Shapes)
         {
-            if (id == TestData.InstanceNorm && shape.Rank == 2)
+            if (!StrategyCases.Of(id).Carries(shape))
             {
                 continue;
             }
@@ -69,7 +69,7 @@ public sealed class AllocationTests
     private static void Measure<T>(string id, Layout layout, ActivationShape shape, int threads)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        StrategySettings settings = new() { Groups = 3, GhostSize = 6, RunningStatistics = true };
+        StrategySettings settings = StrategyCases.Of(id).Adapt(new() { Groups = 3, GhostSize = 6, RunningStatistics = true }, shape);
         INormalizer<T> normalizer = Runs.Create<T>(id, shape, settings, 1);
         var input = new PlacedTensor<T>(shape, layout, TestData.Activations(2, shape));
         var outputGradient = new PlacedTensor<T>(shape, layout, TestData.Normal(3, shape.Count));

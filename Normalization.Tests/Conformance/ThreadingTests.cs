@@ -12,9 +12,9 @@ public sealed class ThreadingTests
 {
     private int _before;
 
-    public static IEnumerable<object[]> IdsAndLayouts => from id in TestData.Ids from layout in Enum.GetValues<Layout>() select new object[] { id, layout };
+    public static IEnumerable<object[]> IdsAndLayouts => from id in StrategyCases.Ids from layout in Enum.GetValues<Layout>() select new object[] { id, layout };
 
-    public static IEnumerable<object[]> AllIds => TestData.Ids.Select(id => new object[] { id });
+    public static IEnumerable<object[]> AllIds => StrategyCases.Ids.Select(id => new object[] { id });
 
     [TestInitialize]
     public void Remember() => _before = KernelThreads.Count;
@@ -31,7 +31,7 @@ public sealed class ThreadingTests
             : [new(6, 12, 3, 5), new(21, 12, 17, 19)];
         foreach (ActivationShape shape in shapes)
         {
-            if (id == TestData.InstanceNorm && shape.Rank == 2)
+            if (!StrategyCases.Of(id).Carries(shape))
             {
                 continue;
             }
@@ -62,7 +62,7 @@ public sealed class ThreadingTests
         foreach (int threads in new[] { 1, 2, 5 })
         {
             KernelThreads.Count = threads;
-            INormalizer<T> normalizer = Runs.Create<T>(id, shape, settings, 3);
+            INormalizer<T> normalizer = Runs.Create<T>(id, shape, StrategyCases.Of(id).Adapt(settings, shape), 3);
             T[] output = Forward();
             var inputGradient = new PlacedTensor<T>(shape, layout);
             normalizer.Backward(input.ReadOnly, outputGradient.ReadOnly, inputGradient.Span);
@@ -94,7 +94,7 @@ public sealed class ThreadingTests
     public void Inference_OneInstanceOnFourThreads_GivesEachItsOwnResult(string id)
     {
         var shape = new ActivationShape(6, 12, 9, 11);
-        StrategySettings settings = new() { Groups = 3, GhostSize = 3, RunningStatistics = true };
+        StrategySettings settings = StrategyCases.Of(id).Adapt(new() { Groups = 3, GhostSize = 3, RunningStatistics = true }, shape);
         INormalizer<float> normalizer = Runs.Create<float>(id, shape, settings, 1);
         Runs.Forward(normalizer, shape, TestData.As<float>(TestData.Activations(2, shape)));
         normalizer.Training = false;

@@ -43,5 +43,20 @@ internal sealed record GoldenCase(
     double[]? BiasGradient,
     Dictionary<string, JsonElement> Buffers)
 {
+    /// <summary>Parameters other than weight and bias.</summary>
+    public Dictionary<string, double[]>? Parameters { get; init; }
+
+    /// <summary>The gradients of <see cref="Parameters"/>.</summary>
+    public Dictionary<string, double[]>? ParameterGradients { get; init; }
+
+    /// <summary>Name, values and expected gradient of every parameter, weight and bias included.</summary>
+    [JsonIgnore]
+    public IEnumerable<(string Name, double[] Values, double[] Gradient)> AllParameters =>
+    [
+        .. Weight is null ? Array.Empty<(string, double[], double[])>() : [("weight", Weight, WeightGradient!)],
+        .. Bias is null ? Array.Empty<(string, double[], double[])>() : [("bias", Bias, BiasGradient!)],
+        .. (Parameters ?? []).Select(parameter => (parameter.Key, parameter.Value, ParameterGradients![parameter.Key])),
+    ];
+
     public ActivationShape ActivationShape => new(Array.ConvertAll(Shape, length => (nint)length));
 }

@@ -59,7 +59,7 @@ public sealed class EveryWidthTests
         void Measure<T>(ActivationShape shape, Layout layout)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            INormalizer<T> normalizer = Runs.Create<T>(id, shape, Settings(shape), 1);
+            INormalizer<T> normalizer = Runs.Create<T>(id, shape, Settings(id, shape), 1);
             var input = new PlacedTensor<T>(shape, layout, TestData.Activations(2, shape));
             var outputGradient = new PlacedTensor<T>(shape, layout, TestData.Normal(3, shape.Count));
             var result = new PlacedTensor<T>(shape, layout);
@@ -90,9 +90,9 @@ public sealed class EveryWidthTests
         {
             foreach (ActivationShape shape in Shapes.Where(shape => Carries(id, shape)))
             {
-                StrategySettings[] configurations = shape.Count < 200 && TestData.Ids.Contains(id)
+                StrategySettings[] configurations = shape.Count < 200 && id != "none"
                     ? [.. TestData.Configurations(id, shape)]
-                    : [Settings(shape)];
+                    : [Settings(id, shape)];
                 foreach (StrategySettings settings in configurations)
                 {
                     foreach (Layout layout in new[] { Layout.ChannelsFirst, Layout.ChannelsLast, Layout.Gapped })
@@ -134,13 +134,17 @@ public sealed class EveryWidthTests
     private static string Hash<T>(ReadOnlySpan<T> values)
         where T : unmanaged => Convert.ToHexString(SHA256.HashData(MemoryMarshal.AsBytes(values)), 0, 6);
 
-    private static bool Carries(string id, ActivationShape shape) => id != TestData.InstanceNorm || shape.SpatialSize > 1;
+    private static bool Carries(string id, ActivationShape shape) => id == "none" || StrategyCases.Of(id).Carries(shape);
 
-    private static StrategySettings Settings(ActivationShape shape) => new()
+    private static StrategySettings Settings(string id, ActivationShape shape)
     {
-        Groups = shape.Channels % 3 == 0 ? 3 : 2,
-        GhostSize = 6,
-        GhostRemainder = GhostRemainder.Balanced,
-        RunningStatistics = true,
-    };
+        StrategySettings settings = new()
+        {
+            Groups = shape.Channels % 3 == 0 ? 3 : 2,
+            GhostSize = 6,
+            GhostRemainder = GhostRemainder.Balanced,
+            RunningStatistics = true,
+        };
+        return id == "none" ? settings : StrategyCases.Of(id).Adapt(settings, shape);
+    }
 }

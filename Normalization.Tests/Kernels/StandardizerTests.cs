@@ -55,6 +55,48 @@ public sealed unsafe class StandardizerTests
     public void ForwardBackward_SeveralChunksAndTiles_MatchPlainLoops(int samples, int channels, int positions) =>
         CheckAll(new ActivationShape(samples, channels, positions), samples);
 
+    // Means taken apart and lines filled from them: what strategies do that combine the sums of several sets.
+    [TestMethod]
+    public void GradientMeans_FilledIntoGradientLines_GiveTheInputGradient()
+    {
+        foreach (ActivationShape shape in new ActivationShape[] { new(4, 6, 5), new(6, 33), new(4, 3, 2999), new(70, 131), new(4, 20, 3, 3) })
+        {
+            foreach (Case layout in Cases(shape).Where(layout => layout.Sets < shape.Count))
+            {
+                Inputs inputs = new(shape, layout, 11) { HasAffine = false };
+                CheckLines<float>(layout, inputs.Rounded<float>());
+                CheckLines<double>(layout, inputs.Rounded<double>());
+            }
+        }
+    }
+
+    private static void CheckLines<T>(Case layout, Inputs inputs)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        string what = $"{typeof(T).Name}, {layout.Name}";
+        double tolerance = typeof(T) == typeof(float) ? 5e-7 : 1e-13;
+        var expected = new Expected(layout, inputs, Epsilon);
+        using var buffers = new Buffers<T>(layout, inputs);
+        ReductionLayout reduction = layout.Layout;
+        Standardizer.Moments(reduction, buffers.X.Pointer, buffers.Statistics, Epsilon);
+        var slopes = new double[reduction.Slots];
+        var offsets = new double[reduction.Slots];
+        fixed (double* slope = slopes, offset = offsets)
+        {
+            Standardizer.GradientMeans(reduction, buffers.X.Pointer, buffers.G.Pointer, buffers.Statistics, offset, slope);
+            for (nint slot = 0; slot < reduction.Slots; slot++)
+            {
+                double inverse = buffers.Statistics.InverseStd[slot];
+                offset[slot] *= -inverse;
+                slope[slot] *= -inverse * inverse;
+            }
+
+            var lines = new GradientLines { Mean = buffers.Statistics.Mean, GradientSlope = buffers.Statistics.InverseStd, Slope = slope, Offset = offset };
+            Standardizer.ApplyGradient(reduction, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, lines);
+            NumericAssert.Near(expected.DX, buffers.DX.Read(what), expected.DXScale, tolerance, what);
+        }
+    }
+
     // Each spoils float arithmetic in its own way, in every third set: a factor or a center that float cannot hold or multiplies badly.
     [TestMethod]
     [DataRow(1e-25f, 0f, 1f, 1f, DisplayName = "inverse deviation huge")]

@@ -3,17 +3,16 @@ using Normalization.Strategies;
 
 namespace Normalization.Tests.Oracles;
 
-/// <summary>
-/// All six strategies from their definitions: double, plain loops, dense row-major (N, C, ...) arrays, nothing shared with the kernels.
-/// Slow and obvious on purpose. It knows no single-value policy, no freezing and no layouts.
-/// </summary>
-internal sealed class NaiveNormalizer
+/// <summary>The oracle of the strategies that center and scale sets of elements, and of ZCA whitening.</summary>
+internal sealed class NaiveNormalizer : Oracle
 {
     private readonly string _strategy;
     private readonly StrategySettings _settings;
     private readonly double _largest;
     private readonly int _channels;
     private readonly bool _tracks;
+    private readonly OracleParameter _weight;
+    private readonly OracleParameter _bias;
 
     /// <param name="strategy">An id of the catalog, other than none.</param>
     /// <param name="shape">The activations; N may differ later.</param>
@@ -26,12 +25,18 @@ internal sealed class NaiveNormalizer
         _largest = largest;
         _channels = shape.Channels;
         int parameters = strategy == "layer-norm" ? Inner(shape) : _channels;
-        Weight = settings.Weight ? Filled(parameters, 1) : null;
-        Bias = settings.Bias ? Filled(parameters, 0) : null;
-        WeightGradient = new double[parameters];
-        BiasGradient = new double[parameters];
-        WeightGradientScale = new double[parameters];
-        BiasGradientScale = new double[parameters];
+        _weight = new OracleParameter(Filled(parameters, 1));
+        _bias = new OracleParameter(Filled(parameters, 0));
+        if (settings.Weight)
+        {
+            AddParameter("weight", _weight);
+        }
+
+        if (settings.Bias)
+        {
+            AddParameter("bias", _bias);
+        }
+
         bool canTrack = strategy is "batch-norm" or "instance-norm" or "ghost-batch-norm" or "zca-whitening";
         _tracks = canTrack && (settings.RunningStatistics ?? strategy != "instance-norm");
         if (!_tracks)
@@ -57,42 +62,23 @@ internal sealed class NaiveNormalizer
         }
     }
 
-    public bool Training { get; set; } = true;
+    public double[]? Weight => _settings.Weight ? _weight.Values : null;
 
-    public double[]? Weight { get; }
+    public double[]? Bias => _settings.Bias ? _bias.Values : null;
 
-    public double[]? Bias { get; }
+    /// <summary>After Backward; of a weight of ones where there is none.</summary>
+    public double[] WeightGradient => _weight.Gradient;
 
-    public double[] WeightGradient { get; }
-
-    public double[] BiasGradient { get; }
-
-    /// <summary>By name, without the counter.</summary>
-    public Dictionary<string, double[]> Buffers { get; } = [];
-
-    public long BatchesTracked { get; set; }
-
-    public long SkippedUpdates { get; private set; }
-
-    /// <summary>After Forward, an element: the largest |weight * xhat| + |bias| of its reduction set; whitening: the largest |y|.</summary>
-    public double[] OutputScale { get; private set; } = [];
-
-    /// <summary>After Backward, an element: the largest |weight * dy| / sqrt(variance + epsilon) of its set; whitening: the largest |dx|.</summary>
-    public double[] InputGradientScale { get; private set; } = [];
-
-    /// <summary>After Backward: sum |dy * xhat|; whitening: the largest |weight gradient|.</summary>
-    public double[] WeightGradientScale { get; private set; }
-
-    /// <summary>After Backward: sum |dy|; whitening: the largest |bias gradient|.</summary>
-    public double[] BiasGradientScale { get; private set; }
+    /// <summary>After Backward; of a bias of zeros where there is none.</summary>
+    public double[] BiasGradient => _bias.Gradient;
 
     /// <summary>After Forward: the values before weight and bias.</summary>
     public double[] Normalized { get; private set; } = [];
 
     /// <summary>The reduction set of every element: the channel where running statistics normalize.</summary>
-    public int[] SetOfElements(ActivationShape shape) => UsesBatch ? BatchSets(shape) : ChannelOf(shape);
+    public override int[] SetOfElements(ActivationShape shape) => UsesBatch ? BatchSets(shape) : ChannelOf(shape);
 
-    public double[] Forward(ActivationShape shape, double[] x)
+    public override double[] Forward(ActivationShape shape, double[] x)
     {
         double[] y = _strategy == "zca-whitening" ? Whiten(shape, x, null) : Standardize(shape, x, null);
         int[] parameter = ParameterOf(shape);
@@ -115,8 +101,7 @@ internal sealed class NaiveNormalizer
         return y;
     }
 
-    /// <summary>dL/dx of the statistics of x itself; the parameter gradients are overwritten, not accumulated.</summary>
-    public double[] Backward(ActivationShape shape, double[] x, double[] dy)
+    public override double[] Backward(ActivationShape shape, double[] x, double[] dy)
     {
         int[] parameter = ParameterOf(shape);
         var upstream = new double[x.Length];
@@ -128,21 +113,21 @@ internal sealed class NaiveNormalizer
         double[] dx = _strategy == "zca-whitening" ? Whiten(shape, x, upstream) : Standardize(shape, x, upstream);
         Array.Clear(WeightGradient);
         Array.Clear(BiasGradient);
-        Array.Clear(WeightGradientScale);
-        Array.Clear(BiasGradientScale);
+        Array.Clear(_weight.GradientScale);
+        Array.Clear(_bias.GradientScale);
         for (int i = 0; i < x.Length; i++)
         {
             WeightGradient[parameter[i]] += dy[i] * Normalized[i];
             BiasGradient[parameter[i]] += dy[i];
-            WeightGradientScale[parameter[i]] += Math.Abs(dy[i] * Normalized[i]);
-            BiasGradientScale[parameter[i]] += Math.Abs(dy[i]);
+            _weight.GradientScale[parameter[i]] += Math.Abs(dy[i] * Normalized[i]);
+            _bias.GradientScale[parameter[i]] += Math.Abs(dy[i]);
         }
 
         if (_strategy == "zca-whitening")
         {
             InputGradientScale = Filled(x.Length, Largest(dx));
-            WeightGradientScale = Filled(WeightGradient.Length, Largest(WeightGradient));
-            BiasGradientScale = Filled(BiasGradient.Length, Largest(BiasGradient));
+            Array.Fill(_weight.GradientScale, Largest(WeightGradient));
+            Array.Fill(_bias.GradientScale, Largest(BiasGradient));
         }
 
         return dx;
@@ -690,18 +675,6 @@ internal sealed class NaiveNormalizer
         return set;
     }
 
-    private int[] ChannelOf(ActivationShape shape)
-    {
-        int spatial = (int)shape.SpatialSize;
-        var channel = new int[shape.Count];
-        for (int i = 0; i < channel.Length; i++)
-        {
-            channel[i] = i / spatial % _channels;
-        }
-
-        return channel;
-    }
-
     private int[] ParameterOf(ActivationShape shape)
     {
         if (_strategy != "layer-norm")
@@ -748,25 +721,5 @@ internal sealed class NaiveNormalizer
         }
 
         return ghost;
-    }
-
-    private static double[] LargestOfSet(int[] set, Func<int, double> value)
-    {
-        var largest = new double[set.Length == 0 ? 0 : set.Max() + 1];
-        for (int i = 0; i < set.Length; i++)
-        {
-            largest[set[i]] = Math.Max(largest[set[i]], value(i));
-        }
-
-        return Array.ConvertAll(set, r => largest[r]);
-    }
-
-    private static double Largest(double[] values) => values.Length == 0 ? 0 : values.Max(Math.Abs);
-
-    private static double[] Filled(int count, double value)
-    {
-        var array = new double[count];
-        Array.Fill(array, value);
-        return array;
     }
 }

@@ -5,13 +5,20 @@ using Normalization.Strategies;
 namespace Normalization.Tests.Support;
 
 /// <summary>What one forward and backward gave; all arrays row-major.</summary>
-internal sealed record Pass<T>(INormalizer<T> Normalizer, T[] Output, T[] InputGradient, T[] WeightGradient, T[] BiasGradient)
-    where T : unmanaged, IBinaryFloatingPointIeee754<T>;
+internal sealed record Pass<T>(INormalizer<T> Normalizer, T[] Output, T[] InputGradient, IReadOnlyDictionary<string, T[]> Gradients)
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    /// <summary>Empty where there is no weight.</summary>
+    public T[] WeightGradient => Gradients.GetValueOrDefault("weight", []);
+
+    /// <summary>Empty where there is no bias.</summary>
+    public T[] BiasGradient => Gradients.GetValueOrDefault("bias", []);
+}
 
 /// <summary>Short ways to run a strategy on dense channels-first arrays.</summary>
 internal static class Runs
 {
-    /// <summary>A strategy of the catalog whose weight and bias (where it has them) are random, or one and zero without a seed.</summary>
+    /// <summary>A strategy of the catalog whose parameters are random, or as they start without a seed.</summary>
     public static INormalizer<T> Create<T>(string id, ActivationShape shape, StrategySettings settings, int? seed = null)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -20,8 +27,8 @@ internal static class Runs
         {
             foreach (Parameter<T> parameter in normalizer.Parameters)
             {
-                bool weight = parameter.Name == "weight";
-                TestData.As<T>(TestData.Normal(first + (weight ? 1 : 2), parameter.Values.Length, weight ? 0.5 : 0)).CopyTo(parameter.Values, 0);
+                double[] initial = TestData.AsDouble(parameter.Values);
+                TestData.As<T>(TestData.ParameterValues(parameter.Name, first, initial)).CopyTo(parameter.Values, 0);
             }
         }
 
@@ -54,9 +61,7 @@ internal static class Runs
         normalizer.ZeroGradients();
         T[] output = Forward(normalizer, shape, x);
         T[] inputGradient = Backward(normalizer, shape, x, dy);
-        return new Pass<T>(normalizer, output, inputGradient, Gradient("weight"), Gradient("bias"));
-
-        T[] Gradient(string name) => (T[]?)normalizer.Parameters.SingleOrDefault(p => p.Name == name)?.Gradient.Clone() ?? [];
+        return new Pass<T>(normalizer, output, inputGradient, normalizer.Parameters.ToDictionary(p => p.Name, p => (T[])p.Gradient.Clone()));
     }
 
     public static Pass<double> Once(string id, ActivationShape shape, StrategySettings settings, double[] x, double[] dy, int? seed = null) =>
@@ -68,6 +73,19 @@ internal static class Runs
     /// <summary>Values and counters of all buffers, copied, by name.</summary>
     public static Dictionary<string, (long Count, T[] Values)> State<T>(INormalizer<T> normalizer)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => normalizer.Buffers.ToDictionary(b => b.Name, b => (b.Count, (T[])b.Values.Clone()));
+
+    /// <summary>Puts back what <see cref="State"/> copied.</summary>
+    public static void Restore<T>(Dictionary<string, (long Count, T[] Values)> state, INormalizer<T> normalizer)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        foreach (StateBuffer<T> buffer in normalizer.Buffers)
+        {
+            (buffer.Count, T[] values) = state[buffer.Name];
+            values.CopyTo(buffer.Values, 0);
+        }
+
+        normalizer.OnStateChanged();
+    }
 
     public static void AssertState<T>(Dictionary<string, (long Count, T[] Values)> expected, INormalizer<T> normalizer, string what)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
@@ -84,8 +102,10 @@ internal static class Runs
     {
         NumericAssert.SameBits<T>(expected.Output, actual.Output, $"{what}: output");
         NumericAssert.SameBits<T>(expected.InputGradient, actual.InputGradient, $"{what}: input gradient");
-        NumericAssert.SameBits<T>(expected.WeightGradient, actual.WeightGradient, $"{what}: weight gradient");
-        NumericAssert.SameBits<T>(expected.BiasGradient, actual.BiasGradient, $"{what}: bias gradient");
+        foreach ((string name, T[] gradient) in expected.Gradients)
+        {
+            NumericAssert.SameBits<T>(gradient, actual.Gradients[name], $"{what}: gradient of {name}");
+        }
     }
 
     public static void AssertNear(Pass<double> expected, Pass<double> actual, double tolerance, string what)

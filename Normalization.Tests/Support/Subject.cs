@@ -15,14 +15,17 @@ internal sealed class Subject<T>
     {
         _id = id;
         Normalizer = StrategyCatalog.Create<T>(id, shape, settings);
-        Oracle = new NaiveNormalizer(id, shape, settings, TestData.LargestOf<T>());
-        SetParameter("weight", Oracle.Weight, TestData.Normal(seed + 1, Oracle.WeightGradient.Length, 0.5, 1));
-        SetParameter("bias", Oracle.Bias, TestData.Normal(seed + 2, Oracle.BiasGradient.Length));
+        Oracle = StrategyCases.Of(id).CreateOracle(shape, settings, TestData.LargestOf<T>());
+        CollectionAssert.AreEqual(Oracle.Parameters.Keys.ToArray(), Normalizer.Parameters.Select(p => p.Name).ToArray(), $"{id}: parameters");
+        foreach ((string name, OracleParameter parameter) in Oracle.Parameters)
+        {
+            SetParameter(name, TestData.ParameterValues(name, seed, parameter.Values));
+        }
     }
 
     public INormalizer<T> Normalizer { get; }
 
-    public NaiveNormalizer Oracle { get; }
+    public Oracle Oracle { get; }
 
     public Layout InputLayout { get; set; }
 
@@ -42,19 +45,13 @@ internal sealed class Subject<T>
         return this;
     }
 
-    /// <summary>Sets weight or bias on both sides; the strategy must have it exactly when the oracle has.</summary>
-    public void SetParameter(string name, double[]? oracle, double[] values)
+    /// <summary>Sets a parameter on both sides.</summary>
+    public void SetParameter(string name, double[] values)
     {
-        Parameter<T>? parameter = Normalizer.Parameters.SingleOrDefault(p => p.Name == name);
-        Assert.AreEqual(oracle is null, parameter is null, $"{_id}: whether there is a '{name}'");
-        if (parameter is null)
-        {
-            return;
-        }
-
-        Assert.AreEqual(values.Length, parameter.Values.Length, $"{_id}: elements of '{name}'");
+        Parameter<T> parameter = Normalizer.Parameters.Single(p => p.Name == name);
+        Assert.HasCount(values.Length, parameter.Values, $"{_id}: elements of '{name}'");
         values = TestData.Rounded<T>(values);
-        values.CopyTo(oracle!, 0);
+        values.CopyTo(Oracle.Parameters[name].Values, 0);
         TestData.As<T>(values).CopyTo(parameter.Values, 0);
     }
 
@@ -104,13 +101,8 @@ internal sealed class Subject<T>
         NumericAssert.Near<T>(dx, inputGradient.Read(), Oracle.InputGradientScale, tolerance, $"{what}: input gradient");
         foreach (Parameter<T> parameter in Normalizer.Parameters)
         {
-            bool weight = parameter.Name == "weight";
-            NumericAssert.Near<T>(
-                weight ? Oracle.WeightGradient : Oracle.BiasGradient,
-                parameter.Gradient,
-                weight ? Oracle.WeightGradientScale : Oracle.BiasGradientScale,
-                tolerance,
-                $"{what}: gradient of {parameter.Name}");
+            OracleParameter expected = Oracle.Parameters[parameter.Name];
+            NumericAssert.Near<T>(expected.Gradient, parameter.Gradient, expected.GradientScale, tolerance, $"{what}: gradient of {parameter.Name}");
         }
 
         CheckBuffers(what);
@@ -137,7 +129,7 @@ internal sealed class Subject<T>
             else
             {
                 NumericAssert.NearLargest<T>(
-                    Oracle.Buffers[buffer.Name], buffer.Values, TestData.Tolerance<T>(_id == TestData.ZcaWhitening && buffer.Name == "running_whitening" ? _id : ""),
+                    Oracle.Buffers[buffer.Name], buffer.Values, TestData.BufferTolerance<T>(_id, buffer.Name),
                     $"{what}: {buffer.Name}");
             }
         }

@@ -14,7 +14,7 @@ internal static class TestData
     public const string GhostBatchNorm = "ghost-batch-norm";
     public const string ZcaWhitening = "zca-whitening";
 
-    /// <summary>Every strategy that computes something.</summary>
+    /// <summary>The six that center and scale, or whiten, sets of elements; <see cref="StrategyCases.Ids"/> has all.</summary>
     public static readonly string[] Ids = [BatchNorm, LayerNorm, InstanceNorm, GroupNorm, GhostBatchNorm, ZcaWhitening];
 
     /// <summary>Gaussian numbers.</summary>
@@ -58,88 +58,22 @@ internal static class TestData
     public static double LargestOf<T>()
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => typeof(T) == typeof(float) ? float.MaxValue : double.MaxValue;
 
-    /// <summary>
-    /// The accuracy that is promised, relative to the scales of the oracle: float 5e-7 (whitening 1e-5); double 1e-12 (whitening
-    /// 1e-10), which holds where neither the mean nor the condition number is extreme.
-    /// </summary>
+    /// <summary>See <see cref="StrategyCase.Configurations"/>.</summary>
+    public static IEnumerable<StrategySettings> Configurations(string id, ActivationShape shape) => StrategyCases.Of(id).Configurations(shape);
+
+    /// <summary>See <see cref="StrategyCase.Tolerance"/>.</summary>
     public static double Tolerance<T>(string id)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        (typeof(T) == typeof(float), id == ZcaWhitening) switch
-        {
-            (true, false) => 5e-7,
-            (true, true) => 1e-5,
-            (false, false) => 1e-12,
-            (false, true) => 1e-10,
-        };
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => StrategyCases.Of(id).Tolerance<T>();
 
-    /// <summary>Settings that any shape of 2 or more samples and even channel count can carry, in the order of what they exercise.</summary>
-    public static IEnumerable<StrategySettings> Configurations(string id, ActivationShape shape)
+    /// <summary>What a running statistic is held to: sums are as exact as they get, an inverse root as exact as the strategy's output.</summary>
+    public static double BufferTolerance<T>(string id, string buffer)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Tolerance<T>(buffer == "running_whitening" ? id : BatchNorm);
+
+    /// <summary>Random values of a parameter: weights around 0.5, biases around 0, others around where they start.</summary>
+    public static double[] ParameterValues(string name, int seed, double[] initial) => name switch
     {
-        var plain = new StrategySettings();
-        switch (id)
-        {
-            case BatchNorm:
-                yield return plain;
-                yield return plain with { Momentum = null, RunningVariance = RunningVariance.Population };
-                yield return plain with { RunningStatistics = false, Epsilon = 1e-3 };
-                break;
-            case LayerNorm:
-                for (int axes = shape.Rank - 1; axes >= 1; axes--)
-                {
-                    if (Enumerable.Range(shape.Rank - axes, axes).Aggregate(1L, (product, axis) => product * (long)shape[axis]) > 1)
-                    {
-                        yield return plain with { NormalizedDimensions = axes };
-                    }
-                }
-
-                yield return plain with { Epsilon = 1e-2 };
-                break;
-            case InstanceNorm:
-                if (shape.SpatialSize > 1)
-                {
-                    yield return plain;
-                    yield return plain with { RunningStatistics = true };
-                    yield return plain with { RunningStatistics = true, Momentum = null, RunningVariance = RunningVariance.Population };
-                }
-
-                break;
-            case GroupNorm:
-                foreach (int groups in new[] { 1, 2, 3, shape.Channels })
-                {
-                    if (shape.Channels % groups == 0 && shape.Channels / groups * shape.SpatialSize > 1)
-                    {
-                        yield return plain with { Groups = groups };
-                    }
-                }
-
-                break;
-            case GhostBatchNorm:
-                StrategySettings ghost = plain with { GhostSize = 2 };
-                if (shape.SpatialSize > 1)
-                {
-                    yield return ghost with { GhostRemainder = GhostRemainder.Balanced };
-                    yield return ghost with { GhostRemainder = GhostRemainder.Balanced, GhostGrouping = GhostGrouping.Strided };
-                    yield return ghost with { GhostRemainder = GhostRemainder.SmallerLast, GhostRunning = GhostRunning.Sequential };
-                    yield return ghost with { GhostRemainder = GhostRemainder.Balanced, GhostRunning = GhostRunning.Sequential, Momentum = null };
-                    yield return ghost with { GhostSize = 1 };
-                }
-
-                yield return plain with { GhostRemainder = GhostRemainder.SmallerLast };
-                break;
-            case ZcaWhitening:
-                yield return plain;
-                yield return plain with { GroupSize = 2 };
-                yield return plain with { Shrinkage = 0.1, Momentum = null };
-                yield return plain with { WhiteningRunning = WhiteningRunning.WhiteningMatrix, Epsilon = 1e-3 };
-                if (shape.Channels % 3 == 0)
-                {
-                    yield return plain with { GroupSize = 3, Shrinkage = 0.05, RunningVariance = RunningVariance.Population };
-                    yield return plain with { GroupSize = 1 };
-                }
-
-                break;
-            default:
-                throw new ArgumentException(id);
-        }
-    }
+        "weight" => Normal(seed + 1, initial.Length, 0.5),
+        "bias" => Normal(seed + 2, initial.Length),
+        _ => [.. Normal(seed + 3 + name.Length, initial.Length, 0, 0.25).Zip(initial, (difference, start) => start + difference)],
+    };
 }
