@@ -239,42 +239,38 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     }
 
     // Memory is position * C + channel, the parameter channel * S + position.
-    private static void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
+    private static unsafe void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
     {
         if (sums is null || gradient is null)
         {
             return;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
-        for (int c = 0; c < channels; c++)
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
+        T[] transposed = ArrayPool<T>.Shared.Rent(gradient.Length);
+        fixed (T* from = sums, to = transposed, target = gradient)
         {
-            Span<T> row = gradient.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                row[s] += sums[(s * channels) + c];
-            }
+            Transposition.Copy(from, positions, channels, channels, to, positions);
+            Simd.AddTo(target, to, gradient.Length);
         }
+
+        Return(transposed);
     }
 
-    private static T[]? RentTransposed(ActivationShape shape, T[]? values)
+    private static unsafe T[]? RentTransposed(ActivationShape shape, T[]? values)
     {
         if (values is null)
         {
             return null;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
         T[] rented = ArrayPool<T>.Shared.Rent(values.Length);
-        for (int c = 0; c < channels; c++)
+        fixed (T* from = values, to = rented)
         {
-            ReadOnlySpan<T> row = values.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                rented[(s * channels) + c] = row[s];
-            }
+            Transposition.Copy(from, channels, positions, positions, to, channels);
         }
 
         return rented;

@@ -98,50 +98,36 @@ internal static unsafe class Loops
     /// With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient. Four vectors at a time are
     /// added in the arithmetic A, then in double.
     /// </remarks>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void GradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
-        where TAffine : struct, IAffine<A>
+        where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, line, affine, ref gradient, ref product);
+
+    /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - mean), w being 1 unless weights go by element.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void GradientSumsOfRuns<T>(T* x, T* g, T* weight, Run<T>* runs, int count, nint n)
+        where T : unmanaged
     {
-        nint lanes = Simd.Count<A>();
-        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
-        nint i = 0;
-        for (; i <= n - (4 * lanes); i += 4 * lanes)
+        for (Run<T>* run = runs; run < runs + count; run++)
         {
-            nint j = i + lanes, k = j + lanes, l = k + lanes;
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
-            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
-            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
-            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
-            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
-            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
-            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
-            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
-            Simd.AddWidened(even + odd, ref sum2, ref other2);
+            var line = new Difference<T>(run->Center, run->Intercept);
+            double gradient = 0;
+            double product = 0;
+            if (weight == null)
+            {
+                AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, line, default, ref gradient, ref product);
+            }
+            else
+            {
+                AddGradientSums<T, T, Difference<T>, ElementAffine<T, T>>(
+                    x + run->Offset, g + run->Offset, n, line, new(weight + run->Affine, null), ref gradient, ref product);
+            }
+
+            run->Gradient = gradient;
+            run->Product = product;
         }
-
-        for (; i <= n - lanes; i += lanes)
-        {
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Simd.AddWidened(p, ref sum1, ref other1);
-            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
-        }
-
-        if (i < n)
-        {
-            nint count = n - i;
-            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
-            Simd.AddWidened(p, ref sum1, ref other1);
-
-            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
-            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
-        }
-
-        gradient += Simd.Sum(sum1 + other1);
-        product += Simd.Sum(sum2 + other2);
     }
 
     /// <summary>Adds each column's sum to sums.</summary>
@@ -315,8 +301,123 @@ internal static unsafe class Loops
     /// <param name="ahead">How far ahead to fetch what is read next, in elements; only by stores that fetch.</param>
     /// <param name="line">The standardization.</param>
     /// <param name="affine">Weight and bias.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore => WriteStandardized<T, A, TLine, TAffine, TStore>(x, y, n, period, ahead, line, affine);
+
+    /// <summary>The same for several runs of n elements; null weight and bias where the lines hold them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void StandardizeRuns<T, TStore>(T* x, T* y, T* weight, T* bias, Run<T>* runs, int count, nint n, nint ahead)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        for (Run<T>* run = runs; run < runs + count; run++)
+        {
+            var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+            if (weight == null)
+            {
+                WriteStandardized<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x + run->Offset, y + run->Offset, n, period: 0, ahead, line, default);
+            }
+            else
+            {
+                WriteStandardized<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
+                    x + run->Offset, y + run->Offset, n, period: 0, ahead, line, new(weight + run->Affine, bias + run->Affine));
+            }
+        }
+    }
+
+    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
+    /// <remarks>
+    /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
+    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
+    /// those of <see cref="Standardize"/>.
+    /// </remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradient<T, A, TLine, TAffine, TStore>(
+        T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore =>
+        WriteInputGradient<T, A, TLine, TAffine, TStore>(x, g, dx, n, period, ahead, gradientLine, line, affine);
+
+    /// <summary>The same for several runs of n elements; null weight where each has one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradientOfRuns<T, TStore>(T* x, T* g, T* dx, T* weight, Run<T>* runs, int count, nint n, nint ahead)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        for (Run<T>* run = runs; run < runs + count; run++)
+        {
+            var gradientLine = new ConstantLine<T>(run->GradientCenter, run->GradientSlope, default);
+            var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+            if (weight == null)
+            {
+                WriteInputGradient<T, T, ConstantLine<T>, ConstantAffine<T>, TStore>(
+                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(run->Weight, default));
+            }
+            else
+            {
+                WriteInputGradient<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
+                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(weight + run->Affine, null));
+            }
+        }
+    }
+
+    // The loops themselves, compiled into one run's method and into several runs' one. Period 0: nothing repeats, a column is an element.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddGradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
+        nint i = 0;
+        for (; i <= n - (4 * lanes); i += 4 * lanes)
+        {
+            nint j = i + lanes, k = j + lanes, l = k + lanes;
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
+            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
+            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
+            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
+            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
+            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
+            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
+            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
+            Simd.AddWidened(even + odd, ref sum2, ref other2);
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Simd.AddWidened(p, ref sum1, ref other1);
+            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
+        }
+
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
+            Simd.AddWidened(p, ref sum1, ref other1);
+
+            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
+            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
+        }
+
+        gradient += Simd.Sum(sum1 + other1);
+        product += Simd.Sum(sum2 + other2);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteStandardized<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -324,13 +425,13 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        nint step = lanes < period ? lanes : lanes % period;
+        nint step = period == 0 || lanes < period ? lanes : lanes % period;
         nint i = Head<T, A, TStore>(y, n);
         nint j = i;
         if (i > 0)
         {
             Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
-            j = i % period;
+            j = period == 0 ? i : i % period;
         }
 
         for (; i <= n - lanes; i += lanes)
@@ -351,7 +452,7 @@ internal static unsafe class Loops
             }
 
             j += step;
-            j -= j >= period ? period : 0;
+            j -= period != 0 && j >= period ? period : 0;
         }
 
         if (i < n)
@@ -395,14 +496,8 @@ internal static unsafe class Loops
             x + end, g + end, dx + end, n - end, pitch, ahead, shiftedGradient, shifted, default);
     }
 
-    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
-    /// <remarks>
-    /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
-    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
-    /// those of <see cref="Standardize"/>.
-    /// </remarks>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void InputGradient<T, A, TLine, TAffine, TStore>(
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteInputGradient<T, A, TLine, TAffine, TStore>(
         T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
@@ -411,14 +506,14 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        nint step = lanes < period ? lanes : lanes % period;
+        nint step = period == 0 || lanes < period ? lanes : lanes % period;
         nint i = Head<T, A, TStore>(dx, n);
         nint j = i;
         if (i > 0)
         {
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
             Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
-            j = i % period;
+            j = period == 0 ? i : i % period;
         }
 
         for (; i <= n - lanes; i += lanes)
@@ -441,7 +536,7 @@ internal static unsafe class Loops
             }
 
             j += step;
-            j -= j >= period ? period : 0;
+            j -= period != 0 && j >= period ? period : 0;
         }
 
         if (i < n)

@@ -20,7 +20,7 @@ internal unsafe struct Statistics
 internal static unsafe class Standardizer
 {
     /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
-    public const nint RowsTogether = 1024;
+    private const nint RowsTogether = 1024;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
@@ -57,6 +57,12 @@ internal static unsafe class Standardizer
     public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
         where T : unmanaged
     {
+        if (SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel(layout, chunking);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
@@ -73,7 +79,7 @@ internal static unsafe class Standardizer
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
             Store = StoreFor(layout, y, inPlace: false),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
         if (panelByPanel)
         {
@@ -114,6 +120,12 @@ internal static unsafe class Standardizer
     public static void Moments<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon)
         where T : unmanaged
     {
+        if (SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, null, null, null, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         nint partials = layout.Slots * chunking.Count * 2;
         NativeScratch scratch = NativeScratch.Begin(partials * sizeof(double));
@@ -141,6 +153,12 @@ internal static unsafe class Standardizer
         T* weightGradient, T* biasGradient, bool constantStatistics)
         where T : unmanaged
     {
+        if (!constantStatistics && SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            return;
+        }
+
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
@@ -172,7 +190,7 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -246,7 +264,7 @@ internal static unsafe class Standardizer
             G = g,
             DX = dx,
             Lines = lines,
-            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
+            Store = StoreFor(layout, dx, inPlace: dx == g),
             Ahead = StreamAhead,
         };
         job.Share();
@@ -300,7 +318,12 @@ internal static unsafe class Standardizer
         return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
 
-    private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
+    /// <summary>Panels that are summed before any of them is written.</summary>
+    internal static int PanelsTogether(in ReductionLayout layout) =>
+        layout.Columns == 1 ? (int)Math.Clamp(RowsTogether / layout.PanelElements, 1, layout.Panels) : 1;
+
+    private static nint NextPanels(in ReductionLayout layout) =>
+        PanelsTogether(layout) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
