@@ -24,7 +24,7 @@ internal enum PartCall
 internal sealed unsafe class BatchPart(ICollective collective, int channels)
 {
     // The call, the number of axes and as many lengths as a shape can have.
-    private const int NoteLength = 2 + ActivationShape.MaximumRank;
+    public const int NoteLength = 2 + ActivationShape.MaximumRank;
     private const int FirstLength = 2;
 
     private readonly double[] _note = new double[NoteLength];

@@ -29,13 +29,15 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
     private static readonly string[] LaunchVariables = ["OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"];
 
     private readonly OpenMpi _mpi;
+    private readonly TextWriter _log;
     private double[] _sent = [];
     private double[] _received = [];
     private bool _finished;
 
-    private MpiCollective(OpenMpi mpi, TimeSpan deadline)
+    private MpiCollective(OpenMpi mpi, TimeSpan deadline, TextWriter log)
     {
         _mpi = mpi;
+        _log = log;
         Deadline = deadline;
         int value = 0;
         Require(mpi.SetErrorHandler(mpi.World, mpi.ErrorsReturn), "MPI_Comm_set_errhandler");
@@ -57,17 +59,16 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
     /// <summary>How long a collective waits for the others before the run is aborted.</summary>
     public TimeSpan Deadline { get; }
 
-    /// <summary>Where the sentence goes that says why the run is aborted. Default the standard error stream.</summary>
-    public TextWriter Log { get; init; } = Console.Error;
-
     /// <summary>The library's name and version.</summary>
     public string Version => _mpi.Version;
 
     /// <summary>Loads Open MPI and joins the ranks that were started with this process.</summary>
     /// <param name="deadline">How long a collective waits for the others; null is <see cref="DefaultDeadline"/>.</param>
+    /// <param name="log">Where the sentence goes that says why a run is aborted; null is the standard error stream.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The deadline is not above 0.</exception>
     /// <exception cref="NotSupportedException">Open MPI is not installed, or another one than is known.</exception>
     /// <exception cref="InvalidOperationException">MPI was started before, or does not start.</exception>
-    public static MpiCollective Start(TimeSpan? deadline = null)
+    public static MpiCollective Start(TimeSpan? deadline = null, TextWriter? log = null)
     {
         if (deadline is { } limit)
         {
@@ -93,7 +94,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
             throw new NotSupportedException($"This {mpi.Version} was built without threads (level {provided}, {OpenMpi.ThreadSerialized} is needed), which .NET has.");
         }
 
-        return new MpiCollective(mpi, deadline ?? DefaultDeadline);
+        return new MpiCollective(mpi, deadline ?? DefaultDeadline, log ?? Console.Error);
     }
 
     /// <inheritdoc/>
@@ -135,7 +136,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
     [DoesNotReturn]
     public void Abort(string reason)
     {
-        Log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"error: rank {Rank} ends the run: {reason}"));
+        _log.WriteLine(string.Create(CultureInfo.InvariantCulture, $"error: rank {Rank} ends the run: {reason}"));
         End();
     }
 
@@ -216,7 +217,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
         if (speaker == Rank)
         {
             string limit = Deadline.TotalSeconds.ToString("0.###", CultureInfo.InvariantCulture);
-            Log.WriteLine(absent.Length == 0
+            _log.WriteLine(absent.Length == 0
                 ? $"error: {what} of {Size} ranks did not complete within {limit} s, though all of them came: they are not at the same call, or the network does not carry it."
                 : $"error: {CollectiveArguments.Ranks(absent)} did not come to {what} within {limit} s: dead, stuck, or slower than the deadline allows. The run is ended.");
         }
@@ -269,7 +270,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
     [DoesNotReturn]
     private void End()
     {
-        Log.Flush();
+        _log.Flush();
         _finished = true;
         _ = _mpi.Abort(_mpi.World, AbortCode);
         Environment.Exit(AbortCode); // MPI_Abort does not return

@@ -16,7 +16,9 @@ internal sealed unsafe class OpenMpi
     /// <summary>MPI_THREAD_SERIALIZED: any thread, one at a time.</summary>
     public const int ThreadSerialized = 2;
 
-    private const string LibraryName = "libmpi.so.40";
+    /// <summary>The library of Open MPI 3 to 5.</summary>
+    public const string LibraryName = "libmpi.so.40";
+
     private const int LongestText = 4096;
 
     public readonly delegate* unmanaged[Cdecl]<int*, byte***, int, int*, int> InitThread;
@@ -74,11 +76,12 @@ internal sealed unsafe class OpenMpi
 
     /// <summary>Loads the library.</summary>
     /// <param name="missing">Where null is returned: what is missing and the package that brings it.</param>
-    public static OpenMpi? Load(out string? missing)
+    /// <param name="name">The library's file name.</param>
+    public static OpenMpi? Load(out string? missing, string name = LibraryName)
     {
-        if (!NativeLibrary.TryLoad(LibraryName, out nint library))
+        if (!NativeLibrary.TryLoad(name, out nint library))
         {
-            missing = $"Open MPI is not installed: {LibraryName} was not found (Debian: apt-get install openmpi-bin; on a cluster: module load openmpi).";
+            missing = $"Open MPI is not installed: {name} was not found (Debian: apt-get install openmpi-bin; on a cluster: module load openmpi).";
             return null;
         }
 
@@ -89,7 +92,7 @@ internal sealed unsafe class OpenMpi
         }
         catch (EntryPointNotFoundException error)
         {
-            missing = $"{LibraryName} is not the Open MPI that is known here (3 to 5): {error.Message}";
+            missing = $"{name} is not the Open MPI that is known here (3 to 5): {error.Message}";
             return null;
         }
     }
