@@ -85,9 +85,9 @@ internal sealed unsafe class BatchPart(ICollective collective, int channels)
             }
         }
 
-        for (int rank = 0; rank < collective.Size && !call.HasFlag(PartCall.Refused); rank++)
+        for (int rank = 0; rank < collective.Size && (call & PartCall.Refused) == 0; rank++)
         {
-            if (CallOf(rank).HasFlag(PartCall.Refused))
+            if ((CallOf(rank) & PartCall.Refused) != 0)
             {
                 throw new CollectiveException($"Rank {rank} refused its part {ShapeOf(rank)} of the batch; its own message says why. Nothing was computed, on any rank.");
             }

@@ -18,6 +18,7 @@ public interface ICollective
     /// <summary>Replaces every value by its sum over all ranks.</summary>
     /// <param name="values">This rank's terms; receives the sums. As long on every rank.</param>
     /// <exception cref="CollectiveException">A rank did not come, or came with another call.</exception>
+    /// <exception cref="InvalidOperationException">The network failed.</exception>
     void AllReduceSum(Span<double> values);
 
     /// <summary>Gives every rank the values of all of them.</summary>

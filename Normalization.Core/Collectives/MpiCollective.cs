@@ -30,6 +30,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
 
     private readonly OpenMpi _mpi;
     private readonly TextWriter _log;
+    private readonly nint _end; // a communicator of its own: a rank that has ended must not be taken for one at a collective
     private double[] _sent = [];
     private double[] _received = [];
     private bool _finished;
@@ -45,6 +46,9 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
         Rank = value;
         Require(mpi.Size(mpi.World, &value), "MPI_Comm_size");
         Size = value;
+        nint end = 0;
+        Require(mpi.Duplicate(mpi.World, &end), "MPI_Comm_dup");
+        _end = end;
     }
 
     /// <summary>Whether mpirun or srun has started this process.</summary>
@@ -150,7 +154,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
 
         _finished = true;
         nint request = 0;
-        Require(_mpi.Barrier(_mpi.World, &request), "MPI_Ibarrier");
+        Require(_mpi.Barrier(_end, &request), "MPI_Ibarrier");
         Await(request, "the end of the run");
         Require(_mpi.Finish(), "MPI_Finalize");
     }
@@ -280,7 +284,7 @@ public sealed unsafe class MpiCollective : ICollective, IDisposable
     {
         if (code != OpenMpi.Success)
         {
-            throw new CollectiveException(string.Create(CultureInfo.InvariantCulture, $"{what} failed on rank {Rank}: {_mpi.ErrorText(code)}."));
+            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture, $"MPI failed on rank {Rank} in {what}: {_mpi.ErrorText(code)}."));
         }
     }
 }

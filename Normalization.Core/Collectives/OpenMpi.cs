@@ -27,6 +27,7 @@ internal sealed unsafe class OpenMpi
     public readonly delegate* unmanaged[Cdecl]<nint, int, int> Abort;
     public readonly delegate* unmanaged[Cdecl]<nint, int*, int> Rank;
     public readonly delegate* unmanaged[Cdecl]<nint, int*, int> Size;
+    public readonly delegate* unmanaged[Cdecl]<nint, nint*, int> Duplicate;
     public readonly delegate* unmanaged[Cdecl]<nint, nint, int> SetErrorHandler;
     public readonly delegate* unmanaged[Cdecl]<void*, void*, int, nint, nint, nint, nint*, int> AllReduce;
     public readonly delegate* unmanaged[Cdecl]<void*, int, nint, void*, int, nint, nint, nint*, int> AllGather;
@@ -50,6 +51,7 @@ internal sealed unsafe class OpenMpi
         Abort = (delegate* unmanaged[Cdecl]<nint, int, int>)NativeLibrary.GetExport(library, "MPI_Abort");
         Rank = (delegate* unmanaged[Cdecl]<nint, int*, int>)NativeLibrary.GetExport(library, "MPI_Comm_rank");
         Size = (delegate* unmanaged[Cdecl]<nint, int*, int>)NativeLibrary.GetExport(library, "MPI_Comm_size");
+        Duplicate = (delegate* unmanaged[Cdecl]<nint, nint*, int>)NativeLibrary.GetExport(library, "MPI_Comm_dup");
         SetErrorHandler = (delegate* unmanaged[Cdecl]<nint, nint, int>)NativeLibrary.GetExport(library, "MPI_Comm_set_errhandler");
         AllReduce = (delegate* unmanaged[Cdecl]<void*, void*, int, nint, nint, nint, nint*, int>)NativeLibrary.GetExport(library, "MPI_Iallreduce");
         AllGather = (delegate* unmanaged[Cdecl]<void*, int, nint, void*, int, nint, nint, nint*, int>)NativeLibrary.GetExport(library, "MPI_Iallgather");

@@ -339,7 +339,68 @@ public sealed class SyncBatchNormTests
         Assert.IsEmpty(Runs.Forward(layer, ShapeOf(0), []));
     }
 
+    [TestMethod]
+    public void ForwardBackward_Warm_AllocatesNothing()
+    {
+        Ranks.RunWell(2, rank =>
+        {
+            var layer = new SyncBatchNorm<float>(Channels, rank);
+            ActivationShape shape = ShapeOf(rank.Rank);
+            float[] x = TestData.As<float>(TestData.Activations(1, shape)), y = new float[x.Length], dx = new float[x.Length];
+            long least = long.MaxValue;
+
+            // As many turns on both ranks, since they need each other.
+            for (int turn = 0; turn < 12; turn++)
+            {
+                long before = GC.GetAllocatedBytesForCurrentThread();
+                layer.Forward(shape, x, y);
+                layer.Backward(shape, x, y, dx);
+                least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
+            }
+
+            Assert.AreEqual(0L, least);
+        });
+    }
+
     // ---------------------------------------------------------------- shards of one process
+
+    [TestMethod]
+    public void Forward_OneValueInAllShards_ThrowsOrUsesRunningStatistics()
+    {
+        var shape = new ActivationShape(1, 2);
+        var error = Assert.ThrowsExactly<InvalidOperationException>(() => Runs.Forward(new InProcessSyncBatchNorm<float>(2), shape, [1, 2]));
+        Assert.Contains("needs more than 1 value per channel", error.Message);
+
+        var lenient = new InProcessSyncBatchNorm<double>(2, new() { SingleValue = SingleValuePolicy.UseRunning, Epsilon = 0 });
+        CollectionAssert.AreEqual(new double[] { 1, 2 }, Runs.Forward(lenient, shape, [1, 2]));
+        Assert.AreEqual(0, lenient.Buffers.Single(buffer => buffer.IsCounter).Count);
+    }
+
+    [TestMethod]
+    public void ForwardBackward_Frozen_IsInference()
+    {
+        ActivationShape shape = ShapeOf(5);
+        double[] x = TestData.Activations(1, shape);
+        double[] dy = TestData.Normal(2, shape.Count);
+        var layer = new InProcessSyncBatchNorm<double>(Channels);
+        Runs.Forward(layer, shape, TestData.Activations(3, shape));
+        var state = Runs.State(layer);
+        layer.Training = false;
+        Pass<double> inference = Runs.Once(layer, shape, x, dy);
+        layer.Training = true;
+        layer.Freeze();
+        Runs.AssertSame(inference, Runs.Once(layer, shape, x, dy), "frozen");
+        Runs.AssertState(state, layer, "frozen");
+    }
+
+    [TestMethod]
+    public void Forward_ConstantChannelWithoutEpsilon_ThrowsAndTheNextBatchIsFine()
+    {
+        ActivationShape shape = ShapeOf(4);
+        var layer = new InProcessSyncBatchNorm<double>(Channels, new() { Epsilon = 0 });
+        Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Forward(layer, shape, new double[shape.Count]));
+        Assert.IsTrue(Runs.Forward(layer, shape, TestData.Normal(1, shape.Count)).All(double.IsFinite));
+    }
 
     [TestMethod]
     public void Forward_ShardsThatDoNotAddUp_NamesThemAndTheBatch()
