@@ -19,7 +19,7 @@ namespace Normalization.Strategies;
 /// <para>Shapes: weight, bias, running_mean, running_var (C); num_batches_tracked []. Equal parameters on all ranks are the caller's to keep.</para>
 /// <para>Degenerate: one value a channel over all ranks in training follows <see cref="SingleValuePolicy"/>, on all ranks alike; one value on
 /// a rank is none. With no sample on any rank nothing happens.</para>
-/// <para>Source: Peng et al. 2018 (MegDet), arXiv:1711.07240; as PyTorch's SyncBatchNorm, which shares no empty parts and needs GPUs.</para>
+/// <para>Source: Peng et al. 2018 (MegDet), arXiv:1711.07240; as PyTorch's SyncBatchNorm, which needs GPUs and in inference uses a rank's own statistics where none are tracked.</para>
 /// </remarks>
 public sealed class SyncBatchNorm<T> : StandardizingNormalizer<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
