@@ -13,12 +13,14 @@ internal readonly struct Slabs
     private readonly int _panels;
     private readonly int _perSlab;
 
-    public Slabs(in ReductionLayout layout)
+    /// <param name="layout">What is cut.</param>
+    /// <param name="whole">Whether it has to stay in one piece.</param>
+    public Slabs(in ReductionLayout layout, bool whole = false)
     {
         nint elements = layout.Elements / layout.Outer;
         _panels = layout.Outer;
         _perSlab = (int)Math.Clamp(SlabElements / elements, 1, _panels);
-        if (elements > CachedElements || _panels / _perSlab < FewestToShare)
+        if (whole || elements > CachedElements || _panels / _perSlab < FewestToShare)
         {
             _perSlab = _panels;
         }
