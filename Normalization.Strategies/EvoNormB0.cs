@@ -383,7 +383,7 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
     }
 
     /// <summary>weight x / denominator + bias; coefficients v, s, a, a - s, weight, bias.</summary>
-    private readonly struct Output : ICurve
+    internal readonly struct Output : ICurve
     {
         public static int Coefficients => 6;
 
@@ -393,11 +393,11 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
         public static Vector512<A> At<A>(Vector512<A> x, Vector512<A> gradient, A* coefficients, nint pitch)
             where A : unmanaged =>
             Simd.MultiplyAdd(
-                x / Denominator(x, coefficients, pitch, out _), Vector512.Load(coefficients + (4 * pitch)), Vector512.Load(coefficients + (5 * pitch)));
+                x, Vector512.Load(coefficients + (4 * pitch)) / Denominator(x, coefficients, pitch, out _), Vector512.Load(coefficients + (5 * pitch)));
     }
 
     /// <summary>With q = x / denominator: g; g q where the denominator is a; and where it is the line g q, g q / denominator and g q^2; coefficients v, s, a, a - s.</summary>
-    private readonly struct GradientTerms : ICurveSums
+    internal readonly struct GradientTerms : ICurveSums
     {
         public static int Coefficients => 4;
 
@@ -423,7 +423,7 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
     /// g weight / denominator, times s / denominator where that is the line, plus the line through the deviations; coefficients v, s, a, a - s,
     /// weight, center, slope, offset.
     /// </summary>
-    private readonly struct InputGradient : ICurve
+    internal readonly struct InputGradient : ICurve
     {
         public static int Coefficients => Rows;
 

@@ -282,7 +282,7 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
     }
 
     /// <summary>x sigmoid(v x) * scale + bias; coefficients v, scale = weight / s, bias.</summary>
-    private readonly struct Output : ICurve
+    internal readonly struct Output : ICurve
     {
         public static int Coefficients => 3;
 
@@ -293,16 +293,19 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
             where A : unmanaged
         {
             Exponential.Sigmoid(x, Vector512.Load(coefficients), out Vector512<A> p, out _);
-            return Simd.MultiplyAdd(x * p, Vector512.Load(coefficients + pitch), Vector512.Load(coefficients + (2 * pitch)));
+            return Simd.MultiplyAdd(x, p * Vector512.Load(coefficients + pitch), Vector512.Load(coefficients + (2 * pitch)));
         }
     }
 
     /// <summary>g, g x p and g x^2 p (1 - p); coefficient v.</summary>
-    private readonly struct GradientTerms : ICurveSums
+    internal readonly struct GradientTerms : ICurveSums
     {
         public static int Coefficients => 1;
 
         public static int Terms => EvoNormS0Pass<T>.Terms;
+
+        // p (1 - p) is below float where |v x| is beyond 100.
+        public static bool HoldsZero => false;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Write<A>(Vector512<A> x, Vector512<A> gradient, A* coefficients, nint pitch, Vector512<A>* terms)
@@ -316,7 +319,7 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
     }
 
     /// <summary>g * scale * (p + v x p (1 - p)) + the line through the deviation; coefficients v, scale, center, slope, offset.</summary>
-    private readonly struct InputGradient : ICurve
+    internal readonly struct InputGradient : ICurve
     {
         public static int Coefficients => Rows;
 

@@ -31,6 +31,9 @@ internal unsafe interface ICurveSums
     /// <summary>How many sums a slot has.</summary>
     static abstract int Terms { get; }
 
+    /// <summary>Whether a float sum of exactly 0 is one; false where its terms may have been too small for float.</summary>
+    static virtual bool HoldsZero => true;
+
     /// <summary>Writes the terms, each a multiple of the gradient: lanes without an element have a gradient of 0.</summary>
     static abstract void Write<A>(Vector512<A> x, Vector512<A> gradient, A* coefficients, nint pitch, Vector512<A>* terms)
         where A : unmanaged;
@@ -115,14 +118,18 @@ internal static unsafe class Curves
         Vector512<long> unsuited = default;
         for (int k = 0; k < count; k++, coefficients += pitch, prepared += preparedPitch)
         {
+            if (width == 1)
+            {
+                unsuited |= Unsuited(Vector512.Create(*coefficients));
+                Simd.Create<A>(*coefficients).Store(prepared);
+                continue;
+            }
+
             for (nint j = 0; j < width; j += Simd.Lanes)
             {
                 nint lanes = Math.Min(Simd.Lanes, width - j);
                 Vector512<double> value = lanes == Simd.Lanes ? Vector512.Load(coefficients + j) : Simd.LoadPart<double, double>(coefficients + j, lanes, default);
-                Vector512<double> size = Vector512.Abs(value);
-                Vector512<double> suits = Vector512.IsZero(size) | ~Vector512.IsFinite(size)
-                    | (Vector512.GreaterThanOrEqual(size, Vector512.Create(SmallestSingle)) & Vector512.LessThanOrEqual(size, Vector512.Create(Simd.LargestSingle)));
-                unsuited |= ~suits.AsInt64();
+                unsuited |= Unsuited(value);
                 Simd.Store(prepared + j, value);
             }
 
@@ -133,6 +140,15 @@ internal static unsafe class Curves
         }
 
         return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<long> Unsuited(Vector512<double> value)
+    {
+        Vector512<double> size = Vector512.Abs(value);
+        Vector512<double> suits = Vector512.IsZero(size) | ~Vector512.IsFinite(size)
+            | (Vector512.GreaterThanOrEqual(size, Vector512.Create(SmallestSingle)) & Vector512.LessThanOrEqual(size, Vector512.Create(Simd.LargestSingle)));
+        return ~suits.AsInt64();
     }
 
     /// <summary>Columns in the tile that begins at one; a run along memory is a single column.</summary>
@@ -249,7 +265,10 @@ internal unsafe struct CurveJob<T, TCurve> : IPieceJob
             if (TStore.Fetches && Sse.IsSupported)
             {
                 Sse.Prefetch1(x + i + Standardizer.StreamAhead);
-                Sse.Prefetch1(g + i + Standardizer.StreamAhead);
+                if (TCurve.ReadsGradient)
+                {
+                    Sse.Prefetch1(g + i + Standardizer.StreamAhead);
+                }
             }
 
             if (TStore.Streams)
@@ -311,42 +330,58 @@ internal unsafe struct CurveSumsJob<T, TSums> : IPieceJob
             for (nint column = 0, width; column < Layout.Columns; column += width)
             {
                 width = Curves.TileWidth(Layout.Columns, column);
-                if (typeof(T) == typeof(double) || !Sum<T>(place.Slot + column, offset + column, width, chunk, partials + column))
+                if (!Sum<T>(place.Slot + column, offset + column, width, chunk, partials + column, Layout.Columns))
                 {
-                    Sum<double>(place.Slot + column, offset + column, width, chunk, partials + column);
+                    SumAgain(place.Slot + column, offset + column, width, chunk, partials + column);
                 }
             }
         }
     }
 
-    // Writes a tile's sums. False where float does not suit, or did not hold them.
+    // In double for those sums that float did not hold, and for those alone: another column's bits are not to depend on them.
     [SkipLocalsInit]
-    private readonly bool Sum<A>(nint slot, nint offset, nint width, Chunk chunk, double* sums)
+    private readonly void SumAgain(nint slot, nint offset, nint width, Chunk chunk, double* sums)
+    {
+        double* wide = stackalloc double[(int)(TSums.Terms * width)];
+        Sum<double>(slot, offset, width, chunk, wide, width);
+        for (int k = 0; k < TSums.Terms; k++)
+        {
+            for (nint j = 0; j < width; j++)
+            {
+                double* sum = sums + (k * Layout.Columns) + j;
+                *sum = Holds<T>(*sum) ? *sum : wide[(k * width) + j];
+            }
+        }
+    }
+
+    // Writes a tile's sums, NaN where its coefficients do not suit A. False where some do not hold.
+    [SkipLocalsInit]
+    private readonly bool Sum<A>(nint slot, nint offset, nint width, Chunk chunk, double* sums, nint sumsPitch)
         where A : unmanaged
     {
         byte* memory = stackalloc byte[ColumnLines.Bytes<A>(TSums.Coefficients, width)];
         byte* sumMemory = stackalloc byte[ColumnLines.Bytes<double>(TSums.Terms, width)];
         nint capacity = ColumnLines.Capacity(width);
         A* coefficients = Simd.Aligned<A>(memory);
-        if (!Curves.Prepare(Coefficients + slot, Pitch, TSums.Coefficients, width, coefficients, capacity))
-        {
-            return false;
-        }
-
+        bool suits = Curves.Prepare(Coefficients + slot, Pitch, TSums.Coefficients, width, coefficients, capacity);
         double* totals = Simd.Aligned<double>(sumMemory);
-        new Span<double>(totals, (int)(TSums.Terms * capacity)).Clear();
+        new Span<double>(totals, (int)(TSums.Terms * capacity)).Fill(suits ? 0 : double.NaN);
         nint columns = Layout.Columns;
         bool isRun = columns == 1;
-        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        for (int i = 0; i < chunk.BlockCount && suits; i++, offset += Layout.BlockStride)
         {
-            for (nint done = 0; done < chunk.Length; done += isRun ? chunk.Length : columns)
+            if (isRun)
             {
-                Loop<A>(X + offset + done, G + offset + done, isRun ? chunk.Length : width, isRun, coefficients, totals, capacity);
+                AddRun<A>(X + offset, G + offset, chunk.Length, coefficients, totals, capacity);
+            }
+            else
+            {
+                AddColumns<A>(X + offset, G + offset, chunk.Length / columns, width, columns, coefficients, totals, capacity);
             }
         }
 
         bool holds = true;
-        for (int k = 0; k < TSums.Terms; k++, totals += capacity, sums += columns)
+        for (int k = 0; k < TSums.Terms; k++, totals += capacity, sums += sumsPitch)
         {
             if (isRun)
             {
@@ -356,33 +391,88 @@ internal unsafe struct CurveSumsJob<T, TSums> : IPieceJob
             for (nint j = 0; j < width; j++)
             {
                 sums[j] = totals[j];
-                holds &= double.IsFinite(totals[j]);
+                holds &= Holds<A>(totals[j]);
             }
         }
 
-        return holds || typeof(A) == typeof(double);
+        return holds;
     }
 
-    // One row of columns, or one run along memory whose lanes are folded at the end.
+    // Whether a sum in A may be trusted: neither overflowed nor made of subnormal terms.
+    private static bool Holds<A>(double sum) =>
+        typeof(A) == typeof(double) || (double.IsFinite(sum) && (sum == 0 ? TSums.HoldsZero : Math.Abs(sum) >= Simd.SmallestProduct));
+
+    // Along memory; the totals are a vector's lanes, folded at the end.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Loop<A>(T* x, T* g, nint n, bool isRun, A* coefficients, double* totals, nint capacity)
+    private static void AddRun<A>(T* x, T* g, nint n, A* coefficients, double* totals, nint capacity)
         where A : unmanaged
     {
-        Vector512<A>* terms = stackalloc Vector512<A>[TSums.Terms];
+        Vector512<A>* terms = stackalloc Vector512<A>[4 * TSums.Terms];
         nint lanes = Simd.Count<A>();
-        for (nint i = 0; i < n; i += lanes)
+        nint i = 0;
+        for (; i <= n - (4 * lanes); i += 4 * lanes)
         {
-            nint count = n - i;
-            nint j = isRun ? 0 : i;
+            AddFour(x + i, g + i, lanes, coefficients, totals, capacity, terms);
+        }
 
-            // Lanes beyond the end repeat a value of the row: 0 might be where the function has a pole.
-            Vector512<A> value = count >= lanes ? Simd.Load<T, A>(x + i) : Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i)));
-            Vector512<A> gradient = count >= lanes ? Simd.Load<T, A>(g + i) : Simd.LoadPart<T, A>(g + i, count, default);
-            TSums.Write(value, gradient, coefficients + j, capacity, terms);
-            for (int k = 0; k < TSums.Terms; k++)
+        for (; i < n; i += lanes)
+        {
+            AddPart(x + i, g + i, n - i, coefficients, totals, capacity, terms);
+        }
+    }
+
+    // Down each column.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddColumns<A>(T* x, T* g, nint rows, nint n, nint pitch, A* coefficients, double* totals, nint capacity)
+        where A : unmanaged
+    {
+        Vector512<A>* terms = stackalloc Vector512<A>[4 * TSums.Terms];
+        nint lanes = Simd.Count<A>();
+        for (nint row = 0; row < rows; row += 4, x += 4 * pitch, g += 4 * pitch)
+        {
+            nint j = 0;
+            for (; j <= n - lanes && row <= rows - 4; j += lanes)
             {
-                Simd.AddWidened(terms[k], totals + (k * capacity) + j);
+                AddFour(x + j, g + j, pitch, coefficients + j, totals + j, capacity, terms);
             }
+
+            for (; j < n; j += lanes)
+            {
+                for (nint i = 0; i < Math.Min(4, rows - row); i++)
+                {
+                    AddPart(x + (i * pitch) + j, g + (i * pitch) + j, n - j, coefficients + j, totals + j, capacity, terms);
+                }
+            }
+        }
+    }
+
+    // Four vectors are added in A, then in double.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddFour<A>(T* x, T* g, nint stride, A* coefficients, double* totals, nint capacity, Vector512<A>* terms)
+        where A : unmanaged
+    {
+        for (int i = 0; i < 4; i++)
+        {
+            TSums.Write(Simd.Load<T, A>(x + (i * stride)), Simd.Load<T, A>(g + (i * stride)), coefficients, capacity, terms + (i * TSums.Terms));
+        }
+
+        for (int k = 0; k < TSums.Terms; k++)
+        {
+            Simd.AddWidened((terms[k] + terms[k + TSums.Terms]) + (terms[k + (2 * TSums.Terms)] + terms[k + (3 * TSums.Terms)]), totals + (k * capacity));
+        }
+    }
+
+    // At most one vector. Lanes beyond the end repeat a value: 0 might be where the function has a pole.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddPart<A>(T* x, T* g, nint count, A* coefficients, double* totals, nint capacity, Vector512<A>* terms)
+        where A : unmanaged
+    {
+        bool whole = count >= Simd.Count<A>();
+        Vector512<A> value = whole ? Simd.Load<T, A>(x) : Simd.LoadPart<T, A>(x, count, Simd.Create<A>(Simd.Get(x)));
+        TSums.Write(value, whole ? Simd.Load<T, A>(g) : Simd.LoadPart<T, A>(g, count, default), coefficients, capacity, terms);
+        for (int k = 0; k < TSums.Terms; k++)
+        {
+            Simd.AddWidened(terms[k], totals + (k * capacity));
         }
     }
 }
