@@ -63,10 +63,12 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
     }
 
     /// <inheritdoc/>
-    /// <remarks>The scale laws hold for positive factors: a maximum has no sign to give back.</remarks>
+    /// <remarks>
+    /// The scale laws hold for positive factors: a maximum has no sign to give back. Dependence on the batch is not claimed, nor its absence: it
+    /// is as large as the share of elements that divide by the batch's deviation, and of inputs far above 0 none do.
+    /// </remarks>
     public override NormalizerClaims Claims =>
-        NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelScaleInvariance
-        | NormalizerClaims.BatchPermutationEquivariance | NormalizerClaims.BatchDependence;
+        NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelScaleInvariance | NormalizerClaims.BatchPermutationEquivariance;
 
     private protected override string SetName => "sample and channel (spatial positions)";
 

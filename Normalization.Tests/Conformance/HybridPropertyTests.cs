@@ -150,6 +150,31 @@ public sealed class HybridPropertyTests
         NumericAssert.Differs<double>(Array.ConvertAll(y, value => -value), z, 0.1, "a maximum keeps no sign");
     }
 
+    // Far above 0 the line through the instance's deviation is the larger denominator everywhere.
+    [TestMethod]
+    [DataRow(0.0, true)]
+    [DataRow(100.0, false)]
+    public void EvoNormB0_OneSampleChanged_MovesOthersAsFarAsTheyDivideByTheBatch(double mean, bool depends)
+    {
+        double[] x = TestData.Normal(1, Shape.Count, mean);
+        INormalizer<double> normalizer = Runs.Create<double>(EvoNormB0, Shape, NoAffine);
+        double[] before = Runs.Forward(normalizer, Shape, x);
+        for (int i = 0; i < 20; i++)
+        {
+            x[i] = mean + (3 * (x[i] - mean));
+        }
+
+        double[] after = Runs.Forward(normalizer, Shape, x);
+        if (depends)
+        {
+            NumericAssert.Differs<double>(before.AsSpan(20), after.AsSpan(20), 0.1, "the batch's deviation grew");
+        }
+        else
+        {
+            NumericAssert.SameBits<double>(before.AsSpan(20), after.AsSpan(20), "no element divides by the batch's deviation");
+        }
+    }
+
     [TestMethod]
     [DataRow(RunningVariance.Sample)]
     [DataRow(RunningVariance.Population)]

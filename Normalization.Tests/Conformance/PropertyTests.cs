@@ -330,7 +330,7 @@ public sealed class PropertyTests
             {
                 NumericAssert.Differs<float>(before, after, 1e-2, $"{id}: the batch has to matter");
             }
-            else
+            else if (!training || StrategyCases.Of(id).ClaimsHowSamplesMix)
             {
                 NumericAssert.SameBits<float>(before, after, $"{id} {(training ? "training" : "inference")}");
             }

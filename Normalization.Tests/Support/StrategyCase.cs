@@ -33,6 +33,9 @@ internal abstract class StrategyCase
     /// <summary>Whether a negative factor flips the output's sign, where the scale does not matter; false where there is a maximum.</summary>
     public virtual bool KeepsSign => true;
 
+    /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
+    public virtual bool ClaimsHowSamplesMix => true;
+
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
 
