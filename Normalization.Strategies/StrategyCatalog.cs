@@ -17,6 +17,9 @@ public static class StrategyCatalog
         Entry.Of<GhostBatchNormStrategy>(),
         Entry.Of<SyncBatchNormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),
+        Entry.Of<EvoNormB0Strategy>(),
+        Entry.Of<EvoNormS0Strategy>(),
+        Entry.Of<SwitchableNormStrategy>(),
     ];
 
     /// <summary>The ids in the order they are reported.</summary>

@@ -24,7 +24,7 @@ internal static unsafe class Simd
     public const double LargestCenter = 1e30;
     public const double SmallestSlope = 1e-30;
     public const double LargeDeviation = 1e-6;
-    private const double SmallestProduct = 1e-28;
+    public const double SmallestProduct = 1e-28;
 
     /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
     public static A* Aligned<A>(byte* block)

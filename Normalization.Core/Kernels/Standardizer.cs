@@ -46,7 +46,7 @@ internal static unsafe class Standardizer
     private const nint StreamedRun = 512;
 
     // How far before its use a long stream is fetched, in elements.
-    private const nint StreamAhead = 1024;
+    internal const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
@@ -303,6 +303,14 @@ internal static unsafe class Standardizer
             Sse.StoreFence();
         }
     }
+
+    /// <summary>How a forward pass over a layout stores.</summary>
+    internal static StoreKind ForwardStore<T>(in ReductionLayout layout, T* x, T* y)
+        where T : unmanaged => StoreFor(layout, y, StreamedForwardBytes, inPlace: x == y);
+
+    /// <summary>How a backward pass over a layout stores.</summary>
+    internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
+        where T : unmanaged => StoreFor(layout, dx, StreamedBackwardBytes, inPlace: g == dx);
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)

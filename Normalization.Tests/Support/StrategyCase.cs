@@ -30,6 +30,12 @@ internal abstract class StrategyCase
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
+    /// <summary>Whether a negative factor flips the output's sign, where the scale does not matter; false where there is a maximum.</summary>
+    public virtual bool KeepsSign => true;
+
+    /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
+    public virtual bool ClaimsHowSamplesMix => true;
+
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
 
@@ -53,6 +59,9 @@ internal static class StrategyCases
         new BasicCase(TestData.GhostBatchNorm),
         new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
+        new EvoNormB0Case(),
+        new EvoNormS0Case(),
+        new SwitchableNormCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
