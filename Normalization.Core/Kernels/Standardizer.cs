@@ -306,11 +306,11 @@ internal static unsafe class Standardizer
 
     /// <summary>How a forward pass over a layout stores.</summary>
     internal static StoreKind ForwardStore<T>(in ReductionLayout layout, T* x, T* y)
-        where T : unmanaged => StoreFor(layout, y, StreamedForwardBytes, inPlace: x == y);
+        where T : unmanaged => StoreFor(layout, y, inPlace: x == y);
 
     /// <summary>How a backward pass over a layout stores.</summary>
     internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
-        where T : unmanaged => StoreFor(layout, dx, StreamedBackwardBytes, inPlace: g == dx);
+        where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
