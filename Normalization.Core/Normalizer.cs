@@ -175,7 +175,7 @@ public abstract class Normalizer<T> : INormalizer<T>
 
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
-            MemoryOrder order = inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> destination = default;
             try
@@ -230,7 +230,7 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
             MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
-            MemoryOrder order = Training ? _savedOrder : inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = Training ? _savedOrder : WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> gradient = default;
             DenseOperand<T> result = default;
@@ -271,6 +271,10 @@ public abstract class Normalizer<T> : INormalizer<T>
     internal virtual void CheckBatch(ActivationShape shape)
     {
     }
+
+    /// <summary>The dense order in which a tensor is worked on; where it is not the tensor's own, a copy is.</summary>
+    internal virtual MemoryOrder WorkingOrder(ActivationShape shape, MemoryOrder present) =>
+        present == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : present;
 
     internal abstract unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y);
 

@@ -42,8 +42,24 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Which elements share a mean, in words for messages: "channel", "sample".</summary>
     private protected abstract string SetName { get; }
 
+    /// <summary>What is added under the root.</summary>
+    private protected virtual double AddedEpsilon => Epsilon;
+
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
+
+    /// <summary>Takes the moments of a layout's sets and writes its normalized values.</summary>
+    internal virtual unsafe void ForwardSets(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
+        Standardizer.Forward(layout, x, y, weight, bias, statistics, AddedEpsilon);
+
+    /// <summary>Takes the moments of a layout's sets only.</summary>
+    internal virtual unsafe void TakeMoments(in ReductionLayout layout, T* x, Statistics statistics) =>
+        Standardizer.Moments(layout, x, statistics, AddedEpsilon);
+
+    /// <summary>Writes the input gradient of a layout's sets and adds to the parameter gradients.</summary>
+    internal virtual unsafe void BackwardSets(
+        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
+        Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
 
     /// <summary>Writes the layouts that make up the batch's reduction sets (at most two) and returns how many.</summary>
     internal abstract int WriteLayouts(ActivationShape shape, MemoryOrder order, Span<ReductionLayout> layouts);
@@ -178,7 +194,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+                    ForwardSets(layout, x, y, weight, bias, statistics);
                     RequirePositiveVariance(layout, statistics);
                     Advance(ref statistics, layout.Slots);
                 }
@@ -209,7 +225,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: false);
+                    BackwardSets(layout, x, g, dx, weight, statistics, weightTarget, biasTarget);
                     Advance(ref statistics, layout.Slots);
                 }
             }
@@ -307,7 +323,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     {
         foreach (ReductionLayout layout in layouts)
         {
-            Standardizer.Moments(layout, x, statistics, Epsilon);
+            TakeMoments(layout, x, statistics);
             Advance(ref statistics, layout.Slots);
         }
     }
@@ -352,7 +368,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
     }
 
-    private void CheckSetSize(ActivationShape shape, nint smallest)
+    private protected virtual void CheckSetSize(ActivationShape shape, nint smallest)
     {
         if (smallest == 1 && SingleValue != SingleValuePolicy.BiasOnly)
         {
@@ -372,7 +388,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     private unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
     {
-        if (Epsilon > 0)
+        if (AddedEpsilon > 0)
         {
             return;
         }
@@ -382,7 +398,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (statistics.PopulationVariance[slot] == 0)
             {
                 throw new DivideByZeroException(
-                    $"{Name}: with epsilon 0 every {SetName} must vary, but one (number {slot}) is constant: its variance 0 would be divided by. Use an epsilon above 0.");
+                    $"{Name}: with epsilon 0 every {SetName} must {(layout.Uncentered ? "hold a value other than 0" : "vary")}, but one (number {slot}) {(layout.Uncentered ? "is all 0: its mean square" : "is constant: its variance")} 0 would be divided by. Use an epsilon above 0.");
             }
         }
     }

@@ -16,6 +16,8 @@ public static class StrategyCatalog
         Entry.Of<GroupNormStrategy>(),
         Entry.Of<GhostBatchNormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),
+        Entry.Of<RmsNormStrategy>(),
+        Entry.Of<FilterResponseNormStrategy>(),
     ];
 
     /// <summary>The ids in the order they are reported.</summary>

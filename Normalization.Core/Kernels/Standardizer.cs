@@ -9,6 +9,9 @@ internal unsafe struct Statistics
     public double* Mean;
     public double* PopulationVariance;
     public double* InverseStd;
+
+    /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
+    public double* ProductFactor;
 }
 
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
@@ -34,7 +37,7 @@ internal static unsafe class Standardizer
 
     // Tensors of this size and more leave past the caches: they would evict what is read next. A backward pass reads one more.
     private const nint StreamedForwardBytes = 16 << 20;
-    private const nint StreamedBackwardBytes = 8 << 20;
+    internal const nint StreamedBackwardBytes = 8 << 20;
 
     // Smaller ones are likely to be in the second-level cache.
     private const nint FetchedBytes = 1 << 19;
@@ -43,15 +46,19 @@ internal static unsafe class Standardizer
     private const nint StreamedRun = 512;
 
     // How far before its use a long stream is fetched, in elements.
-    private const nint StreamAhead = 1024;
+    internal const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
     private const int AccumulatorTasks = 16;
 
     /// <summary>Takes the moments of every set and writes the standardized output.</summary>
-    /// <remarks>Weight and bias are in the layout's weight order; null stands for 1 and 0.</remarks>
-    public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
+    /// <remarks>
+    /// Weight and bias are in the layout's weight order; null stands for 1 and 0. So is the threshold, for layouts of one weight per set:
+    /// the least value that is written; null is none.
+    /// </remarks>
+    public static void Forward<T>(
+        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon, T* threshold = null)
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
@@ -66,6 +73,7 @@ internal static unsafe class Standardizer
             Y = y,
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
+            Threshold = threshold,
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
@@ -278,7 +286,7 @@ internal static unsafe class Standardizer
     }
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, nint streamedBytes, bool inPlace)
+    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, nint streamedBytes, bool inPlace)
         where T : unmanaged
     {
         nint bytes = layout.Elements * sizeof(T);
@@ -288,10 +296,10 @@ internal static unsafe class Standardizer
         return streams ? StoreKind.Streaming : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
     }
 
-    private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
+    internal static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
-    private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
+    internal static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
         chunking.Count == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
 
     private static nint AffineScratchBytes<T>(in ReductionLayout layout)

@@ -27,6 +27,15 @@ internal abstract class StrategyCase
     /// <summary>Whether an instance is made for a number of channels and refuses others.</summary>
     public virtual bool KnowsChannels => true;
 
+    /// <summary>Whether an instance is made for the lengths of the trailing axes, has a weight for each of their elements and refuses other lengths.</summary>
+    public virtual bool FixesTrailingAxes => false;
+
+    /// <summary>Whether the normalized values of -x are those of x with the other sign, before the affine.</summary>
+    public virtual bool IsOdd => true;
+
+    /// <summary>Whether some elements pass no gradient on, to the input or to some parameter.</summary>
+    public virtual bool StopsGradients => false;
+
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
@@ -52,6 +61,8 @@ internal static class StrategyCases
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
         new BasicCase(TestData.ZcaWhitening),
+        new RmsNormCase(),
+        new FilterResponseCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
