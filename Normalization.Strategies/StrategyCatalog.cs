@@ -18,6 +18,7 @@ public static class StrategyCatalog
         Entry.Of<ZcaWhiteningStrategy>(),
         Entry.Of<RmsNormStrategy>(),
         Entry.Of<FilterResponseNormStrategy>(),
+        Entry.Of<LocalResponseNormStrategy>(),
     ];
 
     /// <summary>The ids in the order they are reported.</summary>

@@ -41,6 +41,7 @@ internal static unsafe class FilterResponse
             DX = dx,
             Parameters = parameters,
             Inverse = inverse,
+            Share = 1.0 / layout.SetSize,
             Sums = scratch.Take<double>(sums),
             SumsPerPanel = sums / layout.Panels,
             Store = Standardizer.StoreFor(layout, dx, Standardizer.StreamedBackwardBytes, inPlace: dx == g),
@@ -81,6 +82,7 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
     public T* DX;
     public FilterParameters<T> Parameters;
     public double* Inverse; // r by slot
+    public double Share; // 1 / elements of a set
     public double* Sums; // 3 Columns for a panel and as many for a chunk of it, or 3 Columns for each chunk
     public nint SumsPerPanel;
     public StoreKind Store;
@@ -176,72 +178,118 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
 
     private static double Get(T* values, nint index, double none) => values == null ? none : Simd.Get(values + index);
 
-    // A set's slope weight * r, bias, threshold, r, and the slope of what flows through the mean square: 0 while that is not summed.
-    private readonly FilterLine LineOf(PanelPlace place, nint column, double product)
+    // What is known of a set; the slope of what flows through the mean square is 0 while that is not summed.
+    private readonly FilterLine LineOf(PanelPlace place, double product)
     {
-        double inverse = Inverse[place.Slot + column];
-        double slope = inverse * Get(Parameters.Weight, place.Affine + column, 1);
-        double pull = -(inverse * slope) * (product / Layout.SetSize);
+        double inverse = Inverse[place.Slot];
+        double slope = inverse * Get(Parameters.Weight, place.Affine, 1);
         return new FilterLine(
-            slope, Get(Parameters.Bias, place.Affine + column, 0), Get(Parameters.Threshold, place.Affine + column, double.NegativeInfinity), inverse, pull);
+            slope, Get(Parameters.Bias, place.Affine, 0), Get(Parameters.Threshold, place.Affine, double.NegativeInfinity), -(inverse * slope) * (product * Share));
     }
 
+    // The same for a tile of columns, in four arrays that go on from the start as those of ColumnLines; false where float does not suit.
+    private readonly bool LinesOf<A>(PanelPlace place, nint column, nint width, double* products, A* slopes)
+        where A : unmanaged
+    {
+        nint capacity = ColumnLines.Capacity(width);
+        Vector512<long> unsuited = default;
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, width - j);
+            Vector512<double> inverse = Simd.LoadPart<double, double>(Inverse + place.Slot + column + j, lanes, default);
+            Vector512<double> slope = inverse * Part(Parameters.Weight, 1);
+            Vector512<double> pull = products == null
+                ? default
+                : -(inverse * slope) * (Simd.LoadPart<double, double>(products + column + j, lanes, default) * Share);
+            unsuited |= ColumnLines.OutOfRange(inverse) | ColumnLines.OutOfRange(slope) | ColumnLines.Beyond(pull) | ColumnLines.Vanishing(pull, inverse);
+            Simd.Store(slopes + j, slope);
+            Simd.Store(slopes + capacity + j, Part(Parameters.Bias, 0));
+            Simd.Store(slopes + (2 * capacity) + j, Part(Parameters.Threshold, double.NegativeInfinity));
+            Simd.Store(slopes + (3 * capacity) + j, pull);
+
+            Vector512<double> Part(T* values, double none) => values == null
+                ? Vector512.Create(none)
+                : Simd.LoadPart<T, double>(values + place.Affine + column + j, lanes, default);
+        }
+
+        for (nint array = 0; array < 4; array++)
+        {
+            ColumnLines.Repeat(slopes + (array * capacity), width);
+        }
+
+        return typeof(A) == typeof(double) || !Vector512.AnyWhereAllBitsSet(unsuited);
+    }
+
+    // A tile of columns at a time; in double again for those that float did not hold, and for those alone.
+    [SkipLocalsInit]
     private readonly void ChunkSums(int panel, Chunk chunk, double* sums)
     {
         PanelPlace place = Layout.Place(panel);
         nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
         nint columns = Layout.Columns;
+        nint widest = Standardizer.SumTileWidth(columns, 0);
+        nint capacity = ColumnLines.Capacity(widest);
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(6, widest)];
+        double* tile = Simd.Aligned<double>(memory);
+        double* wide = tile + (3 * capacity);
         for (nint column = 0, width; column < columns; column += width)
         {
             width = Standardizer.SumTileWidth(columns, column);
-            if (typeof(T) == typeof(double) || !ChunkSums<T>(place, column, width, offset + column, chunk, sums))
+            ChunkSums<T>(place, column, width, offset + column, chunk, tile, capacity);
+            bool widened = false;
+            for (nint j = 0; j < width; j++)
             {
-                ChunkSums<double>(place, column, width, offset + column, chunk, sums);
+                if (typeof(T) == typeof(float) && !Holds(place, column + j, tile[j], tile[capacity + j], tile[(2 * capacity) + j]))
+                {
+                    if (!widened)
+                    {
+                        ChunkSums<double>(place, column, width, offset + column, chunk, wide, capacity);
+                        widened = true;
+                    }
+
+                    tile[j] = wide[j];
+                    tile[capacity + j] = wide[capacity + j];
+                    tile[(2 * capacity) + j] = wide[(2 * capacity) + j];
+                }
+
+                sums[column + j] = tile[j];
+                sums[columns + column + j] = tile[capacity + j] * Inverse[place.Slot + column + j];
+                sums[(2 * columns) + column + j] = tile[(2 * capacity) + j];
             }
         }
     }
 
-    // A tile's sums of a chunk; false where float does not hold them.
+    private readonly bool Holds(PanelPlace place, nint column, double passed, double product, double stopped) =>
+        Simd.SuitsSingle(Inverse[place.Slot + column] * Get(Parameters.Weight, place.Affine + column, 1))
+        && Simd.HoldsSingle(passed, product) && double.IsFinite(stopped);
+
+    // A tile's sums of a chunk, the products without r: three arrays of a capacity.
     [SkipLocalsInit]
-    private readonly bool ChunkSums<A>(PanelPlace place, nint column, nint width, nint offset, Chunk chunk, double* sums)
+    private readonly void ChunkSums<A>(PanelPlace place, nint column, nint width, nint offset, Chunk chunk, double* tile, nint capacity)
         where A : unmanaged
     {
-        nint columns = Layout.Columns;
-        if (columns == 1)
+        if (Layout.Columns == 1)
         {
-            FilterLine line = LineOf(place, 0, 0);
-            sums[0] = sums[1] = sums[2] = 0;
+            var constant = new ConstantFilter<A>(LineOf(place, 0));
+            tile[0] = tile[capacity] = tile[2 * capacity] = 0;
             for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
             {
-                FilterLoops.AddSums<T, A>(X + offset, G + offset, chunk.Length, new ConstantFilter<A>(line), sums);
+                FilterLoops.AddSums<T, A>(X + offset, G + offset, chunk.Length, constant, ref tile[0], ref tile[capacity], ref tile[2 * capacity]);
             }
+
+            return;
         }
-        else
+
+        byte* memory = stackalloc byte[ColumnLines.Bytes<A>(4, width)];
+        A* slopes = Simd.Aligned<A>(memory);
+        LinesOf(place, column, width, null, slopes);
+        var filter = new ColumnFilter<A>(slopes, ColumnLines.Capacity(width));
+        new Span<double>(tile, (int)(3 * capacity)).Clear();
+        nint rows = chunk.Length / Layout.Columns;
+        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            nint capacity = ColumnLines.Capacity(width);
-            byte* memory = stackalloc byte[ColumnLines.Bytes<double>(7, width)];
-            double* tile = Simd.Aligned<double>(memory);
-            ColumnFilter<A> filter = Fill<A>(place, column, width, (A*)(tile + (3 * capacity)), null, 0);
-            new Span<double>(tile, (int)(3 * capacity)).Clear();
-            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
-            {
-                FilterLoops.AddColumns<T, A>(X + offset, G + offset, chunk.Length / columns, width, columns, filter, tile, tile + capacity, tile + (2 * capacity));
-            }
-
-            for (nint sum = 0; sum < 3; sum++)
-            {
-                new ReadOnlySpan<double>(tile + (sum * capacity), (int)width).CopyTo(new Span<double>(sums + (sum * columns) + column, (int)width));
-            }
+            FilterLoops.AddColumns<T, A>(X + offset, G + offset, rows, width, Layout.Columns, filter, tile, tile + capacity, tile + (2 * capacity));
         }
-
-        bool holds = true;
-        for (nint j = column; j < column + width; j++)
-        {
-            holds &= Simd.HoldsSingle(sums[j], sums[columns + j]) && double.IsFinite(sums[(2 * columns) + j]) && Simd.SuitsSingle(LineOf(place, j, 0).Slope);
-            sums[columns + j] *= Inverse[place.Slot + j];
-        }
-
-        return holds || typeof(A) == typeof(double);
     }
 
     private readonly void ApplyChunk(int panel, Chunk chunk)
@@ -266,45 +314,56 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
         PanelPlace place = Layout.Place(panel);
         nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
         double* products = Sums + (panel * SumsPerPanel) + Layout.Columns;
-        for (nint column = 0, width; column < Layout.Columns; column += width)
+        if (Layout.Columns == 1)
         {
-            width = Standardizer.TileWidth(Layout.Columns, column);
-            bool single = typeof(T) == typeof(float);
-            for (nint j = column; j < column + width && single; j++)
+            FilterLine line = LineOf(place, products[0]);
+            double inverse = Inverse[place.Slot];
+            if (typeof(T) == typeof(float) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(line.Slope) && Simd.SlopesSingle(line.Pull, inverse))
             {
-                FilterLine line = LineOf(place, j, products[j]);
-                single &= Simd.SuitsSingle(line.Inverse) && Simd.SuitsSingle(line.Slope) && Simd.SlopesSingle(line.Pull, line.Inverse);
-            }
-
-            if (single)
-            {
-                ApplyTile<T, TStore>(place, column, width, offset + column, chunk, products);
+                ApplyRow<T, TStore>(offset, chunk, new(line));
             }
             else
             {
-                ApplyTile<double, TStore>(place, column, width, offset + column, chunk, products);
-            }
-        }
-    }
-
-    [SkipLocalsInit]
-    private readonly void ApplyTile<A, TStore>(PanelPlace place, nint column, nint width, nint offset, Chunk chunk, double* products)
-        where A : unmanaged
-        where TStore : struct, IStore
-    {
-        if (Layout.Columns == 1)
-        {
-            var constant = new ConstantFilter<A>(LineOf(place, 0, products[0]));
-            for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
-            {
-                FilterLoops.InputGradient<T, A, ConstantFilter<A>, TStore>(X + offset, G + offset, DX + offset, chunk.Length, chunk.Length, Ahead, constant);
+                ApplyRow<double, TStore>(offset, chunk, new(line));
             }
 
             return;
         }
 
+        for (nint column = 0, width; column < Layout.Columns; column += width)
+        {
+            width = Standardizer.TileWidth(Layout.Columns, column);
+            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(place, column, width, offset + column, chunk, products))
+            {
+                ApplyColumns<double, TStore>(place, column, width, offset + column, chunk, products);
+            }
+        }
+    }
+
+    private readonly void ApplyRow<A, TStore>(nint offset, Chunk chunk, ConstantFilter<A> filter)
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+        {
+            FilterLoops.InputGradient<T, A, ConstantFilter<A>, TStore>(X + offset, G + offset, DX + offset, chunk.Length, chunk.Length, Ahead, filter);
+        }
+    }
+
+    // A tile of columns of a chunk. False, with nothing written, where float does not suit.
+    [SkipLocalsInit]
+    private readonly bool ApplyColumns<A, TStore>(PanelPlace place, nint column, nint width, nint offset, Chunk chunk, double* products)
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
         byte* memory = stackalloc byte[ColumnLines.Bytes<A>(4, width)];
-        ColumnFilter<A> filter = Fill<A>(place, column, width, Simd.Aligned<A>(memory), products, ColumnLines.Shift<T, A>(DX + offset));
+        A* slopes = Simd.Aligned<A>(memory) + ColumnLines.Shift<T, A>(DX + offset);
+        if (!LinesOf(place, column, width, products, slopes))
+        {
+            return false;
+        }
+
+        var filter = new ColumnFilter<A>(slopes, ColumnLines.Capacity(width));
         nint pitch = Layout.Columns;
         nint run = width == pitch ? chunk.Length : width;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
@@ -315,49 +374,41 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
                 FilterLoops.InputGradient<T, A, ColumnFilter<A>, TStore>(X + at, G + at, DX + at, run, width, Ahead, filter);
             }
         }
-    }
 
-    // The lines of a tile in arrays that go on from the start, as those of ColumnLines.
-    private readonly ColumnFilter<A> Fill<A>(PanelPlace place, nint column, nint width, A* memory, double* products, nint shift)
-        where A : unmanaged
-    {
-        var filter = new ColumnFilter<A>(memory + shift, ColumnLines.Capacity(width));
-        for (nint j = 0; j < width + Simd.Count<A>(); j++)
-        {
-            nint source = column + (j % width);
-            filter.Set(j, LineOf(place, source, products == null ? 0 : products[source]));
-        }
-
-        return filter;
+        return true;
     }
 }
 
-/// <summary>What is known of a set: y = max(x * Slope + Bias, Threshold), r, and dx = u * Slope + x * Pull.</summary>
-internal readonly record struct FilterLine(double Slope, double Bias, double Threshold, double Inverse, double Pull);
+/// <summary>What is known of a set: y = max(x * Slope + Bias, Threshold) and dx = u * Slope + x * Pull.</summary>
+internal readonly record struct FilterLine(double Slope, double Bias, double Threshold, double Pull);
 
 /// <summary>The lines of a row's columns, in arithmetic A.</summary>
 internal interface IFilter<A>
     where A : unmanaged
 {
-    /// <summary>The output gradients whose elements pass the threshold; 0 for the others.</summary>
-    Vector512<A> Passed(Vector512<A> x, Vector512<A> g, nint j);
+    /// <summary>A mask of the elements that do not pass the threshold; a NaN passes.</summary>
+    Vector512<A> Stopped(Vector512<A> x, nint j);
 
     /// <summary>u * slope + x * pull.</summary>
     Vector512<A> InputGradient(Vector512<A> x, Vector512<A> u, nint j);
 }
 
 /// <summary>One line for a run.</summary>
-internal readonly struct ConstantFilter<A>(FilterLine line) : IFilter<A>
+internal readonly struct ConstantFilter<A>(Vector512<A> slope, Vector512<A> bias, Vector512<A> threshold, Vector512<A> pull) : IFilter<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _slope = Simd.Create<A>(line.Slope);
-    private readonly Vector512<A> _bias = Simd.Create<A>(line.Bias);
-    private readonly Vector512<A> _threshold = Simd.Create<A>(line.Threshold);
-    private readonly Vector512<A> _pull = Simd.Create<A>(line.Pull);
+    private readonly Vector512<A> _slope = slope;
+    private readonly Vector512<A> _bias = bias;
+    private readonly Vector512<A> _threshold = threshold;
+    private readonly Vector512<A> _pull = pull;
+
+    public ConstantFilter(FilterLine line)
+        : this(Simd.Create<A>(line.Slope), Simd.Create<A>(line.Bias), Simd.Create<A>(line.Threshold), Simd.Create<A>(line.Pull))
+    {
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<A> Passed(Vector512<A> x, Vector512<A> g, nint j) =>
-        Vector512.ConditionalSelect(Vector512.LessThanOrEqual(Simd.MultiplyAdd(x, _slope, _bias), _threshold), Vector512<A>.Zero, g);
+    public Vector512<A> Stopped(Vector512<A> x, nint j) => Vector512.LessThanOrEqual(Simd.MultiplyAdd(x, _slope, _bias), _threshold);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> InputGradient(Vector512<A> x, Vector512<A> u, nint j) => Simd.MultiplyAdd(x, _pull, u * _slope);
@@ -372,19 +423,14 @@ internal readonly unsafe struct ColumnFilter<A>(A* slopes, nint capacity) : IFil
     private readonly A* _thresholds = slopes + (2 * capacity);
     private readonly A* _pulls = slopes + (3 * capacity);
 
-    public void Set(nint j, FilterLine line)
-    {
-        Simd.Set(_slopes + j, line.Slope);
-        Simd.Set(_biases + j, line.Bias);
-        Simd.Set(_thresholds + j, line.Threshold);
-        Simd.Set(_pulls + j, line.Pull);
-    }
+    /// <summary>The lines of the vector of columns that begins at j.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ConstantFilter<A> At(nint j) =>
+        new(Vector512.Load(_slopes + j), Vector512.Load(_biases + j), Vector512.Load(_thresholds + j), Vector512.Load(_pulls + j));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<A> Passed(Vector512<A> x, Vector512<A> g, nint j) => Vector512.ConditionalSelect(
-        Vector512.LessThanOrEqual(
-            Simd.MultiplyAdd(x, Vector512.Load(_slopes + j), Vector512.Load(_biases + j)), Vector512.Load(_thresholds + j)),
-        Vector512<A>.Zero, g);
+    public Vector512<A> Stopped(Vector512<A> x, nint j) => Vector512.LessThanOrEqual(
+        Simd.MultiplyAdd(x, Vector512.Load(_slopes + j), Vector512.Load(_biases + j)), Vector512.Load(_thresholds + j));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> InputGradient(Vector512<A> x, Vector512<A> u, nint j) =>
@@ -394,9 +440,9 @@ internal readonly unsafe struct ColumnFilter<A>(A* slopes, nint capacity) : IFil
 /// <summary>The loops over one run (n), or one matrix (rows x n, pitch apart).</summary>
 internal static unsafe class FilterLoops
 {
-    /// <summary>Adds sum(u), sum(u * x) and sum(g - u) of a run to three sums: four vectors at a time in A, then in double.</summary>
+    /// <summary>Adds sum(u), sum(u * x) and sum(g - u) of a run: four vectors at a time in A, then in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void AddSums<T, A>(T* x, T* g, nint n, ConstantFilter<A> filter, double* sums)
+    public static void AddSums<T, A>(T* x, T* g, nint n, ConstantFilter<A> filter, ref double passedSum, ref double productSum, ref double stoppedSum)
         where T : unmanaged
         where A : unmanaged
     {
@@ -406,67 +452,74 @@ internal static unsafe class FilterLoops
         nint i = 0;
         for (; i <= n - (4 * lanes); i += 4 * lanes)
         {
-            nint j = i + lanes, k = j + lanes, l = k + lanes;
-            Vector512<A> g0 = Simd.Load<T, A>(g + i), g1 = Simd.Load<T, A>(g + j), g2 = Simd.Load<T, A>(g + k), g3 = Simd.Load<T, A>(g + l);
-            Vector512<A> x0 = Simd.Load<T, A>(x + i), x1 = Simd.Load<T, A>(x + j), x2 = Simd.Load<T, A>(x + k), x3 = Simd.Load<T, A>(x + l);
-            Vector512<A> u0 = filter.Passed(x0, g0, 0), u1 = filter.Passed(x1, g1, 0), u2 = filter.Passed(x2, g2, 0), u3 = filter.Passed(x3, g3, 0);
-            Simd.AddWidened((u0 + u1) + (u2 + u3), ref passed, ref otherPassed);
-            Simd.AddWidened(Simd.MultiplyAdd(u2, x2, u0 * x0) + Simd.MultiplyAdd(u3, x3, u1 * x1), ref product, ref otherProduct);
-            Simd.AddWidened((Rest(g0, u0) + Rest(g1, u1)) + (Rest(g2, u2) + Rest(g3, u3)), ref stopped, ref otherStopped);
+            Vector512<A> u = default, ux = default, rest = default;
+            Add(x + i, g + i, filter, ref u, ref ux, ref rest);
+            Add(x + i + lanes, g + i + lanes, filter, ref u, ref ux, ref rest);
+            Add(x + i + (2 * lanes), g + i + (2 * lanes), filter, ref u, ref ux, ref rest);
+            Add(x + i + (3 * lanes), g + i + (3 * lanes), filter, ref u, ref ux, ref rest);
+            Simd.AddWidened(u, ref passed, ref otherPassed);
+            Simd.AddWidened(ux, ref product, ref otherProduct);
+            Simd.AddWidened(rest, ref stopped, ref otherStopped);
         }
 
         for (; i < n; i += lanes)
         {
             // Lanes beyond the run have no gradient.
-            bool whole = n - i >= lanes;
-            Vector512<A> value = whole ? Simd.Load<T, A>(x + i) : Simd.LoadPart<T, A>(x + i, n - i, default);
-            Vector512<A> gradient = whole ? Simd.Load<T, A>(g + i) : Simd.LoadPart<T, A>(g + i, n - i, default);
-            Vector512<A> u = filter.Passed(value, gradient, 0);
+            Vector512<A> u = default, ux = default, rest = default;
+            AddPart(x + i, g + i, n - i, filter, ref u, ref ux, ref rest);
             Simd.AddWidened(u, ref passed, ref otherPassed);
-            Simd.AddWidened(u * value, ref product, ref otherProduct);
-            Simd.AddWidened(Rest(gradient, u), ref stopped, ref otherStopped);
+            Simd.AddWidened(ux, ref product, ref otherProduct);
+            Simd.AddWidened(rest, ref stopped, ref otherStopped);
         }
 
-        sums[0] += Simd.Sum(passed + otherPassed);
-        sums[1] += Simd.Sum(product + otherProduct);
-        sums[2] += Simd.Sum(stopped + otherStopped);
+        passedSum += Simd.Sum(passed + otherPassed);
+        productSum += Simd.Sum(product + otherProduct);
+        stoppedSum += Simd.Sum(stopped + otherStopped);
     }
 
-    /// <summary>Adds each column's sums to three arrays, padded to whole vectors: four rows at a time in A, then in double.</summary>
+    /// <summary>Adds each column's sums to three arrays, padded to whole vectors: eight rows at a time in A, then in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddColumns<T, A>(
         T* x, T* g, nint rows, nint n, nint pitch, ColumnFilter<A> filter, double* passed, double* products, double* stopped)
         where T : unmanaged
         where A : unmanaged
     {
+        const int Together = 8;
         nint lanes = Simd.Count<A>();
-        nint row = 0;
-        for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
+        for (nint first = 0; first < rows; first += Together, x += Together * pitch, g += Together * pitch)
         {
-            nint j = 0;
-            for (; j <= n - lanes; j += lanes)
+            nint count = Math.Min(Together, rows - first);
+            for (nint j = 0; j < n; j += lanes)
             {
-                T* gs = g + j;
+                Vector512<A> u = default, ux = default, rest = default;
                 T* xs = x + j;
-                Vector512<A> g0 = Simd.Load<T, A>(gs), g1 = Simd.Load<T, A>(gs + pitch);
-                Vector512<A> g2 = Simd.Load<T, A>(gs + (2 * pitch)), g3 = Simd.Load<T, A>(gs + (3 * pitch));
-                Vector512<A> x0 = Simd.Load<T, A>(xs), x1 = Simd.Load<T, A>(xs + pitch);
-                Vector512<A> x2 = Simd.Load<T, A>(xs + (2 * pitch)), x3 = Simd.Load<T, A>(xs + (3 * pitch));
-                Vector512<A> u0 = filter.Passed(x0, g0, j), u1 = filter.Passed(x1, g1, j), u2 = filter.Passed(x2, g2, j), u3 = filter.Passed(x3, g3, j);
-                Simd.AddWidened((u0 + u1) + (u2 + u3), passed + j);
-                Simd.AddWidened(Simd.MultiplyAdd(u2, x2, u0 * x0) + Simd.MultiplyAdd(u3, x3, u1 * x1), products + j);
-                Simd.AddWidened((Rest(g0, u0) + Rest(g1, u1)) + (Rest(g2, u2) + Rest(g3, u3)), stopped + j);
-            }
+                T* gs = g + j;
+                ConstantFilter<A> line = filter.At(j);
+                if (count == Together && n - j >= lanes)
+                {
+                    Add(xs, gs, line, ref u, ref ux, ref rest);
+                    Add(xs + pitch, gs + pitch, line, ref u, ref ux, ref rest);
+                    Add(xs + (2 * pitch), gs + (2 * pitch), line, ref u, ref ux, ref rest);
+                    Add(xs + (3 * pitch), gs + (3 * pitch), line, ref u, ref ux, ref rest);
+                    xs += 4 * pitch;
+                    gs += 4 * pitch;
+                    Add(xs, gs, line, ref u, ref ux, ref rest);
+                    Add(xs + pitch, gs + pitch, line, ref u, ref ux, ref rest);
+                    Add(xs + (2 * pitch), gs + (2 * pitch), line, ref u, ref ux, ref rest);
+                    Add(xs + (3 * pitch), gs + (3 * pitch), line, ref u, ref ux, ref rest);
+                }
+                else
+                {
+                    for (nint row = 0; row < count; row++, xs += pitch, gs += pitch)
+                    {
+                        AddPart(xs, gs, n - j, line, ref u, ref ux, ref rest);
+                    }
+                }
 
-            for (int i = 0; i < 4 && j < n; i++)
-            {
-                AddRow(x + (i * pitch), g + (i * pitch), j, n, filter, passed, products, stopped);
+                Simd.AddWidened(u, passed + j);
+                Simd.AddWidened(ux, products + j);
+                Simd.AddWidened(rest, stopped + j);
             }
-        }
-
-        for (; row < rows; row++, x += pitch, g += pitch)
-        {
-            AddRow(x, g, 0, n, filter, passed, products, stopped);
         }
     }
 
@@ -485,14 +538,14 @@ internal static unsafe class FilterLoops
         if (i > 0)
         {
             Vector512<A> value = Simd.LoadPart<T, A>(x, i, default);
-            Simd.StorePart(dx, i, filter.InputGradient(value, filter.Passed(value, Simd.LoadPart<T, A>(g, i, default), 0), 0));
+            Simd.StorePart(dx, i, InputGradient(value, Simd.LoadPart<T, A>(g, i, default), 0, filter));
             j = i % period;
         }
 
         for (; i <= n - lanes; i += lanes)
         {
             Vector512<A> value = Simd.Load<T, A>(x + i);
-            Vector512<A> result = filter.InputGradient(value, filter.Passed(value, Simd.Load<T, A>(g + i), j), j);
+            Vector512<A> result = InputGradient(value, Simd.Load<T, A>(g + i), j, filter);
             if (TStore.Fetches)
             {
                 Loops.Prefetch(x + i + ahead);
@@ -516,30 +569,41 @@ internal static unsafe class FilterLoops
         {
             nint count = n - i;
             Vector512<A> value = Simd.LoadPart<T, A>(x + i, count, default);
-            Simd.StorePart(dx + i, count, filter.InputGradient(value, filter.Passed(value, Simd.LoadPart<T, A>(g + i, count, default), j), j));
+            Simd.StorePart(dx + i, count, InputGradient(value, Simd.LoadPart<T, A>(g + i, count, default), j, filter));
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddRow<T, A>(T* x, T* g, nint j, nint n, ColumnFilter<A> filter, double* passed, double* products, double* stopped)
+    private static Vector512<A> InputGradient<A, TFilter>(Vector512<A> x, Vector512<A> g, nint j, TFilter filter)
+        where A : unmanaged
+        where TFilter : struct, IFilter<A> =>
+        filter.InputGradient(x, Vector512.ConditionalSelect(filter.Stopped(x, j), Vector512<A>.Zero, g), j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Add<T, A>(T* x, T* g, in ConstantFilter<A> line, ref Vector512<A> u, ref Vector512<A> ux, ref Vector512<A> rest)
+        where T : unmanaged
+        where A : unmanaged => Add(Simd.Load<T, A>(x), Simd.Load<T, A>(g), line, ref u, ref ux, ref rest);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddPart<T, A>(
+        T* x, T* g, nint count, in ConstantFilter<A> line, ref Vector512<A> u, ref Vector512<A> ux, ref Vector512<A> rest)
         where T : unmanaged
         where A : unmanaged
     {
-        nint lanes = Simd.Count<A>();
-        for (; j < n; j += lanes)
-        {
-            bool whole = n - j >= lanes;
-            Vector512<A> value = whole ? Simd.Load<T, A>(x + j) : Simd.LoadPart<T, A>(x + j, n - j, default);
-            Vector512<A> gradient = whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, n - j, default);
-            Vector512<A> u = filter.Passed(value, gradient, j);
-            Simd.AddWidened(u, passed + j);
-            Simd.AddWidened(u * value, products + j);
-            Simd.AddWidened(Rest(gradient, u), stopped + j);
-        }
+        count = Math.Min(count, Simd.Count<A>());
+        Add(Simd.LoadPart<T, A>(x, count, default), Simd.LoadPart<T, A>(g, count, default), line, ref u, ref ux, ref rest);
     }
 
-    // What the threshold stopped: of an infinite gradient that passed, 0 rather than infinity minus infinity.
+    // Masked, not subtracted: of an infinite gradient that passed nothing was stopped.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<A> Rest<A>(Vector512<A> g, Vector512<A> u)
-        where A : unmanaged => Vector512.ConditionalSelect(Vector512.Equals(g, u), Vector512<A>.Zero, g);
+    private static void Add<A>(
+        Vector512<A> x, Vector512<A> g, in ConstantFilter<A> line, ref Vector512<A> u, ref Vector512<A> ux, ref Vector512<A> rest)
+        where A : unmanaged
+    {
+        Vector512<A> stops = line.Stopped(x, 0);
+        Vector512<A> passed = Vector512.ConditionalSelect(stops, Vector512<A>.Zero, g);
+        u += passed;
+        ux = Simd.MultiplyAdd(passed, x, ux);
+        rest += Vector512.ConditionalSelect(stops, g, Vector512<A>.Zero);
+    }
 }

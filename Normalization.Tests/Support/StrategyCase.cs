@@ -63,6 +63,7 @@ internal static class StrategyCases
         new BasicCase(TestData.ZcaWhitening),
         new RmsNormCase(),
         new FilterResponseCase(),
+        new LocalResponseCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
