@@ -36,7 +36,7 @@ public sealed record FilterResponseNormOptions : NormalizerOptions
 /// <para>Shapes: weight, bias, tau (C), starting at 1, 0, 0; eps (1), starting at 1e-4. No state; training and inference are the same.</para>
 /// <para>Degenerate: S = 1, hence every (N, C) input, leaves x / sqrt(x^2 + epsilon), little but the sign. The paper lets eps be learned
 /// there; without it the first training Forward warns.</para>
-/// <para>Source: Singh and Krishnan 2019, arXiv:1911.09737 (equations 1 to 3; eps: section 3.2). Their epsilon is 1e-6; ours is 1e-5, as everywhere.
+/// <para>Source: Singh and Krishnan 2019, arXiv:1911.09737. Their epsilon is 1e-6; ours is 1e-5, as everywhere.
 /// Checkpoints of implementations that add |eps| alone are matched by epsilon 0.</para>
 /// </remarks>
 public sealed class FilterResponseNorm<T> : StandardizingNormalizer<T>

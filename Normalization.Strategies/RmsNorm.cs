@@ -48,7 +48,7 @@ public sealed record RmsNormOptions : NormalizerOptions
 /// the second term is divided by q r. At q = 0, where that gradient is not defined, the second term is taken as 0.</para>
 /// <para>Shapes: weight of the normalized axes; no bias. No state; training and inference are the same. A set of one value is x / sqrt(x^2 +
 /// epsilon): little but its sign, of which the first training Forward warns.</para>
-/// <para>Source: Zhang and Sennrich 2019, arXiv:1910.07467 (equation 4; partial: section 4). Same as PyTorch's RMSNorm but for the default
+/// <para>Source: Zhang and Sennrich 2019, arXiv:1910.07467 (equation 4, and pRMSNorm). Same as PyTorch's RMSNorm but for the default
 /// epsilon: machine epsilon there (1.2e-7 in float), 1e-5 here and in ONNX. The authors' code has 1e-8, outside.</para>
 /// <para>Speed: epsilon outside and partial sums take one more pass over memory; partial sums over all axes of channels-last memory work
 /// on a copy.</para>
