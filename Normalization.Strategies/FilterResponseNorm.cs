@@ -93,7 +93,8 @@ public sealed class FilterResponseNorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void ForwardSets(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
+    internal override unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
     {
         fixed (T* threshold = _threshold?.Values)
         {
@@ -101,8 +102,8 @@ public sealed class FilterResponseNorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void BackwardSets(
-        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
+    internal override unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
     {
         fixed (T* bias = Bias?.Values, threshold = _threshold?.Values, thresholdGradient = LearnParameters ? _threshold?.Gradient : null)
         {

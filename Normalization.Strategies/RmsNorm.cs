@@ -138,19 +138,20 @@ public sealed class RmsNorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void ForwardSets(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
+    internal override unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
     {
         if (!IsPartial && !_outside)
         {
-            base.ForwardSets(layout, x, y, weight, bias, statistics);
+            base.StandardizeSets(shape, order, layout, x, y, weight, bias, statistics);
             return;
         }
 
-        TakeMoments(layout, x, statistics);
+        MomentsOfSets(shape, order, layout, x, statistics);
         Standardizer.Apply(layout, x, y, weight, bias, statistics);
     }
 
-    internal override unsafe void TakeMoments(in ReductionLayout layout, T* x, Statistics statistics)
+    internal override unsafe void MomentsOfSets(ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, Statistics statistics)
     {
         Standardizer.Moments(layout with { BlockLength = _counted * layout.Columns }, x, statistics, Epsilon);
         for (nint slot = 0; slot < layout.Slots && _outside; slot++)
@@ -160,12 +161,12 @@ public sealed class RmsNorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void BackwardSets(
-        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
+    internal override unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
     {
         if (!IsPartial && !_outside)
         {
-            base.BackwardSets(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            base.DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
             return;
         }
 
@@ -190,7 +191,7 @@ public sealed class RmsNorm<T> : StandardizingNormalizer<T>
 
             fixed (T* copy = upstream)
             {
-                base.BackwardSets(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+                base.DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
                 if (IsPartial)
                 {
                     BackwardUncounted(layout, upstream is null ? g : copy, dx, weight, statistics);

@@ -44,8 +44,8 @@ internal static unsafe class FilterResponse
             Share = 1.0 / layout.SetSize,
             Sums = scratch.Take<double>(sums),
             SumsPerPanel = sums / layout.Panels,
-            Store = Standardizer.StoreFor(layout, dx, Standardizer.StreamedBackwardBytes, inPlace: dx == g),
-            Ahead = panelByPanel ? Standardizer.NextPanel(layout) : Standardizer.StreamAhead,
+            Store = Standardizer.StoreFor(layout, dx, inPlace: dx == g),
+            Ahead = panelByPanel ? Standardizer.NextPanels(layout) : Standardizer.StreamAhead,
         };
         if (panelByPanel)
         {
