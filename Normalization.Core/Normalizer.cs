@@ -193,7 +193,7 @@ public abstract class Normalizer<T> : INormalizer<T>
 
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
-            MemoryOrder order = inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> destination = default;
             try
@@ -266,7 +266,7 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
             MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
-            MemoryOrder order = Training ? _savedOrder : inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = Training ? _savedOrder : WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> gradient = default;
             DenseOperand<T> result = default;
@@ -307,6 +307,10 @@ public abstract class Normalizer<T> : INormalizer<T>
     internal virtual void CheckBatch(ActivationShape shape)
     {
     }
+
+    /// <summary>The dense order in which a tensor is worked on; where it is not the tensor's own, a copy is.</summary>
+    internal virtual MemoryOrder WorkingOrder(ActivationShape shape, MemoryOrder present) =>
+        present == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : present;
 
     /// <summary>Whether a batch is one rank's part of a larger one: an empty part then takes part too, with null for its memory.</summary>
     internal virtual bool SpansRanks => false;

@@ -42,6 +42,9 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Which elements share a mean, in words for messages: "channel", "sample".</summary>
     private protected abstract string SetName { get; }
 
+    /// <summary>What is added under the root.</summary>
+    private protected virtual double AddedEpsilon => Epsilon;
+
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
 
@@ -56,12 +59,12 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     /// <summary>Takes the moments of every set, without writing an output.</summary>
     internal virtual unsafe void MomentsOfSets(ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, Statistics statistics) =>
-        Standardizer.Moments(layout, x, statistics, Epsilon);
+        Standardizer.Moments(layout, x, statistics, AddedEpsilon);
 
     /// <summary>Takes the moments of every set and writes the output.</summary>
     internal virtual unsafe void StandardizeSets(
         ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
-        Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+        Standardizer.Forward(layout, x, y, weight, bias, statistics, AddedEpsilon);
 
     /// <summary>Writes the input gradient of <see cref="StandardizeSets"/> and adds to the parameter gradients that are not null.</summary>
     internal virtual unsafe void DifferentiateSets(
@@ -377,7 +380,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
     }
 
-    private void CheckSetSize(ActivationShape shape, nint smallest)
+    private protected virtual void CheckSetSize(ActivationShape shape, nint smallest)
     {
         if (smallest == 1 && SingleValue != SingleValuePolicy.BiasOnly)
         {
@@ -397,7 +400,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     private unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
     {
-        if (Epsilon > 0)
+        if (AddedEpsilon > 0)
         {
             return;
         }
@@ -407,7 +410,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (statistics.PopulationVariance[slot] == 0)
             {
                 throw new DivideByZeroException(
-                    $"{Name}: with epsilon 0 every {SetName} must vary, but one (number {slot}) is constant: its variance 0 would be divided by. Use an epsilon above 0.");
+                    $"{Name}: with epsilon 0 every {SetName} must {(layout.Uncentered ? "hold a value other than 0" : "vary")}, but one (number {slot}) {(layout.Uncentered ? "is all 0: its mean square" : "is constant: its variance")} 0 would be divided by. Use an epsilon above 0.");
             }
         }
     }

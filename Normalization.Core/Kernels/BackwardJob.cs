@@ -426,8 +426,23 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
         }
     }
 
-    // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
+    // From a panel's sums to the two means of the input gradient.
     private readonly void FinishSums(PanelPlace place, double* sums)
+    {
+        Means(place, sums);
+        if (Layout.Uncentered)
+        {
+            Clear(MeanGradient + place.Slot, Layout.Columns);
+        }
+
+        for (nint j = 0; j < Layout.Columns && Statistics.ProductFactor != null; j++)
+        {
+            MeanProduct[place.Slot + j] *= Statistics.ProductFactor[place.Slot + j];
+        }
+    }
+
+    // Pooled over the columns of a set.
+    private readonly void Means(PanelPlace place, double* sums)
     {
         nint columns = Layout.Columns;
         nint affine = place.Affine;

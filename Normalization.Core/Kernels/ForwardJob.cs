@@ -25,6 +25,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public T* Y;
     public T* Weight;
     public T* Bias;
+    public T* Threshold; // the least value written, where one weight goes with a set; null is none
     public Statistics Statistics;
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
@@ -46,7 +47,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1;
+        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null;
         if (rows)
         {
             Rows(start, end);
@@ -244,7 +245,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
     private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
-        double center = Simd.Get(start);
+        double center = Layout.Uncentered ? 0 : Simd.Get(start);
         double first = 0;
         double second = 0;
         T* block = start;
@@ -253,7 +254,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
         }
 
-        double shift = first * (1.0 / chunk.Elements);
+        double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
         mean = center + shift;
         squares = second - (first * shift);
     }
@@ -273,7 +274,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         new Span<double>(seconds, (int)width).Clear();
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
-            Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
+            Vector512<double> center = Layout.Uncentered ? default : Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default);
+            center.Store(centers + j);
         }
 
         T* block = start;
@@ -287,7 +289,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         {
             nint lanes = Math.Min(Simd.Lanes, width - j);
             Vector512<double> first = Vector512.Load(firsts + j);
-            Vector512<double> shift = first / counts;
+            Vector512<double> shift = Layout.Uncentered ? default : first / counts;
             Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
             Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
         }
@@ -449,7 +451,21 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             double bias = Bias == null ? 0 : Simd.Get(Bias + affine + run);
             T* x = X + offset + done;
             T* y = Y + offset + done;
-            if (single && Simd.SuitsSingle(slope))
+            if (Threshold != null)
+            {
+                double least = Simd.Get(Threshold + affine + run);
+                if (single && Simd.SuitsSingle(slope))
+                {
+                    Loops.Standardize<T, T, ConstantLine<T>, ConstantThreshold<T>, TStore>(
+                        x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), new(least));
+                }
+                else
+                {
+                    Loops.Standardize<T, double, ConstantLine<double>, ConstantThreshold<double>, TStore>(
+                        x, y, length, length, Ahead, Standardizer.Line<double>(mean, slope, bias), new(least));
+                }
+            }
+            else if (single && Simd.SuitsSingle(slope))
             {
                 Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), default);
             }
@@ -470,17 +486,23 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        byte* block = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        byte* block = stackalloc byte[ColumnLines.Bytes<A>(4, width)];
         nint capacity = ColumnLines.Capacity(width);
         A* centers = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(Y + offset);
         A* slopes = centers + capacity;
         A* intercepts = slopes + capacity;
+        A* thresholds = intercepts + capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;
         if (!ColumnLines.Standardizing(Statistics.Mean + slot, Statistics.InverseStd + slot, weight, bias, width, centers, slopes, intercepts))
         {
             return false;
+        }
+
+        if (Threshold != null)
+        {
+            ColumnLines.Copy(Threshold + affine + column, width, thresholds);
         }
 
         var line = new ColumnLine<A>(centers, slopes, intercepts);
@@ -495,7 +517,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 T* x = X + offset + done;
                 T* y = Y + offset + done;
-                if (byFours)
+                if (Threshold != null)
+                {
+                    Loops.Standardize<T, A, ColumnLine<A>, ColumnThreshold<A>, TStore>(x, y, length, width, Ahead, line, new(thresholds));
+                }
+                else if (byFours)
                 {
                     Loops.StandardizeRows<T, A, TStore>(x, y, length, width, Ahead, line);
                 }

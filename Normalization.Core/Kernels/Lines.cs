@@ -183,6 +183,37 @@ internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffin
         count >= Vector512<A>.Count ? Simd.Load<T, A>(source) : Simd.LoadPart<T, A>(source, count, default);
 }
 
+/// <summary>One least value for a run, after a line that holds weight and bias. A NaN stays one.</summary>
+internal readonly struct ConstantThreshold<A>(double threshold) : IAffine<A>
+    where A : unmanaged
+{
+    private readonly Vector512<A> _threshold = Simd.Create<A>(threshold);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) =>
+        Vector512.ConditionalSelect(Vector512.LessThanOrEqual(value, _threshold), _threshold, value);
+}
+
+/// <summary>A least value for each column, in an array padded as those of <see cref="ColumnLine{A}"/>.</summary>
+internal readonly unsafe struct ColumnThreshold<A>(A* thresholds) : IAffine<A>
+    where A : unmanaged
+{
+    private readonly A* _thresholds = thresholds;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count)
+    {
+        Vector512<A> threshold = Vector512.Load(_thresholds + j);
+        return Vector512.ConditionalSelect(Vector512.LessThanOrEqual(value, threshold), threshold, value);
+    }
+}
+
 /// <summary>How results leave, and whether what is read next is fetched meanwhile: a matter of the tensor's size.</summary>
 internal interface IStore
 {

@@ -715,7 +715,7 @@ internal static unsafe class Loops
 
     // A hint: an address beyond the tensor does no harm.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch<T>(T* address)
+    internal static void Prefetch<T>(T* address)
         where T : unmanaged
     {
         if (Sse.IsSupported)
@@ -726,7 +726,7 @@ internal static unsafe class Loops
 
     // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static nint Head<T, A, TStore>(T* destination, nint n)
+    internal static nint Head<T, A, TStore>(T* destination, nint n)
         where T : unmanaged
         where TStore : struct, IStore => TStore.Streams || n >= LongRun ? Math.Min(n, Simd.BeforeAligned<T, A>(destination)) : 0;
 }

@@ -9,6 +9,9 @@ internal unsafe struct Statistics
     public double* Mean;
     public double* PopulationVariance;
     public double* InverseStd;
+
+    /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
+    public double* ProductFactor;
 }
 
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
@@ -53,11 +56,15 @@ internal static unsafe class Standardizer
     private const int AccumulatorTasks = 16;
 
     /// <summary>Takes the moments of every set and writes the standardized output.</summary>
-    /// <remarks>Weight and bias are in the layout's weight order; null stands for 1 and 0.</remarks>
-    public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
+    /// <remarks>
+    /// Weight and bias are in the layout's weight order; null stands for 1 and 0. So is the threshold, for layouts of one weight per set:
+    /// the least value that is written; null is none.
+    /// </remarks>
+    public static void Forward<T>(
+        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon, T* threshold = null)
         where T : unmanaged
     {
-        if (SmallSetsJob<T>.Takes(layout))
+        if (threshold == null && SmallSetsJob<T>.Takes(layout))
         {
             SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
             return;
@@ -75,6 +82,7 @@ internal static unsafe class Standardizer
             Y = y,
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
+            Threshold = threshold,
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
@@ -313,7 +321,7 @@ internal static unsafe class Standardizer
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
+    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
         where T : unmanaged
     {
         if (layout.Elements * sizeof(T) < LargeBytes)
@@ -330,11 +338,11 @@ internal static unsafe class Standardizer
     internal static int PanelsTogether(in ReductionLayout layout) =>
         layout.Columns == 1 ? (int)Math.Clamp(RowsTogether / layout.PanelElements, 1, layout.Panels) : 1;
 
-    private static nint NextPanels(in ReductionLayout layout) =>
+    internal static nint NextPanels(in ReductionLayout layout) =>
         PanelsTogether(layout) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
-    private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
+    internal static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
         chunking.Count == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
 
     private static nint AffineScratchBytes<T>(in ReductionLayout layout)

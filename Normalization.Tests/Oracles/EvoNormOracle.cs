@@ -300,7 +300,7 @@ internal sealed class EvoNormB0Case : StrategyCase
 {
     public override string Id => "evonorm-b0";
 
-    public override bool KeepsSign => false;
+    public override bool IsOdd => false;
 
     public override bool ClaimsHowSamplesMix => false;
 

@@ -27,11 +27,17 @@ internal abstract class StrategyCase
     /// <summary>Whether an instance is made for a number of channels and refuses others.</summary>
     public virtual bool KnowsChannels => true;
 
+    /// <summary>Whether an instance is made for the lengths of the trailing axes, has a weight for each of their elements and refuses other lengths.</summary>
+    public virtual bool FixesTrailingAxes => false;
+
+    /// <summary>Whether the normalized values of -x are those of x with the other sign, before the affine.</summary>
+    public virtual bool IsOdd => true;
+
+    /// <summary>Whether some elements pass no gradient on, to the input or to some parameter.</summary>
+    public virtual bool StopsGradients => false;
+
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
-
-    /// <summary>Whether a negative factor flips the output's sign, where the scale does not matter; false where there is a maximum.</summary>
-    public virtual bool KeepsSign => true;
 
     /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
     public virtual bool ClaimsHowSamplesMix => true;
@@ -59,6 +65,9 @@ internal static class StrategyCases
         new BasicCase(TestData.GhostBatchNorm),
         new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
+        new RmsNormCase(),
+        new FilterResponseCase(),
+        new LocalResponseCase(),
         new EvoNormB0Case(),
         new EvoNormS0Case(),
         new SwitchableNormCase(),
