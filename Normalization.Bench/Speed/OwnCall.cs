@@ -34,7 +34,7 @@ internal sealed class CaseMaterial
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         INormalizer<T> normalizer = _contestant.Create<T>(_shape, Data.Epsilon);
-        foreach (Parameter<T> parameter in normalizer.Parameters)
+        foreach (Parameter<T> parameter in normalizer.Parameters.Where(parameter => parameter.Name is "weight" or "bias"))
         {
             convert(parameter.Name == "weight" ? Data.Weight : Data.Bias).CopyTo(parameter.Values, 0);
         }

@@ -20,9 +20,16 @@ internal sealed record SpeedCase(string Strategy, ActivationShape Shape, bool Ch
     public bool IsCrossCheck { get; init; }
 
     /// <summary>Whether peers are timed beside it.</summary>
-    /// <remarks>The identity and the scaling series are held to the copy alone, whitening in groups to the full matrix, and whitening on both passes together.</remarks>
-    public bool HasPeers => Scaling is null && GroupSize is null && !IsCrossCheck
-        && Strategy switch { "none" => false, "zca-whitening" => Direction == ForwardAndBackward, _ => true };
+    /// <remarks>
+    /// ZCA whitening has peers on both passes together, and in groups is held to the full matrix; the scaling series and the strategies that
+    /// no peer has (or has in one pass) are held to the copy alone.
+    /// </remarks>
+    public bool HasPeers => Scaling is null && GroupSize is null && !IsCrossCheck && Strategy switch
+    {
+        "batch-norm" or "layer-norm" or "instance-norm" or "group-norm" or "ghost-batch-norm" => true,
+        "zca-whitening" => Direction == ForwardAndBackward,
+        _ => false,
+    };
 
     /// <summary>
     /// The permanent id: strategy/direction/shape/layout/threads, such as <c>batch-norm/forward/32x64x56x56/channels-first/1</c>; before it

@@ -1,20 +1,34 @@
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Strategies;
 
 namespace Normalization.Bench.Speed;
 
 /// <summary>How much of the benchmark is run, and how long each case is timed.</summary>
 internal sealed record SpeedTier
 {
+    private const string Zca = "zca-whitening";
+
+    private static readonly ActivationShape Cached = new(8, 128, 28, 28);
+
+    private static readonly ActivationShape Large = new(32, 64, 56, 56);
+
     private static readonly ActivationShape[] Shapes =
     [
         new(4096, 768), new(512, 4096), new(64, 128), new(256, 512),
-        new(32, 64, 56, 56), new(32, 256, 14, 14), new(8, 128, 28, 28), new(2, 64, 8, 8),
+        Large, new(32, 256, 14, 14), Cached, new(2, 64, 8, 8),
     ];
 
     private static readonly ActivationShape[] WhitenedShapes = [new(32, 16, 28, 28), new(32, 64, 28, 28), new(32, 256, 14, 14)];
 
     private static readonly string[] Standardizing = ["batch-norm", "layer-norm", "instance-norm", "group-norm", "ghost-batch-norm", "none"];
+
+    // Timed on both passes together, so that they can be chosen between.
+    private static readonly string[] Whitening = [.. new[] { "pca-whitening", "cholesky-whitening", "iter-norm" }.Where(StrategyCatalog.Ids.Contains)];
+
+    // The rest of the catalog: held to the memory copy alone.
+    private static readonly string[] OthersOfTheCatalog =
+        [.. StrategyCatalog.Ids.Where(id => id != Zca && !Standardizing.Contains(id) && !Whitening.Contains(id))];
 
     // Those whose cost is shown to grow with the tensor alone.
     private static readonly string[] Growing = ["batch-norm", "layer-norm", "group-norm"];
@@ -33,6 +47,7 @@ internal sealed record SpeedTier
     public static SpeedTier Dry { get; } = new()
     {
         Name = "dry",
+        Brief = true,
         Threads = [1],
         Plan = new TimingPlan { LeastRounds = 3, MostRounds = 3, Budget = 0, ShortestSample = 0.2e-3 },
         Exponents = [12, 17, 22],
@@ -89,6 +104,9 @@ internal sealed record SpeedTier
     /// <summary>The series over channels whitens these many, at N*S fixed.</summary>
     public required IReadOnlyList<int> WhitenedChannels { get; init; }
 
+    /// <summary>Whether strategies without peers are timed on one tensor alone.</summary>
+    public bool Brief { get; init; }
+
     /// <summary>Whether BenchmarkDotNet times a few kernels as a cross-check.</summary>
     public bool CrossChecks { get; init; }
 
@@ -101,11 +119,11 @@ internal sealed record SpeedTier
            from direction in BothWays
            select new SpeedCase(strategy, Grown(exponent), ChannelsLast: false, direction, Threads[0]) { Scaling = "elements" },
         .. from channels in WhitenedChannels
-           select new SpeedCase("zca-whitening", new(32, channels, 14, 14), ChannelsLast: false, SpeedCase.ForwardAndBackward, Threads[0]) { Scaling = "channels" },
+           select new SpeedCase(Zca, new(32, channels, 14, 14), ChannelsLast: false, SpeedCase.ForwardAndBackward, Threads[0]) { Scaling = "channels" },
         .. CrossChecks ? CrossChecked.Where(planned => Threads.Contains(planned.Threads)) : [],
     ];
 
-    private static IEnumerable<SpeedCase> CellsOn(int threads) =>
+    private IEnumerable<SpeedCase> CellsOn(int threads) =>
     [
         .. from shape in Shapes
            from channelsLast in shape.Rank == 2 ? ChannelsFirst : BothLayouts
@@ -116,7 +134,15 @@ internal sealed record SpeedTier
         .. from shape in WhitenedShapes
            from groupSize in shape == WhitenedShapes[^1] ? new int?[] { null, 16 } : [null]
            from direction in WhitenedDirections
-           select new SpeedCase("zca-whitening", shape, ChannelsLast: false, direction, threads) { GroupSize = groupSize },
+           select new SpeedCase(Zca, shape, ChannelsLast: false, direction, threads) { GroupSize = groupSize },
+        .. from shape in WhitenedShapes
+           from strategy in Whitening
+           select new SpeedCase(strategy, shape, ChannelsLast: false, SpeedCase.ForwardAndBackward, threads),
+        .. from shape in Brief ? [Cached] : new[] { Large, Cached }
+           from channelsLast in Brief ? ChannelsFirst : BothLayouts
+           from strategy in OthersOfTheCatalog
+           from direction in Brief ? BothWays : Directions
+           select new SpeedCase(strategy, shape, channelsLast, direction, threads),
     ];
 
     // What the strategies refuse: instance norm without positions, ghosts that do not divide the batch, groups that do not divide the channels.
