@@ -262,6 +262,9 @@ public abstract class Normalizer<T> : INormalizer<T>
         _ => !Training,
     };
 
+    /// <summary>What inference computes at every position, where that is one affine map whatever the input; null where statistics are the input's own.</summary>
+    internal virtual InferenceMap? InferenceMap => null;
+
     /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
     private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen;
 

@@ -51,6 +51,10 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
+    internal override InferenceMap? InferenceMap => _running is not null && UsesRunning
+        ? InferenceMap.PerChannel(_running.Mean.Values, _running.Variance.Values, Epsilon, Weight?.Values, Bias?.Values)
+        : null;
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
