@@ -320,7 +320,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static void RequireSameShape(ActivationShape shape, ReadOnlySpan<nint> lengths, string name)
+    internal static void RequireSameShape(ActivationShape shape, ReadOnlySpan<nint> lengths, string name)
     {
         bool same = lengths.Length == shape.Rank;
         for (int axis = 0; same && axis < lengths.Length; axis++)
@@ -334,7 +334,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static void RequireDistinct(ActivationShape shape, ReadOnlySpan<nint> strides, string name)
+    internal static void RequireDistinct(ActivationShape shape, ReadOnlySpan<nint> strides, string name)
     {
         for (int axis = 0; axis < shape.Rank; axis++)
         {
@@ -346,7 +346,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static unsafe bool Overlap(ActivationShape shape, T* a, ReadOnlySpan<nint> aStrides, T* b, ReadOnlySpan<nint> bStrides) =>
+    internal static unsafe bool Overlap(ActivationShape shape, T* a, ReadOnlySpan<nint> aStrides, T* b, ReadOnlySpan<nint> bStrides) =>
         a < b + DenseTensor.Extent(shape, bStrides) && b < a + DenseTensor.Extent(shape, aStrides);
 
     // Inference writes no field, so that one instance can serve many threads.
