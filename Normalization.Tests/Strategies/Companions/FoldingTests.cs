@@ -2,6 +2,7 @@ using System.Numerics;
 using Normalization.Core;
 using Normalization.Strategies;
 using Normalization.Strategies.Companions;
+using Normalization.Tests.Golden;
 using Normalization.Tests.Support;
 
 namespace Normalization.Tests.Strategies.Companions;
@@ -75,6 +76,16 @@ public sealed class FoldingTests
     {
         CheckFollowing<double>(name, [4, Channels, 3, 3], groups: 1, kernel: (3, 3), ConvolutionPadding.Zeros, bias: true);
         CheckFollowing<float>(name, [4, Channels, 3, 3], groups: 1, kernel: (3, 3), ConvolutionPadding.Zeros, bias: true);
+    }
+
+    [TestMethod]
+    public void IntoPreceding_GoldenCases_IsTorchsOwnFolding()
+    {
+        foreach (FoldingGolden golden in CompanionGolden<FoldingGolden>.Of("folding").Cases)
+        {
+            CheckGolden<double>(golden, 1e-14);
+            CheckGolden<float>(golden, 1.2e-7);
+        }
     }
 
     [TestMethod]
@@ -235,6 +246,23 @@ public sealed class FoldingTests
     }
 
     public static IEnumerable<object[]> Names => Foldable.Select(name => (object[])[name]);
+
+    private static void CheckGolden<T>(FoldingGolden golden, double tolerance)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var normalizer = new BatchNorm<T>(golden.Weight.Length, new() { Epsilon = golden.Epsilon }) { Training = false };
+        TestData.As<T>(golden.Weight).CopyTo(normalizer.Weight!.Values, 0);
+        TestData.As<T>(golden.Bias).CopyTo(normalizer.Bias!.Values, 0);
+        TestData.As<T>(golden.RunningMean).CopyTo(normalizer.Buffers[0].Values, 0);
+        TestData.As<T>(golden.RunningVar).CopyTo(normalizer.Buffers[1].Values, 0);
+        T[]? bias = golden.LayerBias is null ? null : TestData.As<T>(golden.LayerBias);
+
+        LinearWeights<T> folded = Folding.IntoPreceding(new LinearWeights<T>(TestData.As<T>(golden.LayerWeight), golden.Shape, bias, golden.Groups), normalizer);
+
+        NumericAssert.NearLargest<T>(golden.FoldedWeight, folded.Weight, tolerance, $"{golden.Id}, weight");
+        NumericAssert.NearLargest<T>(golden.FoldedBias, folded.Bias, tolerance, $"{golden.Id}, bias");
+        CollectionAssert.AreEqual(golden.Shape, folded.Shape.ToArray());
+    }
 
     private static void CheckPreceding<T>(string name, int[] shape, int groups, bool bias, (int, int) kernel)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
