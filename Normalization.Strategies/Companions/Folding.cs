@@ -19,7 +19,7 @@ public enum ConvolutionPadding
 
 /// <summary>A trained normalizer folded into the linear layer or convolution beside it, so that inference runs one layer instead of two.</summary>
 /// <remarks>
-/// <para>Works where inference is one affine map at every position, y = A (x - mean) + bias: batch, ghost batch and tracked instance norm
+/// <para>Works where inference is one affine map at every position, y = A (x - mean) + bias: batch, ghost batch, synchronized batch and tracked instance norm
 /// (A = diag(weight / sqrt(running_var + epsilon))) and ZCA whitening (A = diag(weight) W of the running covariance), with
 /// <see cref="INormalizer{T}.Training"/> false or the layer frozen. Layer and group norm, and layers without running statistics, take
 /// their statistics from the input that is to come and cannot be folded.</para>

@@ -51,6 +51,7 @@ internal static class StrategyCases
         new BasicCase(TestData.InstanceNorm),
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
+        new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
     ];
 

@@ -17,7 +17,7 @@ public sealed class FoldingTests
     private const int Width = 4;
 
     // Normalizers of six channels whose inference is one map.
-    private static readonly string[] Foldable = ["batch", "batch-no-affine", "ghost", "instance", "zca", "zca-groups", "zca-matrix", "zca-bias-only"];
+    private static readonly string[] Foldable = ["batch", "batch-no-affine", "ghost", "sync", "instance", "zca", "zca-groups", "zca-matrix", "zca-bias-only"];
 
     [TestMethod]
     [DynamicData(nameof(Names))]
@@ -341,6 +341,7 @@ public sealed class FoldingTests
             "batch" => new BatchNorm<T>(Channels),
             "batch-no-affine" => new BatchNorm<T>(Channels, new() { Weight = false, Bias = false, Epsilon = 1e-3 }),
             "ghost" => new GhostBatchNorm<T>(4, Channels),
+            "sync" => new InProcessSyncBatchNorm<T>(Channels),
             "instance" => new InstanceNorm<T>(Channels, new() { TrackRunningStatistics = true }),
             "zca" => new ZcaWhitening<T>(Channels),
             "zca-groups" => new ZcaWhitening<T>(Channels, new() { GroupSize = 3, Shrinkage = 0.1 }),
