@@ -298,6 +298,9 @@ public abstract class Normalizer<T> : INormalizer<T>
         _ => !Training,
     };
 
+    /// <summary>What inference computes at every position, where that is one affine map whatever the input; null where statistics are the input's own.</summary>
+    internal virtual InferenceMap? InferenceMap => null;
+
     /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
     private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen;
 
@@ -365,7 +368,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static void RequireSameShape(ActivationShape shape, ReadOnlySpan<nint> lengths, string name)
+    internal static void RequireSameShape(ActivationShape shape, ReadOnlySpan<nint> lengths, string name)
     {
         bool same = lengths.Length == shape.Rank;
         for (int axis = 0; same && axis < lengths.Length; axis++)
@@ -379,7 +382,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static void RequireDistinct(ActivationShape shape, ReadOnlySpan<nint> strides, string name)
+    internal static void RequireDistinct(ActivationShape shape, ReadOnlySpan<nint> strides, string name)
     {
         for (int axis = 0; axis < shape.Rank; axis++)
         {
@@ -391,7 +394,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
     }
 
-    private static unsafe bool Overlap(ActivationShape shape, T* a, ReadOnlySpan<nint> aStrides, T* b, ReadOnlySpan<nint> bStrides) =>
+    internal static unsafe bool Overlap(ActivationShape shape, T* a, ReadOnlySpan<nint> aStrides, T* b, ReadOnlySpan<nint> bStrides) =>
         a < b + DenseTensor.Extent(shape, bStrides) && b < a + DenseTensor.Extent(shape, aStrides);
 
     // Inference writes no field, so that one instance can serve many threads.

@@ -44,13 +44,13 @@ public static class NormalizerExtensions
     }
 
     // The tensor types refuse a default span even where there is nothing to hold.
-    private static ReadOnlyTensorSpan<T> View<T>(ReadOnlySpan<T> values, scoped ReadOnlySpan<nint> lengths)
+    internal static ReadOnlyTensorSpan<T> View<T>(ReadOnlySpan<T> values, scoped ReadOnlySpan<nint> lengths)
         where T : unmanaged => new(values.IsEmpty ? Array.Empty<T>() : values, lengths);
 
-    private static TensorSpan<T> View<T>(Span<T> values, scoped ReadOnlySpan<nint> lengths)
+    internal static TensorSpan<T> View<T>(Span<T> values, scoped ReadOnlySpan<nint> lengths)
         where T : unmanaged => new(values.IsEmpty ? Array.Empty<T>() : values, lengths);
 
-    private static void RequireLength(ActivationShape shape, int length, string name)
+    internal static void RequireLength(ActivationShape shape, int length, string name)
     {
         if (length != shape.Count)
         {

@@ -54,6 +54,10 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
+    internal override InferenceMap? InferenceMap => _running is not null && UsesRunning
+        ? InferenceMap.PerChannel(_running.Mean.Values, _running.Variance.Values, Epsilon, Weight?.Values, Bias?.Values)
+        : null;
+
     /// <summary>The layout of the whole batch, of which the given one may be a part: what set sizes and running statistics go by.</summary>
     internal virtual ReductionLayout Whole(in ReductionLayout layout) => layout;
 

@@ -5,7 +5,8 @@ namespace Normalization.Strategies;
 /// <summary>The defaults of a framework as options of ours, for layers that must behave as a model's author expects.</summary>
 /// <remarks>
 /// The frameworks disagree on epsilon, on what momentum weighs, on the divisor of the stored variance and on whether instance norm
-/// learns; docs/differences.md shows every difference as measured. Names of state are PyTorch's in all of them.
+/// learns; docs/differences.md shows every difference as measured. Names of state are PyTorch's in all of them; <see cref="State"/>
+/// reads and writes the framework's own.
 /// </remarks>
 public sealed record Preset
 {
@@ -32,6 +33,9 @@ public sealed record Preset
     /// <summary>How the framework itself writes batch norm's momentum: the weight of the new batch, or of the old value.</summary>
     public required string MomentumAsWritten { get; init; }
 
+    /// <summary>The framework's names of state, for <see cref="NormalizerState"/>, and the conversion of its momentum.</summary>
+    public required StateConvention State { get; init; }
+
     /// <summary>PyTorch: epsilon 1e-5, momentum 0.1 for the new batch, sample variance stored, instance norm without weight and bias.</summary>
     public static Preset PyTorch { get; } = new("PyTorch 2")
     {
@@ -40,6 +44,7 @@ public sealed record Preset
         InstanceNorm = new() { Epsilon = 1e-5, Weight = false, Bias = false, TrackRunningStatistics = false },
         GroupNorm = new() { Epsilon = 1e-5 },
         MomentumAsWritten = "0.1, of the new batch",
+        State = StateConvention.PyTorch,
     };
 
     /// <summary>Keras 3: epsilon 1e-3, momentum 0.99 for the old value, population variance stored, 32 groups.</summary>
@@ -52,6 +57,7 @@ public sealed record Preset
         GroupNorm = new() { Epsilon = 1e-3 },
         Groups = 32,
         MomentumAsWritten = "0.99, of the old value",
+        State = StateConvention.Keras,
     };
 
     /// <summary>Flax nnx: epsilon 1e-5 for batch norm and 1e-6 for the others, momentum 0.99 for the old value, population variance stored, 32 groups.</summary>
@@ -64,6 +70,7 @@ public sealed record Preset
         GroupNorm = new() { Epsilon = 1e-6 },
         Groups = 32,
         MomentumAsWritten = "0.99, of the old value",
+        State = StateConvention.Flax,
     };
 
     /// <summary>ONNX operators (BatchNormalization 15, LayerNormalization 17, InstanceNormalization 6, GroupNormalization 21).</summary>
@@ -75,6 +82,7 @@ public sealed record Preset
         InstanceNorm = new() { Epsilon = 1e-5, TrackRunningStatistics = false },
         GroupNorm = new() { Epsilon = 1e-5 },
         MomentumAsWritten = "0.9, of the old value",
+        State = StateConvention.Onnx,
     };
 
     /// <summary>All presets, in the order of the table in docs/differences.md.</summary>

@@ -153,6 +153,32 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         _inference = made;
     }
 
+    internal override unsafe InferenceMap? InferenceMap
+    {
+        get
+        {
+            if (_runningMatrix is null || !UsesRunning)
+            {
+                return null;
+            }
+
+            double[] memory = new double[WhiteningStatistics.Size(_channels, _group)];
+            double[] matrix = new double[_channels * _group];
+            fixed (double* pointer = memory)
+            {
+                WhiteningStatistics statistics = Carve(pointer);
+                LoadRunning(statistics);
+                for (int c = 0; c < _channels; c++)
+                {
+                    new ReadOnlySpan<double>(statistics.MatrixRow(_group, c), _group).CopyTo(matrix.AsSpan(c * _group));
+                }
+
+                return Core.InferenceMap.Create(
+                    _group, matrix, new ReadOnlySpan<double>(statistics.Mean, _channels), Weight?.Values, Bias?.Values);
+            }
+        }
+    }
+
     internal override void CheckShape(ActivationShape shape) => RequireChannels(shape, _channels);
 
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
