@@ -21,15 +21,20 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     private bool _savedRunning;
 
     private protected StandardizingNormalizer(NormalizerOptions options, int channels, params ReadOnlySpan<nint> affineShape)
+        : this(options, options is RunningStatisticsOptions { TrackRunningStatistics: true } running ? new RunningStatistics<T>(channels, running) : null, affineShape)
+    {
+    }
+
+    private protected StandardizingNormalizer(NormalizerOptions options, RunningStatistics<T>? running, params ReadOnlySpan<nint> affineShape)
         : base(options)
     {
         AddAffine(options, affineShape);
-        if (options is RunningStatisticsOptions { TrackRunningStatistics: true } running)
+        if (running is not null)
         {
-            _running = new RunningStatistics<T>(channels, running);
-            AddBuffer(_running.Mean);
-            AddBuffer(_running.Variance);
-            AddBuffer(_running.Tracked);
+            _running = running;
+            AddBuffer(running.Mean);
+            AddBuffer(running.Spread);
+            AddBuffer(running.Tracked);
         }
         else if (options.SingleValue == SingleValuePolicy.UseRunning)
         {
@@ -45,11 +50,51 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
 
+    /// <summary>The running statistics, or null where none are kept.</summary>
+    private protected RunningStatistics<T>? Running => _running;
+
     /// <summary>Writes the layouts that make up the batch's reduction sets (at most two) and returns how many.</summary>
     internal abstract int WriteLayouts(ActivationShape shape, MemoryOrder order, Span<ReductionLayout> layouts);
 
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
+
+    /// <summary>Takes the moments of one layout's sets into the statistics and writes the output.</summary>
+    internal virtual unsafe void Standardize(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
+        Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+
+    /// <summary>The gradient of <see cref="Standardize"/>, whose statistics are given; null parameter gradients are not wanted.</summary>
+    internal virtual unsafe void Differentiate(
+        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
+        Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
+
+    /// <summary>What normalizes in place of the batch's statistics, by channel.</summary>
+    internal virtual unsafe void LoadRunning(Statistics statistics)
+    {
+        int channels = _running!.Mean.Values.Length;
+        _running.CopyTo(
+            new Span<double>(statistics.Mean, channels), new Span<double>(statistics.PopulationVariance, channels),
+            new Span<double>(statistics.InverseStd, channels), Epsilon);
+    }
+
+    /// <summary>Takes a batch's own moments into the running statistics; null, or what could not be stored, and then nothing was.</summary>
+    internal virtual string? UpdateRunning(
+        ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts) =>
+        _running!.Update(shape, mean, populationVariance, layouts, SequentialRunning);
+
+    internal override void BeginPass(RecalibratedVariance variance)
+    {
+        if (_running is null)
+        {
+            base.BeginPass(variance);
+        }
+
+        _running!.BeginPass(variance);
+    }
+
+    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
+
+    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
 
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
@@ -103,11 +148,11 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
         if (updates && usesRunning)
         {
-            TakeBatch(x, layouts, slots);
+            TakeBatch(shape, x, layouts, slots);
         }
         else if (updates)
         {
-            Take(_mean, _variance, layouts);
+            Take(shape, _mean, _variance, layouts);
         }
     }
 
@@ -178,7 +223,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+                    Standardize(layout, x, y, weight, bias, statistics);
                     RequirePositiveVariance(layout, statistics);
                     Advance(ref statistics, layout.Slots);
                 }
@@ -209,7 +254,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: false);
+                    Differentiate(layout, x, g, dx, weight, statistics, weightTarget, biasTarget);
                     Advance(ref statistics, layout.Slots);
                 }
             }
@@ -295,14 +340,6 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         statistics.InverseStd += slots;
     }
 
-    private unsafe void LoadRunning(Statistics statistics)
-    {
-        int channels = _running!.Mean.Values.Length;
-        _running.CopyTo(
-            new Span<double>(statistics.Mean, channels), new Span<double>(statistics.PopulationVariance, channels),
-            new Span<double>(statistics.InverseStd, channels), Epsilon);
-    }
-
     private unsafe void TakeMoments(T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
     {
         foreach (ReductionLayout layout in layouts)
@@ -313,7 +350,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     }
 
     // Running statistics normalized this batch; its own moments are only taken in, after that.
-    private unsafe void TakeBatch(T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
+    private unsafe void TakeBatch(ActivationShape shape, T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
     {
         double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * slots)));
         fixed (double* pointer = rented)
@@ -321,13 +358,13 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             TakeMoments(x, layouts, Carve(pointer, slots));
         }
 
-        Take(rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
+        Take(shape, rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
         ArrayPool<double>.Shared.Return(rented);
     }
 
-    private void Take(ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
+    private void Take(ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
     {
-        string? refused = _running!.Update(mean, variance, layouts, SequentialRunning);
+        string? refused = UpdateRunning(shape, mean, variance, layouts);
         if (refused is null)
         {
             return;

@@ -102,10 +102,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 ? new StateBuffer<T>(name, [channels, channels], T.Zero)
                 : new StateBuffer<T>(name, [channels / _group, _group, _group], T.Zero));
             AddBuffer(_tracked = new StateBuffer<T>("num_batches_tracked"));
-            for (int i = 0; i < channels; i++)
-            {
-                _runningMatrix.Values[(i * _group) + (i % _group)] = T.One;
-            }
+            WriteInitialStatistics();
         }
         else if (_options.SingleValue == SingleValuePolicy.UseRunning)
         {
@@ -151,6 +148,14 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
         }
 
         _inference = made;
+    }
+
+    private protected override void WriteInitialStatistics()
+    {
+        for (int i = 0; _runningMatrix is not null && i < _channels; i++)
+        {
+            _runningMatrix.Values[(i * _group) + (i % _group)] = T.One;
+        }
     }
 
     internal override void CheckShape(ActivationShape shape) => RequireChannels(shape, _channels);

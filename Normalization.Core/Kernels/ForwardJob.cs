@@ -28,6 +28,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public Statistics Statistics;
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
+    public Adjustment Adjustment;
     public StoreKind Store;
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     private ForwardPhase _phase;
@@ -113,6 +114,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
                 Statistics.Mean[panel] = mean;
                 Statistics.PopulationVariance[panel] = variance;
                 Statistics.InverseStd[panel] = Standardizer.InverseStd(variance, Epsilon);
+                Adjustment.Run(panel, 1);
             }
 
             for (int panel = first; panel < last; panel++)
@@ -275,6 +277,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         if (width == 1)
         {
             FinishColumns(variance, inverse, count);
+            Adjustment.Run(slot, Layout.Columns);
             return;
         }
 
@@ -303,6 +306,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
                 inverse[j] = pooledInverse;
             }
         }
+
+        Adjustment.Run(slot, Layout.Columns);
     }
 
     private readonly void FinishColumns(double* variance, double* inverse, nint count)

@@ -11,6 +11,28 @@ internal unsafe struct Statistics
     public double* InverseStd;
 }
 
+/// <summary>What a strategy does with statistics between the pass that takes them and the one that applies them; none by default.</summary>
+/// <remarks>
+/// Called once for every slot, by whichever thread finished it, before anything of the slot is written: it may change the slot's
+/// statistics, or the weight and bias that its elements will get.
+/// </remarks>
+internal unsafe struct Adjustment
+{
+    /// <summary>What the function is given; in the caller's memory.</summary>
+    public void* State;
+
+    /// <summary>Takes the state, the first slot and the number of slots.</summary>
+    public delegate*<void*, nint, nint, void> Function;
+
+    public readonly void Run(nint slot, nint count)
+    {
+        if (Function != null)
+        {
+            Function(State, slot, count);
+        }
+    }
+}
+
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
 /// <remarks>
 /// A small panel is finished by one thread while it is in cache; a large one is cut into the layout's chunks, whose sums are
@@ -51,7 +73,8 @@ internal static unsafe class Standardizer
 
     /// <summary>Takes the moments of every set and writes the standardized output.</summary>
     /// <remarks>Weight and bias are in the layout's weight order; null stands for 1 and 0.</remarks>
-    public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
+    public static void Forward<T>(
+        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon, Adjustment adjustment = default)
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
@@ -69,6 +92,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
+            Adjustment = adjustment,
             Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: false),
             Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
         };
