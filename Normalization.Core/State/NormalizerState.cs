@@ -129,11 +129,12 @@ public static class NormalizerState
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         ReadOnlySpan<T> values = tensor.AsSpan<T>();
+        string? spread = name switch { "running_var" => "variance", "running_sigma" => "deviation", _ => null };
         for (int i = 0; i < values.Length; i++)
         {
-            if (!T.IsFinite(values[i]) || (name == "running_var" && T.IsNegative(values[i]) && values[i] != T.Zero))
+            if (!T.IsFinite(values[i]) || (spread is not null && T.IsNegative(values[i]) && values[i] != T.Zero))
             {
-                string rule = name == "running_var" ? "a variance is finite and at least 0" : "a running statistic is finite";
+                string rule = spread is not null ? $"a {spread} is finite and at least 0" : "a running statistic is finite";
                 faults.Add(string.Create(CultureInfo.InvariantCulture, $"'{prefix}{name}' has {values[i]} at element {i}, but {rule}"));
                 return false;
             }

@@ -30,6 +30,9 @@ internal abstract class StrategyCase
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
+    /// <summary>Whether a training Forward's output depends on the running statistics before it.</summary>
+    public virtual bool TrainingReadsState => false;
+
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
 
@@ -52,6 +55,7 @@ internal static class StrategyCases
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
         new BasicCase(TestData.ZcaWhitening),
+        new BatchRenormCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
