@@ -53,6 +53,9 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>The running statistics, or null where none are kept.</summary>
     private protected RunningStatistics<T>? Running => _running;
 
+    /// <summary>How many values the statistics are of that normalize a set of a batch: its own, unless others are kept from before.</summary>
+    private protected virtual nint ValuesBehind(nint setSize) => setSize;
+
     /// <summary>Writes the layouts that make up the batch's reduction sets (at most two) and returns how many.</summary>
     internal abstract int WriteLayouts(ActivationShape shape, MemoryOrder order, Span<ReductionLayout> layouts);
 
@@ -108,6 +111,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             slots += layout.Slots;
         }
 
+        smallest = ValuesBehind(smallest);
         bool singleValue = smallest == 1;
         bool usesRunning = _running is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
         bool updates = _running is not null && UpdatesRunning && !singleValue;
@@ -362,7 +366,8 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         ArrayPool<double>.Shared.Return(rented);
     }
 
-    private void Take(ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
+    /// <summary>Takes a batch's moments in; what cannot be stored is skipped or refused, as the policy says.</summary>
+    private protected void Take(ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
     {
         string? refused = UpdateRunning(shape, mean, variance, layouts);
         if (refused is null)

@@ -10,10 +10,10 @@ no gradient passes, and differentiated by autograd.
 import json
 import os
 
+import numpy as np
 import torch
 
-from generate import Case, HERE, affine, numbers, per_channel, step
-import numpy as np
+from generate import Case, HERE, affine, per_channel, step
 
 
 def axes_of(x):
@@ -83,6 +83,67 @@ def batch_renorm_cases():
     ]
 
 
+# ------------------------------------------------------------ ada-batch-norm
+
+def ada_batch_norm(case, x, training):
+    """Moments of the domain's values together: what the buffers stand for, and every value of the batch."""
+    rank = x.dim()
+    n = case.buffers["target.count"]
+    mean, variance = case.buffers["target.mean"][0], case.buffers["target.var"][0]
+    if training:
+        k = x.numel() // x.shape[1]
+        values = x.detach()
+        total_mean = (n * mean + values.sum(axes_of(x))) / (n + k)
+        squares = ((values - per_channel(total_mean, rank)) ** 2).sum(axes_of(x))
+        variance = (n * (variance + (mean - total_mean) ** 2) + squares) / (n + k)
+        mean = total_mean
+        case.buffers["target.count"] = n + k
+        case.buffers["target.mean"] = torch.stack([mean, torch.zeros_like(mean)])
+        case.buffers["target.var"] = torch.stack([variance, torch.zeros_like(variance)])
+    elif n == 0:
+        mean, variance = case.buffers["running_mean"], case.buffers["running_var"]
+    return torch.nn.functional.batch_norm(x, mean, variance, case.weight, case.bias, False, 0.0, case.settings["epsilon"])
+
+
+def ada_batch_norm_cases():
+    def case(name, seed, shape, count=0, **more):
+        c = shape[1]
+
+        def buffers(draw):
+            target = [draw.normal([c]), draw.positive([c])] if count else [torch.zeros(c), torch.zeros(c)]
+            return {
+                "running_mean": draw.normal([c]), "running_var": draw.positive([c]), "num_batches_tracked": 9,
+                "target.mean": torch.stack([target[0], torch.zeros(c)]),
+                "target.var": torch.stack([target[1], torch.zeros(c)]),
+                "target.count": count,
+            }
+
+        return Case(name, seed, shape, ada_batch_norm, buffers=buffers, **more)
+
+    return [
+        case("train-nc", 750, [7, 5]),
+        case("train-ncl", 751, [5, 4, 3]),
+        case("train-nchw", 752, [3, 4, 2, 3]),
+        case("train-ncdhw", 753, [2, 3, 2, 2, 3]),
+        case("train-second-batch", 754, [5, 4, 3], warmup=1),
+        case("train-fourth-batch", 755, [4, 3, 3], warmup=3),
+        case("train-after-40-values", 756, [5, 4, 3], count=40),
+        case("train-after-100000-values", 757, [5, 4, 3], count=100000, warmup=1),
+        case("train-after-one-value", 758, [5, 3], count=1),
+        case("train-epsilon-1e-1", 759, [5, 3, 4], settings={"epsilon": 0.1}),
+        case("train-no-affine", 760, [5, 3, 4], affine="none", warmup=1),
+        case("train-weight-only", 761, [5, 3, 4], affine="weight"),
+        case("train-bias-only", 762, [7, 4], affine="bias", count=12),
+        case("train-mean-1e3", 763, [5, 3, 4], mean=1000.0, warmup=1),
+        case("inference-of-the-source", 764, [5, 4, 3], training=False),
+        case("inference-nc", 765, [5, 6], training=False, count=30),
+        case("inference-nchw", 766, [3, 4, 2, 3], training=False, count=30),
+        case("inference-no-affine", 767, [2, 3, 5], training=False, count=30, affine="none"),
+        case("inference-after-two-batches", 768, [5, 3, 2, 1, 3], training=False, warmup=2),
+        case("inference-one-sample", 769, [1, 5], training=False, count=3),
+    ]
+
+
 def write(files):
     for strategy, cases in files.items():
         assert len({case.name for case in cases}) == len(cases), strategy
@@ -97,4 +158,4 @@ def write(files):
 
 
 if __name__ == "__main__":
-    write({"batch-renorm": batch_renorm_cases()})
+    write({"batch-renorm": batch_renorm_cases(), "ada-batch-norm": ada_batch_norm_cases()})

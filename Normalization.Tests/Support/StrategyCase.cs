@@ -33,6 +33,12 @@ internal abstract class StrategyCase
     /// <summary>Whether a training Forward's output depends on the running statistics before it.</summary>
     public virtual bool TrainingReadsState => false;
 
+    /// <summary>Whether Backward mixes the gradients of a reduction set in training: the statistics of the batch are differentiated.</summary>
+    public virtual bool DifferentiatesStatistics => true;
+
+    /// <summary>What a training batch adds to a counter.</summary>
+    public virtual long CountOf(string counter, ActivationShape batch) => 1;
+
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
 
@@ -55,6 +61,7 @@ internal static class StrategyCases
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
         new BasicCase(TestData.ZcaWhitening),
+        new AdaBatchNormCase(),
         new BatchRenormCase(),
     ];
 
