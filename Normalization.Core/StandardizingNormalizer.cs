@@ -62,13 +62,14 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
-    /// <summary>Takes the moments of one layout's sets into the statistics and writes the output.</summary>
-    internal virtual unsafe void Standardize(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
+    /// <summary>Takes the moments of every set and writes the output.</summary>
+    internal virtual unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
         Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
 
-    /// <summary>The gradient of <see cref="Standardize"/>, whose statistics are given; null parameter gradients are not wanted.</summary>
-    internal virtual unsafe void Differentiate(
-        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
+    /// <summary>Writes the input gradient of <see cref="StandardizeSets"/> and adds to the parameter gradients that are not null.</summary>
+    internal virtual unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
         Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
 
     /// <summary>What normalizes in place of the batch's statistics, by channel.</summary>
@@ -152,7 +153,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
         if (updates && usesRunning)
         {
-            TakeBatch(shape, x, layouts, slots);
+            TakeBatch(shape, order, x, layouts, slots);
         }
         else if (updates)
         {
@@ -194,7 +195,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
                 }
                 else
                 {
-                    TakeMoments(x, layouts, statistics);
+                    TakeMoments(shape, order, x, layouts, statistics);
                 }
 
                 Differentiate(shape, order, x, g, dx, layouts, statistics, usesRunning);
@@ -227,7 +228,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardize(layout, x, y, weight, bias, statistics);
+                    StandardizeSets(shape, order, layout, x, y, weight, bias, statistics);
                     RequirePositiveVariance(layout, statistics);
                     Advance(ref statistics, layout.Slots);
                 }
@@ -258,7 +259,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Differentiate(layout, x, g, dx, weight, statistics, weightTarget, biasTarget);
+                    DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightTarget, biasTarget);
                     Advance(ref statistics, layout.Slots);
                 }
             }
@@ -344,7 +345,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         statistics.InverseStd += slots;
     }
 
-    private unsafe void TakeMoments(T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
+    private unsafe void TakeMoments(ActivationShape shape, MemoryOrder order, T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
     {
         foreach (ReductionLayout layout in layouts)
         {
@@ -354,12 +355,12 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     }
 
     // Running statistics normalized this batch; its own moments are only taken in, after that.
-    private unsafe void TakeBatch(ActivationShape shape, T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
+    private unsafe void TakeBatch(ActivationShape shape, MemoryOrder order, T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
     {
         double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * slots)));
         fixed (double* pointer = rented)
         {
-            TakeMoments(x, layouts, Carve(pointer, slots));
+            TakeMoments(shape, order, x, layouts, Carve(pointer, slots));
         }
 
         Take(shape, rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);

@@ -72,6 +72,9 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
         ? NormalizerClaims.None
         : NormalizerClaims.ShiftInvariance | NormalizerClaims.ChannelShiftInvariance | NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelScaleInvariance);
 
+    /// <summary>Whether statistics alone are wanted of a Forward, so that a first value alone, whose output is the bias, will do.</summary>
+    internal bool OutputIsUnused { get; set; }
+
     private protected override string SetName => "channel";
 
     /// <summary>Adds a domain that has seen nothing; its buffers come after those there are.</summary>
@@ -182,7 +185,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
 
     // Statistics are of the domain's values together. Two of them are as good as many: no gradient goes through the statistics.
     private protected override nint ValuesBehind(nint setSize) =>
-        _domain is null ? setSize : setSize + _domain.Count.Count == 1 ? 1 : nint.Max(setSize, 3);
+        _domain is null ? setSize : setSize + _domain.Count.Count == 1 && !OutputIsUnused ? 1 : nint.Max(setSize, 3);
 
     internal override unsafe void LoadRunning(Statistics statistics)
     {
@@ -199,7 +202,8 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void Standardize(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
+    internal override unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
     {
         if (Training)
         {
@@ -208,7 +212,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
 
         if (_domain is null)
         {
-            base.Standardize(layout, x, y, weight, bias, statistics);
+            base.StandardizeSets(shape, order, layout, x, y, weight, bias, statistics);
             return;
         }
 
@@ -226,12 +230,12 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
         ArrayPool<double>.Shared.Return(rented);
     }
 
-    internal override unsafe void Differentiate(
-        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
+    internal override unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
     {
         if (!(Training ? _savedDomain : _domain is not null))
         {
-            base.Differentiate(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            base.DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
             return;
         }
 
@@ -443,7 +447,9 @@ public static class DomainAdaptation
             foreach (AdaBatchNorm<T> layer in layers)
             {
                 layer.Training = true;
+                layer.OutputIsUnused = true;
                 Sweep(batches, forward);
+                layer.OutputIsUnused = false;
                 layer.Training = false;
             }
         });
@@ -512,6 +518,7 @@ public static class DomainAdaptation
         {
             for (int i = 0; i < layers.Count; i++)
             {
+                layers[i].OutputIsUnused = false;
                 (layers[i].Training, layers[i].StatisticsSource, layers[i].UpdateRunningStatistics) = (before[i].Training, before[i].Source, before[i].Updates);
                 if (!done)
                 {

@@ -150,7 +150,8 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
     }
 
     // r and d are a weight and a bias that the batch's statistics determine: (z r + d) weight + bias = z (r weight) + (d weight + bias).
-    internal override unsafe void Standardize(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
+    internal override unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
     {
         double[]? rented = Training ? null : ArrayPool<double>.Shared.Rent(2 * _channels); // inference writes no field
         double[] targets = ArrayPool<double>.Shared.Rent(3 * _channels);
@@ -174,8 +175,8 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
         }
     }
 
-    internal override unsafe void Differentiate(
-        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
+    internal override unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
     {
         double[]? rented = Training ? null : ArrayPool<double>.Shared.Rent(5 * _channels);
         T[] memory = ArrayPool<T>.Shared.Rent(3 * _channels);
