@@ -49,7 +49,7 @@ internal static class ListCommand
         Console.WriteLine($"  claims      {Join(claims)}");
 
         string Axes(ReadOnlySpan<nint> shape) =>
-            $"({string.Join(", ", shape.ToArray().Select(length => axes.Single(axis => axis.Length == length).Axis))})";
+            $"({string.Join(", ", shape.ToArray().Select(length => axes.SingleOrDefault(axis => axis.Length == length).Axis ?? length.ToString(System.Globalization.CultureInfo.InvariantCulture)))})";
 
         static string Join(string[] words) => words.Length == 0 ? "none" : string.Join(", ", words);
     }

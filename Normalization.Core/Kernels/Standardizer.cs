@@ -24,6 +24,7 @@ internal unsafe struct Adjustment
     /// <summary>Takes the state, the first slot and the number of slots.</summary>
     public delegate*<void*, nint, nint, void> Function;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly void Run(nint slot, nint count)
     {
         if (Function != null)
