@@ -164,7 +164,20 @@ public abstract class Normalizer<T> : INormalizer<T>
     public virtual long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => -1;
 
     /// <inheritdoc/>
-    public unsafe void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
+    public void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
+    {
+        try
+        {
+            CheckedForward(input, output);
+        }
+        catch when (SpansRanks)
+        {
+            OnRefused(input.Lengths);
+            throw;
+        }
+    }
+
+    private unsafe void CheckedForward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
     {
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, output.Lengths, "output");
@@ -174,6 +187,11 @@ public abstract class Normalizer<T> : INormalizer<T>
         Save(default, default); // a Forward that throws leaves nothing for Backward
         if (shape.Count == 0)
         {
+            if (SpansRanks)
+            {
+                ForwardDense(shape, MemoryOrder.ChannelsFirst, null, null);
+            }
+
             Save(shape, MemoryOrder.ChannelsFirst);
             return;
         }
@@ -213,7 +231,20 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     /// <inheritdoc/>
     /// <remarks>The input gradient may be the output gradient's own memory, but must not overlap the input.</remarks>
-    public unsafe void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
+    public void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
+    {
+        try
+        {
+            CheckedBackward(input, outputGradient, inputGradient);
+        }
+        catch when (SpansRanks)
+        {
+            OnRefused(input.Lengths);
+            throw;
+        }
+    }
+
+    private unsafe void CheckedBackward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
     {
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, outputGradient.Lengths, "outputGradient");
@@ -227,6 +258,11 @@ public abstract class Normalizer<T> : INormalizer<T>
 
         if (shape.Count == 0)
         {
+            if (SpansRanks)
+            {
+                BackwardDense(shape, MemoryOrder.ChannelsFirst, null, null, null);
+            }
+
             return;
         }
 
@@ -300,6 +336,14 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     /// <summary>What a batch must fulfil beyond its shape for a Forward in the present mode.</summary>
     internal virtual void CheckBatch(ActivationShape shape)
+    {
+    }
+
+    /// <summary>Whether a batch is one rank's part of a larger one: an empty part then takes part too, with null for its memory.</summary>
+    internal virtual bool SpansRanks => false;
+
+    /// <summary>Called where a pass over a part has thrown, with the lengths it was given: the other ranks may be waiting for it.</summary>
+    internal virtual void OnRefused(ReadOnlySpan<nint> lengths)
     {
     }
 

@@ -62,6 +62,13 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
+    /// <summary>The layout of the whole batch, of which the given one may be a part: what set sizes and running statistics go by.</summary>
+    internal virtual ReductionLayout Whole(in ReductionLayout layout) => layout;
+
+    /// <summary>Takes the moments of every set, without writing an output.</summary>
+    internal virtual unsafe void MomentsOfSets(ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, Statistics statistics) =>
+        Standardizer.Moments(layout, x, statistics, Epsilon);
+
     /// <summary>Takes the moments of every set and writes the output.</summary>
     internal virtual unsafe void StandardizeSets(
         ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
@@ -108,7 +115,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         nint slots = 0;
         foreach (ReductionLayout layout in layouts)
         {
-            smallest = nint.Min(smallest, layout.SetSize);
+            smallest = nint.Min(smallest, Whole(layout).SetSize);
             slots += layout.Slots;
         }
 
@@ -222,7 +229,10 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (usesRunning)
             {
                 LoadRunning(statistics);
-                Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
+                if (shape.Count > 0)
+                {
+                    Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
+                }
             }
             else
             {
@@ -253,7 +263,10 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         {
             if (usesRunning)
             {
-                Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: true);
+                if (shape.Count > 0)
+                {
+                    Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: true);
+                }
             }
             else
             {
@@ -289,42 +302,38 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     }
 
     // Memory is position * C + channel, the parameter channel * S + position.
-    private static void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
+    private static unsafe void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
     {
         if (sums is null || gradient is null)
         {
             return;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
-        for (int c = 0; c < channels; c++)
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
+        T[] transposed = ArrayPool<T>.Shared.Rent(gradient.Length);
+        fixed (T* from = sums, to = transposed, target = gradient)
         {
-            Span<T> row = gradient.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                row[s] += sums[(s * channels) + c];
-            }
+            Transposition.Copy(from, positions, channels, channels, to, positions);
+            Simd.AddTo(target, to, gradient.Length);
         }
+
+        Return(transposed);
     }
 
-    private static T[]? RentTransposed(ActivationShape shape, T[]? values)
+    private static unsafe T[]? RentTransposed(ActivationShape shape, T[]? values)
     {
         if (values is null)
         {
             return null;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
         T[] rented = ArrayPool<T>.Shared.Rent(values.Length);
-        for (int c = 0; c < channels; c++)
+        fixed (T* from = values, to = rented)
         {
-            ReadOnlySpan<T> row = values.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                rented[(s * channels) + c] = row[s];
-            }
+            Transposition.Copy(from, channels, positions, positions, to, channels);
         }
 
         return rented;
@@ -349,7 +358,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     {
         foreach (ReductionLayout layout in layouts)
         {
-            Standardizer.Moments(layout, x, statistics, Epsilon);
+            MomentsOfSets(shape, order, layout, x, statistics);
             Advance(ref statistics, layout.Slots);
         }
     }
@@ -370,7 +379,13 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Takes a batch's moments in; what cannot be stored is skipped or refused, as the policy says.</summary>
     private protected void Take(ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
     {
-        string? refused = UpdateRunning(shape, mean, variance, layouts);
+        Span<ReductionLayout> whole = stackalloc ReductionLayout[2];
+        for (int i = 0; i < layouts.Length; i++)
+        {
+            whole[i] = Whole(layouts[i]);
+        }
+
+        string? refused = UpdateRunning(shape, mean, variance, whole[..layouts.Length]);
         if (refused is null)
         {
             return;

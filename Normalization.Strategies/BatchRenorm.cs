@@ -160,11 +160,20 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
         fixed (T* scale = affine)
         {
             Correction state = CorrectionOf(layout, statistics, correction, target);
-            state.Weight = weight;
-            state.Bias = bias;
-            state.Scale = scale;
-            state.Shift = scale + _channels;
-            Standardizer.Forward(layout, x, y, state.Scale, state.Shift, statistics, Epsilon, new Adjustment { State = &state, Function = &Correct });
+            if (state is { RMax: 1, DMax: 0, Holds: false })
+            {
+                base.StandardizeSets(shape, order, layout, x, y, weight, bias, statistics);
+                new Span<double>(state.R, _channels).Fill(1);
+                new Span<double>(state.D, _channels).Clear();
+            }
+            else
+            {
+                state.Weight = weight;
+                state.Bias = bias;
+                state.Scale = scale;
+                state.Shift = scale + _channels;
+                Standardizer.Forward(layout, x, y, state.Scale, state.Shift, statistics, Epsilon, new Adjustment { State = &state, Function = &Correct });
+            }
         }
 
         ArrayPool<T>.Shared.Return(affine);

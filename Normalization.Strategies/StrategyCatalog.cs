@@ -15,6 +15,7 @@ public static class StrategyCatalog
         Entry.Of<InstanceNormStrategy>(),
         Entry.Of<GroupNormStrategy>(),
         Entry.Of<GhostBatchNormStrategy>(),
+        Entry.Of<SyncBatchNormStrategy>(),
         Entry.Of<AdaBatchNormStrategy>(),
         Entry.Of<BatchRenormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),

@@ -98,34 +98,84 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     }
 
     // Sets of one chunk each. What a set costs beside its elements counts here: a few sets are summed before they are written, so that
-    // the root of one is taken while the next is added up.
+    // the root of one is taken while the next is added up, and the loop takes the runs of all of them in one call.
+    [SkipLocalsInit]
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
         Chunk chunk = Chunks[0];
-        int together = (int)Math.Clamp(Standardizer.RowsTogether / chunk.Elements, 1, end - start);
+        int together = Standardizer.PanelsTogether(Layout);
+        nint length = Layout.RunLength == 0 ? chunk.Length : Layout.RunLength;
+        Run<T>* runs = stackalloc Run<T>[checked((int)(together * Layout.PanelElements / length))];
         for (int first = start; first < end; first += together)
         {
             int last = Math.Min(end, first + together);
             for (int panel = first; panel < last && _phase == ForwardPhase.Panels; panel++)
             {
-                RowMoments(X + Layout.Place(panel).Offset, chunk, out double mean, out double squares);
-                double variance = squares * (1.0 / chunk.Elements);
-                Statistics.Mean[panel] = mean;
-                Statistics.PopulationVariance[panel] = variance;
-                Statistics.InverseStd[panel] = Standardizer.InverseStd(variance, Epsilon);
-                Adjustment.Run(panel, 1);
+                RowMoments(X + Layout.Place(panel).Offset, chunk, out Statistics.Mean[panel], out Statistics.PopulationVariance[panel]);
             }
 
-            for (int panel = first; panel < last; panel++)
+            if (_phase == ForwardPhase.Panels)
             {
-                PanelPlace place = Layout.Place(panel);
-                nint offset = place.Offset;
-                for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+                FinishColumns(Statistics.PopulationVariance + first, Statistics.InverseStd + first, chunk.Elements, last - first);
+                Adjustment.Run(first, last - first);
+            }
+
+            WriteRows<TStore>(first, last, length, runs);
+        }
+    }
+
+    // Runs that do not suit float are written at once, in double.
+    private readonly void WriteRows<TStore>(int first, int last, nint length, Run<T>* runs)
+        where TStore : struct, IStore
+    {
+        bool byElement = Layout.RunLength == 0;
+        Run<T>* next = runs;
+        for (int panel = first; panel < last; panel++)
+        {
+            PanelPlace place = Layout.Place(panel);
+            double mean = Statistics.Mean[place.Slot];
+            double inverse = Statistics.InverseStd[place.Slot];
+            double left = Simd.Round<T>(mean) - mean;
+            bool suits = typeof(T) == typeof(double) || (Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse));
+            nint offset = place.Offset;
+            for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
+            {
+                nint affine = place.Affine;
+                for (nint done = 0; done < Layout.BlockLength; done += length, affine++)
                 {
-                    ApplyRow<TStore>(Statistics.Mean[place.Slot], Statistics.InverseStd[place.Slot], place.Affine, offset, chunk);
+                    double slope = byElement || Weight == null ? inverse : inverse * Simd.Get(Weight + affine);
+                    double bias = byElement || Bias == null ? 0 : Simd.Get(Bias + affine);
+                    if (typeof(T) == typeof(float) && !(suits && Simd.SuitsSingle(slope)))
+                    {
+                        WriteWide<TStore>(new(mean, slope, bias), place.Affine, offset + done, length);
+                        continue;
+                    }
+
+                    next->Offset = offset + done;
+                    next->Affine = place.Affine;
+                    next->Center = Simd.Scalar<T>(mean);
+                    next->Slope = Simd.Scalar<T>(slope);
+                    next->Intercept = Simd.Scalar<T>(bias + (left * slope));
+                    next++;
                 }
             }
+        }
+
+        Loops.StandardizeRuns<T, TStore>(X, Y, byElement ? Weight : null, byElement ? Bias : null, runs, (int)(next - runs), length, Ahead);
+    }
+
+    private readonly void WriteWide<TStore>(ConstantLine<double> line, nint affine, nint offset, nint length)
+        where TStore : struct, IStore
+    {
+        if (Layout.RunLength == 0)
+        {
+            Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(
+                X + offset, Y + offset, length, length, Ahead, line, new(Weight + affine, Bias + affine));
+        }
+        else
+        {
+            Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(X + offset, Y + offset, length, length, Ahead, line, default);
         }
     }
 
@@ -276,7 +326,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         int width = Layout.ColumnsPerSet;
         if (width == 1)
         {
-            FinishColumns(variance, inverse, count);
+            FinishColumns(variance, inverse, count, Layout.Columns);
             Adjustment.Run(slot, Layout.Columns);
             return;
         }
@@ -310,13 +360,13 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         Adjustment.Run(slot, Layout.Columns);
     }
 
-    private readonly void FinishColumns(double* variance, double* inverse, nint count)
+    private readonly void FinishColumns(double* variance, double* inverse, nint count, nint columns)
     {
         nint j = 0;
         double share = 1.0 / count;
         Vector512<double> shares = Vector512.Create(share);
         Vector512<double> epsilon = Vector512.Create(Epsilon);
-        for (; j <= Layout.Columns - Simd.Lanes; j += Simd.Lanes)
+        for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
         {
             Vector512<double> value = Vector512.Load(variance + j) * shares;
             value.Store(variance + j);
@@ -324,7 +374,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             Vector512.ConditionalSelect(Vector512.IsFinite(value), root, Vector512.Create(double.NaN)).Store(inverse + j);
         }
 
-        for (; j < Layout.Columns; j++)
+        for (; j < columns; j++)
         {
             variance[j] *= share;
             inverse[j] = Standardizer.InverseStd(variance[j], Epsilon);
@@ -442,6 +492,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
+        bool byFours = together && Standardizer.ByFours<A>(3, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -449,7 +500,11 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 T* x = X + offset + done;
                 T* y = Y + offset + done;
-                if (byElement)
+                if (byFours)
+                {
+                    Loops.StandardizeRows<T, A, TStore>(x, y, length, width, Ahead, line);
+                }
+                else if (byElement)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
                 }

@@ -178,7 +178,7 @@ internal unsafe struct CovarianceGradientJob : IPieceJob
 
         // V a V^T = V (V a)^T, a being symmetric.
         Product.Set(b, _pitch, Group, Group, Group, rows, a, _pitch);
-        Product.Transpose(b, Group, Group, _pitch, transposed, _pitch);
+        Transposition.Copy(b, Group, Group, _pitch, transposed, _pitch);
         Product.Set(a, _pitch, Group, Group, Group, rows, transposed, _pitch, upper: true);
         MultiplyByDifferences(a, Statistics.Values + (piece * Group));
         Product.Set(b, _pitch, Group, Group, Group, new LeftOperand<double>(a, _pitch, 1), vectors, _pitch);

@@ -173,7 +173,12 @@ internal static unsafe class Simd
     public static Vector512<A> Create<A>(double value) =>
         typeof(A) == typeof(float) ? Vector512.Create((float)value).As<float, A>() : Vector512.Create(value).As<double, A>();
 
-    /// <summary>The value rounded to A.</summary>
+    /// <summary>The value as one of A.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static A Scalar<A>(double value)
+        where A : unmanaged => typeof(A) == typeof(double) ? Unsafe.BitCast<double, A>(value) : Unsafe.BitCast<float, A>((float)value);
+
+    /// <summary>The value rounded to A, in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double Round<A>(double value) => typeof(A) == typeof(float) ? (float)value : value;
 

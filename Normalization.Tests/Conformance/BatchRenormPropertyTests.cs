@@ -23,7 +23,7 @@ public sealed class BatchRenormPropertyTests
     public void ForwardBackward_LimitsOneAndZero_IsBatchNormToTheBit(Layout layout, bool affine)
     {
         StrategySettings settings = Plain with { RMax = 1, DMax = 0, Weight = affine, Bias = affine };
-        foreach (ActivationShape shape in new ActivationShape[] { new(5, 6), new(33, 12, 17, 19), new(3, 7, 5), new(2, 1, 301) })
+        foreach (ActivationShape shape in new ActivationShape[] { new(5, 6), new(33, 12, 17, 19), new(3, 7, 5), new(2, 1, 301), new(1, 5, 7), new(3, 1, 4) })
         {
             Compare<float>(shape);
             Compare<double>(shape);

@@ -60,6 +60,7 @@ internal static class StrategyCases
         new BasicCase(TestData.InstanceNorm),
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
+        new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
         new AdaBatchNormCase(),
         new BatchRenormCase(),
