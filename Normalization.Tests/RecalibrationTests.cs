@@ -12,7 +12,7 @@ public sealed class RecalibrationTests
     private static readonly ActivationShape Whole = new(40, 4, 6);
 
     public static IEnumerable<object[]> Layers =>
-        from name in new[] { "batch-norm", "ghost", "ghost sequential", "instance", "renorm", "source" } select new object[] { name };
+        from name in new[] { "batch-norm", "ghost", "ghost sequential", "instance", "sync", "renorm", "source" } select new object[] { name };
 
     [TestMethod]
     [DynamicData(nameof(Layers))]
@@ -192,6 +192,7 @@ public sealed class RecalibrationTests
             "ghost" => new GhostBatchNorm<T>(3, 4, new GhostBatchNormOptions(options) { Remainder = GhostRemainder.SmallerLast }),
             "ghost sequential" => new GhostBatchNorm<T>(4, 4, new GhostBatchNormOptions(options) { Running = GhostRunning.Sequential }),
             "instance" => new InstanceNorm<T>(4, options),
+            "sync" => new InProcessSyncBatchNorm<T>(4, new InProcessSyncBatchNormOptions(options) { Replicas = 3 }),
             "renorm" => new BatchRenorm<T>(4, new BatchRenormOptions { Momentum = momentum }),
             "source" => new AdaBatchNorm<T>(4, options),
             _ => throw new ArgumentException(name),
