@@ -120,7 +120,7 @@ internal static class ApplyCommand
             INormalizer<T> normalizer = StrategyCatalog.Create<T>(id, shape, settings);
             normalizer.Training = training;
             RequireKnownNames(id, normalizer, path, file);
-            RequireRunning(id, normalizer, training, path, file);
+            RequireRunning(id, normalizer, shape, settings, training, path, file);
             normalizer.LoadState(StateOf(normalizer, file), strict: false);
 
             var layer = normalizer as Normalizer<T>;
@@ -219,14 +219,28 @@ internal static class ApplyCommand
         }
     }
 
-    private static void RequireRunning<T>(string id, INormalizer<T> normalizer, bool training, string path, StateDictionary file)
+    private static void RequireRunning<T>(
+        string id, INormalizer<T> normalizer, ActivationShape shape, StrategySettings settings, bool training, string path, StateDictionary file)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         if (!training && normalizer.Buffers.FirstOrDefault(buffer => !buffer.IsCounter && !file.ContainsKey(buffer.Name)) is { } missing)
         {
             throw new UsageException(
                 $"{path}: inference of {id} needs '{missing.Name}' of shape {Text.Shape(missing.Shape)}, which the file does not have. " +
-                "Add it, or normalize by the batch's own statistics with --running-stats off.");
+                (CanBeWithoutRunning<T>(id, shape, settings) ? "Add it, or normalize by the batch's own statistics with --running-stats off." : "Add it."));
+        }
+    }
+
+    private static bool CanBeWithoutRunning<T>(string id, ActivationShape shape, StrategySettings settings)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        try
+        {
+            return StrategyCatalog.Create<T>(id, shape, settings with { RunningStatistics = false }).Buffers.Count == 0;
+        }
+        catch (ArgumentException)
+        {
+            return false;
         }
     }
 

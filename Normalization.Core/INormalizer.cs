@@ -63,6 +63,17 @@ public interface INormalizer<T>
     {
     }
 
+    /// <summary>
+    /// While true, a training Forward keeps what Backward takes for constants by definition (a "stop gradient", such as batch
+    /// renormalization's r and d) as the last Forward had it, and updates no running statistics: the function that Backward differentiates.
+    /// For whoever takes differences; a strategy without such constants need not look at it. Default false.
+    /// </summary>
+    bool HoldConstants
+    {
+        get => false;
+        set { }
+    }
+
     /// <summary>Tells the strategy that its buffers were written from outside, so that what it derives from them is made anew.</summary>
     void OnStateChanged()
     {

@@ -12,21 +12,6 @@ internal sealed record InferenceMap(int Group, double[] Matrix, double[] Center,
     /// <summary>C.</summary>
     public int Channels => Center.Length;
 
-    /// <summary>Normalization of each channel by a mean and a variance.</summary>
-    public static InferenceMap PerChannel<T>(ReadOnlySpan<T> mean, ReadOnlySpan<T> variance, double epsilon, ReadOnlySpan<T> weight, ReadOnlySpan<T> bias)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        var slope = new double[mean.Length];
-        var center = new double[mean.Length];
-        for (int c = 0; c < mean.Length; c++)
-        {
-            slope[c] = 1 / Math.Sqrt(double.CreateTruncating(variance[c]) + epsilon);
-            center[c] = double.CreateTruncating(mean[c]);
-        }
-
-        return Create(1, slope, center, weight, bias);
-    }
-
     /// <summary>The map with a layer's weight and bias put in; empty spans stand for none.</summary>
     public static InferenceMap Create<T>(int group, double[] matrix, ReadOnlySpan<double> center, ReadOnlySpan<T> weight, ReadOnlySpan<T> bias)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

@@ -137,6 +137,22 @@ public abstract class Normalizer<T> : INormalizer<T>
     }
 
     /// <inheritdoc/>
+    public bool HoldConstants { get; set; }
+
+    /// <summary>Puts running statistics and counters back to where a new layer has them, as PyTorch's reset_running_stats; frozen or not.</summary>
+    /// <remarks>Parameters, gradients, switches and <see cref="SkippedUpdates"/> stay as they are. A layer without state has nothing to reset.</remarks>
+    public void ResetStatistics()
+    {
+        foreach (StateBuffer<T> buffer in _buffers)
+        {
+            buffer.Reset();
+        }
+
+        WriteInitialStatistics();
+        OnStateChanged();
+    }
+
+    /// <inheritdoc/>
     public virtual void OnStateChanged()
     {
     }
@@ -302,7 +318,22 @@ public abstract class Normalizer<T> : INormalizer<T>
     internal virtual InferenceMap? InferenceMap => null;
 
     /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
-    private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen;
+    private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen && !HoldConstants;
+
+    /// <summary>Writes what a new layer's buffers hold beside one value everywhere.</summary>
+    private protected virtual void WriteInitialStatistics()
+    {
+    }
+
+    /// <summary>From here on, training batches go into statistics of a whole pass: <see cref="Recalibration"/>.</summary>
+    internal virtual void BeginPass(RecalibratedVariance variance) =>
+        throw new InvalidOperationException($"{Name} keeps no running statistics that a pass over data could set. Leave it out of the recalibration.");
+
+    /// <summary>Name and reason where the pass has nothing that could be stored; else null.</summary>
+    internal virtual string? PassFault() => null;
+
+    /// <summary>Ends the pass, and replaces the running statistics by it if told so.</summary>
+    internal virtual RecalibrationCount EndPass(bool keep) => default;
 
     internal abstract void CheckShape(ActivationShape shape);
 

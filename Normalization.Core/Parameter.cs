@@ -46,6 +46,7 @@ public sealed class StateBuffer<T>
     where T : unmanaged
 {
     private readonly nint[] _shape;
+    private readonly T _initialValue;
 
     /// <summary>Creates a running statistic of the given shape.</summary>
     /// <param name="name">The name in the state dictionary, such as <c>running_mean</c>.</param>
@@ -62,6 +63,7 @@ public sealed class StateBuffer<T>
             count = checked(count * length);
         }
 
+        _initialValue = initialValue;
         Values = new T[count];
         Array.Fill(Values, initialValue);
     }
@@ -92,4 +94,11 @@ public sealed class StateBuffer<T>
 
     /// <summary>The counter's value; 0 for an array.</summary>
     public long Count { get; set; }
+
+    /// <summary>The initial value everywhere; 0 of a counter.</summary>
+    internal void Reset()
+    {
+        Array.Fill(Values, _initialValue);
+        Count = 0;
+    }
 }

@@ -21,15 +21,20 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     private bool _savedRunning;
 
     private protected StandardizingNormalizer(NormalizerOptions options, int channels, params ReadOnlySpan<nint> affineShape)
+        : this(options, options is RunningStatisticsOptions { TrackRunningStatistics: true } running ? new RunningStatistics<T>(channels, running) : null, affineShape)
+    {
+    }
+
+    private protected StandardizingNormalizer(NormalizerOptions options, RunningStatistics<T>? running, params ReadOnlySpan<nint> affineShape)
         : base(options)
     {
         AddAffine(options, affineShape);
-        if (options is RunningStatisticsOptions { TrackRunningStatistics: true } running)
+        if (running is not null)
         {
-            _running = new RunningStatistics<T>(channels, running);
-            AddBuffer(_running.Mean);
-            AddBuffer(_running.Variance);
-            AddBuffer(_running.Tracked);
+            _running = running;
+            AddBuffer(running.Mean);
+            AddBuffer(running.Spread);
+            AddBuffer(running.Tracked);
         }
         else if (options.SingleValue == SingleValuePolicy.UseRunning)
         {
@@ -48,15 +53,37 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
 
+    /// <summary>The running statistics, or null where none are kept.</summary>
+    private protected RunningStatistics<T>? Running => _running;
+
+    /// <summary>How many values the statistics are of that normalize a set of a batch: its own, unless others are kept from before.</summary>
+    private protected virtual nint ValuesBehind(nint setSize) => setSize;
+
     /// <summary>Writes the layouts that make up the batch's reduction sets (at most two) and returns how many.</summary>
     internal abstract int WriteLayouts(ActivationShape shape, MemoryOrder order, Span<ReductionLayout> layouts);
 
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
-    internal override InferenceMap? InferenceMap => _running is not null && UsesRunning
-        ? InferenceMap.PerChannel(_running.Mean.Values, _running.Variance.Values, Epsilon, Weight?.Values, Bias?.Values)
-        : null;
+    internal override unsafe InferenceMap? InferenceMap
+    {
+        get
+        {
+            if (_running is null || !UsesRunning)
+            {
+                return null;
+            }
+
+            int channels = _running.Mean.Values.Length;
+            double[] memory = new double[3 * channels];
+            fixed (double* pointer = memory)
+            {
+                LoadRunning(Carve(pointer, channels));
+            }
+
+            return Core.InferenceMap.Create(1, memory[(2 * channels)..], memory.AsSpan(0, channels), Weight?.Values, Bias?.Values);
+        }
+    }
 
     /// <summary>The layout of the whole batch, of which the given one may be a part: what set sizes and running statistics go by.</summary>
     internal virtual ReductionLayout Whole(in ReductionLayout layout) => layout;
@@ -75,6 +102,34 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
         Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
 
+    /// <summary>What normalizes in place of the batch's statistics, by channel.</summary>
+    internal virtual unsafe void LoadRunning(Statistics statistics)
+    {
+        int channels = _running!.Mean.Values.Length;
+        _running.CopyTo(
+            new Span<double>(statistics.Mean, channels), new Span<double>(statistics.PopulationVariance, channels),
+            new Span<double>(statistics.InverseStd, channels), Epsilon);
+    }
+
+    /// <summary>Takes a batch's own moments into the running statistics; null, or what could not be stored, and then nothing was.</summary>
+    internal virtual string? UpdateRunning(
+        ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts) =>
+        _running!.Update(shape, mean, populationVariance, layouts, SequentialRunning);
+
+    internal override void BeginPass(RecalibratedVariance variance)
+    {
+        if (_running is null)
+        {
+            base.BeginPass(variance);
+        }
+
+        _running!.BeginPass(variance);
+    }
+
+    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
+
+    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
@@ -87,6 +142,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             slots += layout.Slots;
         }
 
+        smallest = ValuesBehind(smallest);
         bool singleValue = smallest == 1;
         bool usesRunning = _running is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
         bool updates = _running is not null && UpdatesRunning && !singleValue;
@@ -131,7 +187,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
         else if (updates)
         {
-            Take(_mean, _variance, layouts);
+            Take(shape, _mean, _variance, layouts);
         }
     }
 
@@ -321,14 +377,6 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         statistics.InverseStd += slots;
     }
 
-    private unsafe void LoadRunning(Statistics statistics)
-    {
-        int channels = _running!.Mean.Values.Length;
-        _running.CopyTo(
-            new Span<double>(statistics.Mean, channels), new Span<double>(statistics.PopulationVariance, channels),
-            new Span<double>(statistics.InverseStd, channels), Epsilon);
-    }
-
     private unsafe void TakeMoments(ActivationShape shape, MemoryOrder order, T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
     {
         foreach (ReductionLayout layout in layouts)
@@ -347,11 +395,12 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             TakeMoments(shape, order, x, layouts, Carve(pointer, slots));
         }
 
-        Take(rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
+        Take(shape, rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
         ArrayPool<double>.Shared.Return(rented);
     }
 
-    private void Take(ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
+    /// <summary>Takes a batch's moments in; what cannot be stored is skipped or refused, as the policy says.</summary>
+    private protected void Take(ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
     {
         Span<ReductionLayout> whole = stackalloc ReductionLayout[2];
         for (int i = 0; i < layouts.Length; i++)
@@ -359,7 +408,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             whole[i] = Whole(layouts[i]);
         }
 
-        string? refused = _running!.Update(mean, variance, whole[..layouts.Length], SequentialRunning);
+        string? refused = UpdateRunning(shape, mean, variance, whole[..layouts.Length]);
         if (refused is null)
         {
             return;

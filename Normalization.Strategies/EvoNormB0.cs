@@ -57,7 +57,7 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         if (options.Nonlinearity && options.TrackRunningStatistics)
         {
             _running = new RunningStatistics<T>(channels, options);
-            AddBuffer(_running.Variance);
+            AddBuffer(_running.Spread);
             AddBuffer(_running.Tracked);
         }
     }
@@ -95,6 +95,20 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         }
     }
 
+    internal override void BeginPass(RecalibratedVariance variance)
+    {
+        if (_running is null)
+        {
+            base.BeginPass(variance);
+        }
+
+        _running!.BeginPass(variance);
+    }
+
+    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
+
+    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         if (V is null)
@@ -122,7 +136,7 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         ReadOnlySpan<double> means = kept.AsSpan(3 * (int)pass.Layout.Slots, Channels);
         ReadOnlySpan<double> variances = kept.AsSpan((3 * (int)pass.Layout.Slots) + Channels, Channels);
         RequireVariances(variances, "channel");
-        if (_running is not null && UpdatesRunning && _running.Update(means, variances, [Layouts.PerChannel(shape, order)], sequential: false) is { } refused)
+        if (_running is not null && UpdatesRunning && _running.Update(shape, means, variances, [Layouts.PerChannel(shape, order)], sequential: false) is { } refused)
         {
             if (NonFinite == NonFinitePolicy.Throw)
             {
@@ -188,7 +202,7 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         nint size = ((EvoNormB0Pass<T>.Rows + EvoNormB0Pass<T>.Terms) * slots) + (3 * Channels);
         double[] rented = ArrayPool<double>.Shared.Rent(checked((int)size));
         fixed (double* statistics = kept, memory = rented)
-        fixed (T* v = V!.Values, weight = Weight?.Values, bias = Bias?.Values, running = usesRunning ? _running!.Variance.Values : null)
+        fixed (T* v = V!.Values, weight = Weight?.Values, bias = Bias?.Values, running = usesRunning ? _running!.Spread.Values : null)
         {
             pass.Instances = new Statistics { Mean = statistics, PopulationVariance = statistics + slots, InverseStd = statistics + (2 * slots) };
             pass.BatchMean = statistics + (3 * slots);

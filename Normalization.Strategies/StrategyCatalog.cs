@@ -16,6 +16,8 @@ public static class StrategyCatalog
         Entry.Of<GroupNormStrategy>(),
         Entry.Of<GhostBatchNormStrategy>(),
         Entry.Of<SyncBatchNormStrategy>(),
+        Entry.Of<AdaBatchNormStrategy>(),
+        Entry.Of<BatchRenormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),
         Entry.Of<RmsNormStrategy>(),
         Entry.Of<FilterResponseNormStrategy>(),

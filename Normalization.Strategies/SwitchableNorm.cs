@@ -54,7 +54,7 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         {
             _running = new RunningStatistics<T>(channels, options);
             AddBuffer(_running.Mean);
-            AddBuffer(_running.Variance);
+            AddBuffer(_running.Spread);
             AddBuffer(_running.Tracked);
         }
     }
@@ -97,6 +97,20 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
                 "Give it more positions, or use LayerNorm or BatchNorm.");
         }
     }
+
+    internal override void BeginPass(RecalibratedVariance variance)
+    {
+        if (_running is null)
+        {
+            base.BeginPass(variance);
+        }
+
+        _running!.BeginPass(variance);
+    }
+
+    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
+
+    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
 
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
@@ -183,7 +197,7 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         for (int c = 0; c < _channels; c++)
         {
             mixture.ChannelMean[c] = usesRunning ? double.CreateTruncating(_running!.Mean.Values[c]) : mixture.BatchMean[c];
-            mixture.ChannelVariance[c] = usesRunning ? double.CreateTruncating(_running!.Variance.Values[c]) : mixture.BatchVariance[c];
+            mixture.ChannelVariance[c] = usesRunning ? double.CreateTruncating(_running!.Spread.Values[c]) : mixture.BatchVariance[c];
         }
 
         Softmax(MeanWeight, mixture.MeanShares);
@@ -306,7 +320,7 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         }
 
         string? refused = _running.Update(
-            new ReadOnlySpan<double>(mixture.BatchMean, _channels), new ReadOnlySpan<double>(mixture.BatchVariance, _channels),
+            shape, new ReadOnlySpan<double>(mixture.BatchMean, _channels), new ReadOnlySpan<double>(mixture.BatchVariance, _channels),
             [Layouts.PerChannel(shape, order)], sequential: false);
         if (refused is null)
         {

@@ -102,10 +102,7 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 ? new StateBuffer<T>(name, [channels, channels], T.Zero)
                 : new StateBuffer<T>(name, [channels / _group, _group, _group], T.Zero));
             AddBuffer(_tracked = new StateBuffer<T>("num_batches_tracked"));
-            for (int i = 0; i < channels; i++)
-            {
-                _runningMatrix.Values[(i * _group) + (i % _group)] = T.One;
-            }
+            WriteInitialStatistics();
         }
         else if (_options.SingleValue == SingleValuePolicy.UseRunning)
         {
@@ -176,6 +173,14 @@ public sealed class ZcaWhitening<T> : Normalizer<T>
                 return Core.InferenceMap.Create(
                     _group, matrix, new ReadOnlySpan<double>(statistics.Mean, _channels), Weight?.Values, Bias?.Values);
             }
+        }
+    }
+
+    private protected override void WriteInitialStatistics()
+    {
+        for (int i = 0; _runningMatrix is not null && i < _channels; i++)
+        {
+            _runningMatrix.Values[(i * _group) + (i % _group)] = T.One;
         }
     }
 

@@ -108,7 +108,7 @@ internal static class BatchSizeProbe
         }
         else
         {
-            CopyBuffers(previous, normalizer);
+            ProbeCase.CopyBuffers(previous, normalizer);
         }
 
         ReductionSets? sets = ReductionSets.Of(normalizer, shape);
@@ -165,6 +165,7 @@ internal static class BatchSizeProbe
     {
         RandomStream stream = probe.Stream("gap", FormattableString.Invariant($"{shape.Samples}"));
         INormalizer<double> training = probe.Create<double>(shape, Affine.Random);
+        ProbeCase.CopyBuffers(trained, training);
         trained.Training = false;
         double[] gaps = new double[GapBatches];
         for (int i = 0; i < gaps.Length; i++)
@@ -176,16 +177,5 @@ internal static class BatchSizeProbe
         }
 
         probe.Add("batch_train_inference_gap", Arithmetic.RootMeanSquare(gaps), Arithmetic.Spread(gaps), parameters);
-    }
-
-    private static void CopyBuffers(INormalizer<double> from, INormalizer<double> to)
-    {
-        for (int i = 0; i < to.Buffers.Count; i++)
-        {
-            from.Buffers[i].Values.CopyTo(to.Buffers[i].Values, 0);
-            to.Buffers[i].Count = from.Buffers[i].Count;
-        }
-
-        to.OnStateChanged();
     }
 }

@@ -60,11 +60,20 @@ public sealed class GradientChecker
         double[][] parameterGradients = [.. normalizer.Parameters.Select(parameter => (double[])parameter.Gradient.Clone())];
 
         double[] scales = InputScales(shape, input);
-        var checks = new List<GradientCheck> { Compare("input", inputGradient, run, run.Input, index => scales[index], stream, cancellation) };
-        for (int i = 0; i < normalizer.Parameters.Count; i++)
+        var checks = new List<GradientCheck>();
+        normalizer.HoldConstants = true;
+        try
         {
-            Parameter<double> parameter = normalizer.Parameters[i];
-            checks.Add(Compare(parameter.Name, parameterGradients[i], run, parameter.Values, index => Math.Max(1, Math.Abs(parameter.Values[index])), stream, cancellation));
+            checks.Add(Compare("input", inputGradient, run, run.Input, index => scales[index], stream, cancellation));
+            for (int i = 0; i < normalizer.Parameters.Count; i++)
+            {
+                Parameter<double> parameter = normalizer.Parameters[i];
+                checks.Add(Compare(parameter.Name, parameterGradients[i], run, parameter.Values, index => Math.Max(1, Math.Abs(parameter.Values[index])), stream, cancellation));
+            }
+        }
+        finally
+        {
+            normalizer.HoldConstants = false;
         }
 
         run.RestoreBuffers();

@@ -161,9 +161,12 @@ internal static class OutputProbe
             normalizer.Forward(shape, batch, output);
         }
 
+        // Where running statistics take part in training too, those of the trained layer do.
+        INormalizer<double> other = probe.Create<double>(shape, Affine.Random);
+        ProbeCase.CopyBuffers(normalizer, other);
+        double[] training = ProbeCase.Forward(other, shape, input);
         normalizer.Training = false;
         normalizer.Forward(shape, input, output);
-        double[] training = ProbeCase.Forward(probe.Create<double>(shape, Affine.Random), shape, input);
         probe.Add("train_inference_gap",
             Arithmetic.Ratio(Arithmetic.RootMeanSquareDifference(training, output), Arithmetic.RootMeanSquare(training)),
             parameters: ProbeCase.Parameters("batches", (long)TrainingBatches));

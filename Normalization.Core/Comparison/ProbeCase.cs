@@ -141,6 +141,18 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         }
     }
 
+    /// <summary>Gives an instance another's running statistics.</summary>
+    public static void CopyBuffers(INormalizer<double> from, INormalizer<double> to)
+    {
+        for (int i = 0; i < to.Buffers.Count; i++)
+        {
+            from.Buffers[i].Values.CopyTo(to.Buffers[i].Values, 0);
+            to.Buffers[i].Count = from.Buffers[i].Count;
+        }
+
+        to.OnStateChanged();
+    }
+
     /// <summary>A fresh instance in training mode.</summary>
     public INormalizer<T> Create<T>(ActivationShape shape, Affine affine, double? epsilon = null)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

@@ -29,6 +29,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public Statistics Statistics;
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
+    public Adjustment Adjustment;
     public StoreKind Store;
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     private ForwardPhase _phase;
@@ -118,6 +119,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             if (_phase == ForwardPhase.Panels)
             {
                 FinishColumns(Statistics.PopulationVariance + first, Statistics.InverseStd + first, chunk.Elements, last - first);
+                Adjustment.Run(first, last - first);
             }
 
             WriteRows<TStore>(first, last, length, runs);
@@ -327,6 +329,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         if (width == 1)
         {
             FinishColumns(variance, inverse, count, Layout.Columns);
+            Adjustment.Run(slot, Layout.Columns);
             return;
         }
 
@@ -355,6 +358,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
                 inverse[j] = pooledInverse;
             }
         }
+
+        Adjustment.Run(slot, Layout.Columns);
     }
 
     private readonly void FinishColumns(double* variance, double* inverse, nint count, nint columns)

@@ -14,6 +14,29 @@ internal unsafe struct Statistics
     public double* ProductFactor;
 }
 
+/// <summary>What a strategy does with statistics between the pass that takes them and the one that applies them; none by default.</summary>
+/// <remarks>
+/// Called once for every slot, by whichever thread finished it, before anything of the slot is written: it may change the slot's
+/// statistics, or the weight and bias that its elements will get.
+/// </remarks>
+internal unsafe struct Adjustment
+{
+    /// <summary>What the function is given; in the caller's memory.</summary>
+    public void* State;
+
+    /// <summary>Takes the state, the first slot and the number of slots.</summary>
+    public delegate*<void*, nint, nint, void> Function;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly void Run(nint slot, nint count)
+    {
+        if (Function != null)
+        {
+            Function(State, slot, count);
+        }
+    }
+}
+
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
 /// <remarks>
 /// A small panel is finished by one thread while it is in cache; a large one is cut into the layout's chunks, whose sums are
@@ -61,10 +84,12 @@ internal static unsafe class Standardizer
     /// the least value that is written; null is none.
     /// </remarks>
     public static void Forward<T>(
-        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon, T* threshold = null)
+        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon,
+        T* threshold = null, Adjustment adjustment = default)
         where T : unmanaged
     {
-        if (threshold == null && SmallSetsJob<T>.Takes(layout))
+        // Small sets are written while they are summed: nothing can be adjusted between.
+        if (threshold == null && adjustment.Function == null && SmallSetsJob<T>.Takes(layout))
         {
             SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
             return;
@@ -86,6 +111,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
+            Adjustment = adjustment,
             Store = StoreFor(layout, y, inPlace: false),
             Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };

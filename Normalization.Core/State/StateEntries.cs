@@ -136,12 +136,12 @@ internal static class StateEntries
     private static bool IsStatistic<T>(string name, string kind, ReadOnlySpan<T> values, List<string> faults)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        bool isVariance = kind is "running_var" or "population_variance";
+        string? spread = kind switch { "running_var" or "population_variance" => "variance", "running_sigma" => "deviation", _ => null };
         for (int i = 0; i < values.Length; i++)
         {
-            if (!T.IsFinite(values[i]) || (isVariance && T.IsNegative(values[i]) && values[i] != T.Zero))
+            if (!T.IsFinite(values[i]) || (spread is not null && T.IsNegative(values[i]) && values[i] != T.Zero))
             {
-                string rule = isVariance ? "a variance is finite and at least 0" : "a running statistic is finite";
+                string rule = spread is not null ? $"a {spread} is finite and at least 0" : "a running statistic is finite";
                 faults.Add(string.Create(CultureInfo.InvariantCulture, $"'{name}' has {values[i]} at element {i}, but {rule}"));
                 return false;
             }

@@ -21,6 +21,7 @@ public sealed class ApplyCommandTests : IDisposable
     [DataRow("instance-norm", "--running-stats on")]
     [DataRow("group-norm", "--groups 2")]
     [DataRow("ghost-batch-norm", "--ghost-size 4 --ghost-remainder smaller-last --ghost-grouping strided --ghost-running sequential")]
+    [DataRow("batch-renorm", "--r-max 1.5 --d-max 0.25")]
     [DataRow("zca-whitening", "--group-size 2 --shrinkage 0.25")]
     public void Train_EveryTensorInTheFile_WritesWhatTheLibraryComputes(string id, string options)
     {
@@ -181,6 +182,7 @@ public sealed class ApplyCommandTests : IDisposable
             GhostGrouping = GhostGrouping.Strided,
             GhostRunning = GhostRunning.Sequential,
         },
+        "batch-renorm" => new() { RMax = 1.5, DMax = 0.25 },
         "zca-whitening" => new() { GroupSize = 2, Shrinkage = 0.25 },
         _ => new(),
     };

@@ -48,7 +48,7 @@ public sealed class GoldenTests
         {
             if (expected.ValueKind == JsonValueKind.Number)
             {
-                Assert.AreEqual(expected.GetInt64(), oracle.BatchesTracked, buffer);
+                Assert.AreEqual(expected.GetInt64(), oracle.Counters[buffer], buffer);
             }
             else
             {
@@ -168,7 +168,7 @@ public sealed class GoldenTests
         {
             if (initial.ValueKind == JsonValueKind.Number)
             {
-                oracle.BatchesTracked = initial.GetInt64();
+                oracle.Counters[buffer] = initial.GetInt64();
             }
             else
             {

@@ -302,8 +302,6 @@ internal sealed class EvoNormB0Case : StrategyCase
 
     public override bool IsOdd => false;
 
-    public override bool ClaimsHowSamplesMix => false;
-
     public override Oracle CreateOracle(ActivationShape shape, StrategySettings settings, double largest) => new EvoNormOracle(usesBatch: true, shape, settings, largest);
 
     public override bool Carries(ActivationShape shape) => shape.SpatialSize > 1;

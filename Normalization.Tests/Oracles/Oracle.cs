@@ -8,6 +8,8 @@ namespace Normalization.Tests.Oracles;
 /// </summary>
 internal abstract class Oracle
 {
+    private const string BatchCounter = "num_batches_tracked";
+
     private readonly Dictionary<string, OracleParameter> _parameters = [];
 
     public bool Training { get; set; } = true;
@@ -18,8 +20,15 @@ internal abstract class Oracle
     /// <summary>By name, without the counter.</summary>
     public Dictionary<string, double[]> Buffers { get; } = [];
 
-    /// <summary>The counter of strategies that have buffers.</summary>
-    public long BatchesTracked { get; set; }
+    /// <summary>By name, of strategies that have buffers.</summary>
+    public Dictionary<string, long> Counters { get; } = new() { [BatchCounter] = 0 };
+
+    /// <summary>The counter that all strategies with buffers have.</summary>
+    public long BatchesTracked
+    {
+        get => Counters[BatchCounter];
+        set => Counters[BatchCounter] = value;
+    }
 
     public long SkippedUpdates { get; protected set; }
 

@@ -39,8 +39,14 @@ internal abstract class StrategyCase
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
-    /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
-    public virtual bool ClaimsHowSamplesMix => true;
+    /// <summary>Whether a training Forward's output depends on the running statistics before it.</summary>
+    public virtual bool TrainingReadsState => false;
+
+    /// <summary>Whether Backward mixes the gradients of a reduction set in training: the statistics of the batch are differentiated.</summary>
+    public virtual bool DifferentiatesStatistics => true;
+
+    /// <summary>What a training batch adds to a counter.</summary>
+    public virtual long CountOf(string counter, ActivationShape batch) => 1;
 
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
@@ -71,6 +77,8 @@ internal static class StrategyCases
         new EvoNormB0Case(),
         new EvoNormS0Case(),
         new SwitchableNormCase(),
+        new AdaBatchNormCase(),
+        new BatchRenormCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
