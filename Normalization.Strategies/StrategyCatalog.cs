@@ -16,6 +16,9 @@ public static class StrategyCatalog
         Entry.Of<GroupNormStrategy>(),
         Entry.Of<GhostBatchNormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),
+        Entry.Of<PcaWhiteningStrategy>(),
+        Entry.Of<CholeskyWhiteningStrategy>(),
+        Entry.Of<IterNormStrategy>(),
     ];
 
     /// <summary>The ids in the order they are reported.</summary>

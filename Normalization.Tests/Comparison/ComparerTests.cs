@@ -47,7 +47,7 @@ public sealed class ComparerTests
     {
         var claims = Rows(Run([PlainContestants.Make()], [Images], Aspects.Outputs), "claim");
 
-        Assert.HasCount(10, claims);
+        Assert.HasCount(11, claims);
         string[] declared =
         [
             "shift-invariance", "channel-shift-invariance", "scale-invariance", "channel-scale-invariance", "batch-permutation-equivariance", "batch-dependence",

@@ -30,6 +30,9 @@ internal abstract class StrategyCase
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
+    /// <summary>Whether it mixes the channels of groups by what their covariance says; its error then grows with a condition number.</summary>
+    public virtual bool Whitens => false;
+
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
 
@@ -52,6 +55,9 @@ internal static class StrategyCases
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
         new BasicCase(TestData.ZcaWhitening),
+        new WhiteningCase(WhiteningCase.Pca),
+        new WhiteningCase(WhiteningCase.Cholesky),
+        new WhiteningCase(WhiteningCase.IterNorm),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];
