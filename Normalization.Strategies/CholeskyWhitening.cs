@@ -45,10 +45,6 @@ public sealed class CholeskyWhitening<T> : WhiteningNormalizer<T>
     {
     }
 
-    /// <inheritdoc/>
-    /// <remarks>W does not see the scale of the channels: in exact arithmetic and without epsilon each output channel is a standardized residual.</remarks>
-    public override NormalizerClaims Claims => base.Claims | NormalizerClaims.ChannelScaleInvariance;
-
     private protected override void ComputeMatrices(WhiteningStatistics statistics, int groups, Regularization regularization) =>
         WhiteningMatrices.Compute(default(InverseCholesky), statistics, groups, GroupSize, regularization);
 

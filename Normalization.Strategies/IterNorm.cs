@@ -94,10 +94,11 @@ public sealed class IterNorm<T> : WhiteningNormalizer<T>
 
 /// <summary>W = p_T(S/t)/sqrt(t), t = tr(S), by T coupled Newton-Schulz steps. Saved: Y, Z and R of every step, and t.</summary>
 /// <remarks>
-/// <para>All matrices are polynomials of S: symmetric, so half of every product is multiplied and the rest copied.</para>
+/// <para>Y R = (3Y - YZY)/2 and R Z = (3Z - ZYZ)/2 are symmetric whatever symmetric Y and Z are: half of such a product is multiplied and the rest
+/// copied. Z Y is symmetric in exact arithmetic alone, and with half of it copied the iteration would no longer be stable.</para>
 /// <para>Gradient: the derivative of a polynomial at a symmetric matrix is self-adjoint, hence dL/d(S/t) is the derivative of Z in the direction
-/// sym(dL/dW)/sqrt(t). The steps are differentiated going forward again, dR = -(dZ Y + Z dY)/2, dY = dY R + Y dR, dZ = dR Z + R dZ: again all
-/// symmetric, half the products of going back. Then t: dL/dS = dZ/t - (tr(dZ S/t) + tr((dL/dW) W)/2)/t I.</para>
+/// sym(dL/dW)/sqrt(t). The steps are differentiated going forward again, dR = -(dZ Y + Z dY)/2, dY = dY R + Y dR, dZ = dR Z + R dZ, of which the last
+/// two are symmetric again; going back none would be. Then t: dL/dS = dZ/t - (tr(dZ S/t) + tr((dL/dW) W)/2)/t I.</para>
 /// </remarks>
 internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
 {
@@ -139,7 +140,7 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
             double* r = R(group, step);
             if (step > 0)
             {
-                group.Multiply(r, group.Rows(z), y, symmetric: true);
+                group.Multiply(r, group.Rows(z), y);
             }
 
             Set(group, r, -0.5, step > 0 ? r : y, 1.5);
@@ -191,9 +192,9 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
             bool isLast = step == iterations - 1;
             if (step > 0)
             {
-                AddProducts(group, dr, dz, y, z, dy);
+                AddProducts(group, dr, dz, y, z, dy, symmetric: false);
                 Set(group, dr, -0.5, dr, 0);
-                AddProducts(group, nextZ, dr, z, r, dz);
+                AddProducts(group, nextZ, dr, z, r, dz, symmetric: true);
             }
             else
             {
@@ -203,7 +204,7 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
 
             if (!isLast)
             {
-                AddProducts(group, nextY, dy, r, y, dr);
+                AddProducts(group, nextY, dy, r, y, dr, symmetric: true);
             }
 
             double* before = dy;
@@ -257,12 +258,15 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
         }
     }
 
-    // result = a b + c d, known to be symmetric.
-    private static void AddProducts(in WhiteningGroup group, double* result, double* a, double* b, double* c, double* d)
+    // result = a b + c d.
+    private static void AddProducts(in WhiteningGroup group, double* result, double* a, double* b, double* c, double* d, bool symmetric)
     {
-        Product.Set(result, group.Pitch, group.Size, group.Size, group.Size, group.Rows(a), b, group.Pitch, upper: true);
-        Product.Accumulate(result, group.Pitch, 0, group.Size, group.Size, group.Size, group.Rows(c), d, group.Pitch, upper: true);
-        Product.Mirror(result, group.Size, group.Pitch);
+        Product.Set(result, group.Pitch, group.Size, group.Size, group.Size, group.Rows(a), b, group.Pitch, upper: symmetric);
+        Product.Accumulate(result, group.Pitch, 0, group.Size, group.Size, group.Size, group.Rows(c), d, group.Pitch, upper: symmetric);
+        if (symmetric)
+        {
+            Product.Mirror(result, group.Size, group.Pitch);
+        }
     }
 
     private static void Symmetrize(in WhiteningGroup group, double* matrix, double factor, double* result)

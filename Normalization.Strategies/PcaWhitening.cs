@@ -21,8 +21,8 @@ public sealed record PcaWhiteningOptions : WhiteningOptions
     }
 
     /// <summary>
-    /// delta in (0, 1]: the gradient divides by no difference of eigenvalues smaller than delta times the largest, which biases it. Null, the
-    /// default, keeps it exact, and batches with eigenvalues closer than 1e-10 of the largest are refused.
+    /// delta in (0, 1]: the gradient divides by no difference of eigenvalues smaller than delta times the larger of the two, which biases it. Null,
+    /// the default, keeps it exact, and batches with eigenvalues closer than 1e-10 of the larger are refused.
     /// </summary>
     public double? GapClamp { get; init; }
 }
@@ -35,8 +35,8 @@ public sealed record PcaWhiteningOptions : WhiteningOptions
 /// Forward, backward and state: <see cref="WhiteningNormalizer{T}"/>.</para>
 /// <para>Why only for contrast: components swap places and signs between mini-batches, so that what follows cannot learn from them, and the
 /// gradient has a pole where two eigenvalues meet: its size is inverse to their difference. That is of the strategy, not of its computation. Where
-/// the difference falls below 1e-10 of the largest eigenvalue, rounding alone chooses the eigenvectors, and a batch that would have to be
-/// differentiated is refused (constant channels, M at most d - 1); <see cref="PcaWhiteningOptions.GapClamp"/> takes it, with a biased gradient.</para>
+/// the difference falls below 1e-10 of the larger, or below what rounding leaves of it, the eigenvectors are arbitrary, and a batch that would have to
+/// be differentiated is refused (two constant channels, M at most d - 1); <see cref="PcaWhiteningOptions.GapClamp"/> takes it, with a biased gradient.</para>
 /// <para>Gradient with B = (dL/dW) V^T: V^T E V, E_ii = -l_i^(-3/2) B_ii / 2, E_ij = (B_ji l_j^(-1/2) - B_ij l_i^(-1/2)) / (2 (l_j - l_i)).</para>
 /// <para>Unlike ZCA it turns with nothing: PCA(Q x) = PCA(x) up to signs for orthogonal Q. A running average of W is meaningless here; keep the covariance.</para>
 /// <para>Source: Huang, Yang, Lang and Deng 2018, arXiv:1804.08450, section 3.2 (stochastic axis swapping).</para>
@@ -59,7 +59,7 @@ public sealed class PcaWhitening<T> : WhiteningNormalizer<T>
         if (_gapClamp is { } clamp && !(clamp is > 0 and <= 1))
         {
             throw new ArgumentException(
-                $"The gap clamp is a fraction of the largest eigenvalue and must be in (0, 1], or null for none; got {clamp.ToString(CultureInfo.InvariantCulture)}.",
+                $"The gap clamp is a fraction of an eigenvalue and must be in (0, 1], or null for none; got {clamp.ToString(CultureInfo.InvariantCulture)}.",
                 nameof(options));
         }
     }
@@ -76,13 +76,14 @@ public sealed class PcaWhitening<T> : WhiteningNormalizer<T>
     private protected override unsafe void RequireGradient(int group, WhiteningGroup matrices)
     {
         double* values = matrices.Values;
+        double rounding = 4 * matrices.Size * Math.ScaleB(1, -52) * values[0]; // a few units of the decomposition's residual
         for (int i = 1; i < matrices.Size && _gapClamp is null; i++)
         {
-            double gap = (values[i - 1] - values[i]) / values[0];
-            if (gap < SmallestGap)
+            double gap = values[i - 1] - values[i];
+            if (gap < Math.Max(SmallestGap * values[i - 1], rounding))
             {
                 throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                    $"{Name}: eigenvalues {i} and {i + 1} of channel group {group}, {values[i - 1]:g6} and {values[i]:g6}, differ by {gap:0.0e+0} of the largest; below {SmallestGap:0.0e+0} eigenvectors are not defined and the gradient has a pole. ")
+                    $"{Name}: eigenvalues {i} and {i + 1} of channel group {group}, {values[i - 1]:g6} and {values[i]:g6}, have the relative gap {gap / values[i - 1]:0.0e+0}, below {SmallestGap:0.0e+0} or rounding: their eigenvectors are arbitrary and the gradient has a pole. ")
                     + "Use ZcaWhitening, which has none, a larger batch or smaller groups, or set GapClamp and accept a biased gradient.");
             }
         }
@@ -90,7 +91,7 @@ public sealed class PcaWhitening<T> : WhiteningNormalizer<T>
 }
 
 /// <summary>W = diag(l)^(-1/2) V. Saved: V, the eigenvectors as rows by descending eigenvalue, and the eigenvalues.</summary>
-/// <param name="gapClamp">The least difference of eigenvalues that the gradient divides by, as a fraction of the largest; 0 is none.</param>
+/// <param name="gapClamp">The least difference of eigenvalues that the gradient divides by, as a fraction of the larger; 0 is none.</param>
 internal readonly unsafe struct PrincipalAxes(double gapClamp) : IWhiteningMatrix
 {
     // Entries of equal size by symmetry differ by rounding: the first of them decides the sign.
@@ -163,7 +164,6 @@ internal readonly unsafe struct PrincipalAxes(double gapClamp) : IWhiteningMatri
     private void DivideByGaps(in WhiteningGroup group, double* b, double* e)
     {
         double* values = group.Values;
-        double least = gapClamp * values[0];
         for (int i = 0; i < group.Size; i++)
         {
             double ri = 1 / Math.Sqrt(values[i]);
@@ -171,7 +171,7 @@ internal readonly unsafe struct PrincipalAxes(double gapClamp) : IWhiteningMatri
             for (int j = i + 1; j < group.Size; j++)
             {
                 double rj = 1 / Math.Sqrt(values[j]);
-                double gap = Math.Max(values[i] - values[j], least);
+                double gap = Math.Max(values[i] - values[j], gapClamp * values[i]);
                 double quotient = 0.5 * ((b[(i * group.Pitch) + j] * ri) - (b[(j * group.Pitch) + i] * rj)) / gap;
                 e[(i * group.Pitch) + j] = quotient;
                 e[(j * group.Pitch) + i] = quotient;
@@ -202,6 +202,6 @@ internal readonly struct PcaWhiteningStrategy : IStrategy
 public sealed partial record StrategySettings
 {
     /// <summary>pca-whitening: see <see cref="PcaWhiteningOptions.GapClamp"/>.</summary>
-    [Setting("--gap-clamp", "pca-whitening: the least difference of eigenvalues, over the largest, that its gradient divides by; biases it. Default none.", Placeholder = "delta", Maximum = 1)]
+    [Setting("--gap-clamp", "pca-whitening: the least difference of two eigenvalues, over the larger, that its gradient divides by; biases it. Default none.", Placeholder = "delta", Maximum = 1)]
     public double? GapClamp { get; init; }
 }

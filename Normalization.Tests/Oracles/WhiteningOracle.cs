@@ -261,14 +261,13 @@ internal sealed class WhiteningOracle : Oracle
     {
         (double[] values, double[,] vectors) = Principal(sigma);
         double[,] turned = NaiveNormalizer.Product(ofMatrix, vectors);
-        double least = (_settings.GapClamp ?? 0) * values[0];
         var e = new double[_size, _size];
         for (int i = 0; i < _size; i++)
         {
             for (int j = 0; j < _size; j++)
             {
                 double gap = values[j] - values[i];
-                gap = (j > i ? -1 : 1) * Math.Max(Math.Abs(gap), least);
+                gap = (j > i ? -1 : 1) * Math.Max(Math.Abs(gap), (_settings.GapClamp ?? 0) * Math.Max(values[i], values[j]));
                 e[i, j] = i == j ? -0.5 * Math.Pow(values[i], -1.5) * turned[i, i]
                     : 0.5 * ((turned[j, i] / Math.Sqrt(values[j])) - (turned[i, j] / Math.Sqrt(values[i]))) / gap;
             }
