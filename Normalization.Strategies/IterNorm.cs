@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Numerics;
+using System.Runtime.Intrinsics;
 using Normalization.Core;
 using Normalization.Core.Kernels;
 
@@ -192,9 +193,9 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
             bool isLast = step == iterations - 1;
             if (step > 0)
             {
-                AddProducts(group, dr, dz, y, z, dy, symmetric: false);
+                group.Multiply(dr, group.Rows(dz), y, group.Rows(z), dy);
                 Set(group, dr, -0.5, dr, 0);
-                AddProducts(group, nextZ, dr, z, r, dz, symmetric: true);
+                group.Multiply(nextZ, group.Rows(dr), z, group.Rows(r), dz, symmetric: true);
             }
             else
             {
@@ -204,7 +205,7 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
 
             if (!isLast)
             {
-                AddProducts(group, nextY, dy, r, y, dr, symmetric: true);
+                group.Multiply(nextY, group.Rows(dy), r, group.Rows(y), dr, symmetric: true);
             }
 
             double* before = dy;
@@ -242,30 +243,19 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
         return p;
     }
 
-    // result = factor * matrix + diagonal * I.
+    // result = factor * matrix + diagonal * I; whole rows, padding and all.
     private static void Set(in WhiteningGroup group, double* result, double factor, double* matrix, double diagonal)
     {
         for (int i = 0; i < group.Size; i++)
         {
             double* row = matrix + (i * group.Pitch);
             double* to = result + (i * group.Pitch);
-            for (int j = 0; j < group.Size; j++)
+            for (nint j = 0; j < group.Pitch; j += Simd.Lanes)
             {
-                to[j] = factor * row[j];
+                (factor * Vector512.Load(row + j)).Store(to + j);
             }
 
             to[i] += diagonal;
-        }
-    }
-
-    // result = a b + c d.
-    private static void AddProducts(in WhiteningGroup group, double* result, double* a, double* b, double* c, double* d, bool symmetric)
-    {
-        Product.Set(result, group.Pitch, group.Size, group.Size, group.Size, group.Rows(a), b, group.Pitch, upper: symmetric);
-        Product.Accumulate(result, group.Pitch, 0, group.Size, group.Size, group.Size, group.Rows(c), d, group.Pitch, upper: symmetric);
-        if (symmetric)
-        {
-            Product.Mirror(result, group.Size, group.Pitch);
         }
     }
 
@@ -282,30 +272,31 @@ internal readonly unsafe struct NewtonSchulz(int iterations) : IWhiteningMatrix
 
     private static double Dot(in WhiteningGroup group, double* a, double* b)
     {
-        double sum = 0;
-        for (int i = 0; i < group.Size; i++)
+        Vector512<double> sum = default;
+        for (int i = 0; i < group.Size; i++, a += group.Pitch, b += group.Pitch)
         {
-            for (int j = 0; j < group.Size; j++)
+            for (nint j = 0; j < group.Size; j += Simd.Lanes)
             {
-                sum += a[(i * group.Pitch) + j] * b[(i * group.Pitch) + j];
+                nint count = Math.Min(group.Size - j, Simd.Lanes);
+                sum = Simd.MultiplyAdd(Simd.LoadPart<double, double>(a + j, count, default), Simd.LoadPart<double, double>(b + j, count, default), sum);
             }
         }
 
-        return sum;
+        return Simd.Sum(sum);
     }
 
     private static double LargestRowSum(in WhiteningGroup group, double* matrix)
     {
         double largest = 0;
-        for (int i = 0; i < group.Size; i++)
+        for (int i = 0; i < group.Size; i++, matrix += group.Pitch)
         {
-            double sum = 0;
-            for (int j = 0; j < group.Size; j++)
+            Vector512<double> sum = default;
+            for (nint j = 0; j < group.Size; j += Simd.Lanes)
             {
-                sum += Math.Abs(matrix[(i * group.Pitch) + j]);
+                sum += Vector512.Abs(Simd.LoadPart<double, double>(matrix + j, Math.Min(group.Size - j, Simd.Lanes), default));
             }
 
-            largest = Math.Max(largest, sum);
+            largest = Math.Max(largest, Simd.Sum(sum));
         }
 
         return largest;

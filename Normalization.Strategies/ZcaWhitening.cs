@@ -105,7 +105,7 @@ internal readonly unsafe struct InverseRoot : IWhiteningMatrix
         // V a V^T = V (V a)^T, a being symmetric.
         group.Multiply(b, group.Rows(vectors), a);
         Product.Transpose(b, group.Size, group.Size, group.Pitch, transposed, group.Pitch);
-        Product.Set(a, group.Pitch, group.Size, group.Size, group.Size, group.Rows(vectors), transposed, group.Pitch, upper: true);
+        group.Multiply(a, group.Rows(vectors), transposed, symmetric: true);
         MultiplyByDifferences(group, a, roots: b);
         Product.Mirror(a, group.Size, group.Pitch);
         group.Multiply(b, group.Rows(a), vectors);

@@ -53,9 +53,25 @@ internal readonly unsafe struct WhiteningGroup(WhiteningStatistics statistics, i
     public LeftOperand<double> Columns(double* matrix) => new(matrix, 1, Pitch);
 
     /// <summary>result = left * right; of a product known to be symmetric, half is multiplied and the rest is copied.</summary>
-    public void Multiply(double* result, LeftOperand<double> left, double* right, bool symmetric = false)
+    public void Multiply(double* result, LeftOperand<double> left, double* right, bool symmetric = false) =>
+        Multiply(result, left, right, default, null, symmetric);
+
+    /// <summary>result = left * right + secondLeft * secondRight; without a second right operand the first product alone.</summary>
+    public void Multiply(
+        double* result, LeftOperand<double> left, double* right, LeftOperand<double> secondLeft, double* secondRight, bool symmetric = false)
     {
-        Product.Set(result, Pitch, Size, Size, Size, left, right, Pitch, upper: symmetric);
+        var job = new MatrixProductJob
+        {
+            Size = Size,
+            Pitch = Pitch,
+            Result = result,
+            Left = left,
+            Right = right,
+            SecondLeft = secondLeft,
+            SecondRight = secondRight,
+            Upper = symmetric,
+        };
+        job.Share();
         if (symmetric)
         {
             Product.Mirror(result, Size, Pitch);
@@ -78,6 +94,36 @@ internal readonly unsafe struct WhiteningGroup(WhiteningStatistics statistics, i
         }
 
         return new Spectrum(smallest, greatest, greatest / smallest, double.NaN, converged);
+    }
+}
+
+/// <summary>A product of d x d matrices, or the sum of two; a piece is a strip of columns. Where groups share the threads already it is one thread's work.</summary>
+internal unsafe struct MatrixProductJob : IPieceJob
+{
+    // Products as large as d = 128 are worth waking a thread for.
+    private const int TermsAnElement = 64;
+
+    public int Size;
+    public nint Pitch;
+    public double* Result;
+    public LeftOperand<double> Left;
+    public double* Right;
+    public LeftOperand<double> SecondLeft;
+    public double* SecondRight;
+    public bool Upper;
+
+    public void Share() => WorkTeam.Run(ref this, (int)(Pitch / Product.Width<double>()), (nint)Size * Size * Size / TermsAnElement);
+
+    public readonly void Run(int piece)
+    {
+        nint column = piece * Product.Width<double>();
+        nint columns = Math.Min(Product.Width<double>(), Size - column);
+        nint rows = Upper ? Math.Min(Size, column + Product.Width<double>()) : Size;
+        Product.Set(Result + column, Pitch, rows, columns, Size, Left, Right + column, Pitch);
+        if (SecondRight != null)
+        {
+            Product.Accumulate(Result + column, Pitch, 0, rows, columns, Size, SecondLeft, SecondRight + column, Pitch, upper: false);
+        }
     }
 }
 
