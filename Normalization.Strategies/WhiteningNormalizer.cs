@@ -49,7 +49,8 @@ public record WhiteningOptions : RunningStatisticsOptions
 /// <typeparam name="T">The storage type, float or double.</typeparam>
 /// <remarks>
 /// <para>With X the C x M matrix of a batch, M = N*S: y = weight[c] * (W (X - mean))[c] + bias[c], in groups of d channels. W is what a strategy
-/// makes of S = (1 - alpha) cov + (alpha tr(cov)/d + epsilon) I, cov with divisor M; with every whitening W S W^T = I, and any two differ by a rotation.</para>
+/// makes of S = (1 - alpha) cov + (alpha tr(cov)/d + epsilon) I, cov with divisor M; where it whitens exactly W S W^T = I, and any two such W differ by
+/// a rotation.</para>
 /// <para>Gradient, G = weight * g: dX = W^T (G - row means) + (2/M) Q (X - mean), where the strategy makes Q = dL/dS from dL/dW = G (X - mean)^T.</para>
 /// <para>Shapes: weight, bias, running_mean (C); running_covariance or running_whitening (C, C), in groups (C/d, d, d);
 /// num_batches_tracked []. The running covariance starts at I and takes in the sample covariance unless told otherwise.</para>
