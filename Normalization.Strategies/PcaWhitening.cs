@@ -172,7 +172,8 @@ internal readonly unsafe struct PrincipalAxes(double gapClamp) : IWhiteningMatri
             {
                 double rj = 1 / Math.Sqrt(values[j]);
                 double gap = Math.Max(values[i] - values[j], gapClamp * values[i]);
-                double quotient = 0.5 * ((b[(i * group.Pitch) + j] * ri) - (b[(j * group.Pitch) + i] * rj)) / gap;
+                double difference = 0.5 * ((b[(i * group.Pitch) + j] * ri) - (b[(j * group.Pitch) + i] * rj));
+                double quotient = difference == 0 ? 0 : difference / gap; // a single column has neither
                 e[(i * group.Pitch) + j] = quotient;
                 e[(j * group.Pitch) + i] = quotient;
             }

@@ -304,7 +304,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
     {
         Whitening.Moments(view, Layouts.PerChannel(shape, order), x, statistics);
         TakeMatrices(statistics);
-        for (int group = 0; group < view.Groups && forGradient; group++)
+        for (int group = 0; group < view.Groups && forGradient && view.Columns > 1; group++)
         {
             RequireGradient(group, new WhiteningGroup(statistics, group, _group));
         }

@@ -341,6 +341,17 @@ public sealed class WhiteningPropertyTests
 
     [TestMethod]
     [DynamicData(nameof(AllIds))]
+    public void ForwardBackward_OneColumnAndBiasOnly_GivesTheBiasAndNoGradient(string id)
+    {
+        var one = new ActivationShape(1, 6);
+        Pass<double> pass = Runs.Once(id, one, new StrategySettings { SingleValue = SingleValuePolicy.BiasOnly }, TestData.Normal(1, 6), TestData.Normal(2, 6), 3);
+        NumericAssert.SameBits<double>(pass.Normalizer.Parameters.Single(p => p.Name == "bias").Values, pass.Output, id);
+        Assert.IsTrue(pass.InputGradient.All(value => value == 0), id);
+        Assert.IsTrue(pass.WeightGradient.All(value => value == 0), id);
+    }
+
+    [TestMethod]
+    [DynamicData(nameof(AllIds))]
     public void Forward_AsManyColumnsAsChannelsWithoutEpsilon_ThrowsNamingTheWayOut(string id)
     {
         var few = new ActivationShape(6, 6);
