@@ -62,9 +62,16 @@ internal static unsafe class Product
         T* block = stackalloc T[Rows * (int)width];
         for (nint column = 0; column < columns; column += width)
         {
+            bool narrow = columns - column <= Vector512<T>.Count;
             for (nint row = 0; row < rows && !(upper && row >= column + width); row += Rows)
             {
                 T* corner = result + (row * resultPitch) + column;
+                if (narrow)
+                {
+                    MultiplyNarrow(left.From(row, 0), right + column, rightPitch, depth, corner, resultPitch);
+                    continue;
+                }
+
                 Multiply(left.From(row, 0), right + column, rightPitch, Math.Min(Chain, depth), corner, resultPitch);
                 for (nint k = Chain; k < depth; k += Chain)
                 {
@@ -194,6 +201,53 @@ internal static unsafe class Product
         Store(s50, s51, result + pitch);
         Store(s60, s61, result + (2 * pitch));
         Store(s70, s71, result + (3 * pitch));
+    }
+
+    // Half a block, where no more columns are left: the same sums in the same order.
+    private static void MultiplyNarrow<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch)
+        where T : unmanaged
+    {
+        Vector512<T> t0 = default, t1 = default, t2 = default, t3 = default, t4 = default, t5 = default, t6 = default, t7 = default;
+        nint stride = left.RowStride;
+        nint step = left.DepthStride;
+        T* a = left.Values;
+        T* b = a + (4 * stride);
+        for (nint first = 0; first < depth; first += Chain)
+        {
+            Vector512<T> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
+            for (nint k = Math.Min(Chain, depth - first); k > 0; k--, a += step, b += step, right += rightPitch)
+            {
+                Vector512<T> r = Vector512.Load(right);
+                s0 = Simd.MultiplyAdd(Vector512.Create(a[0]), r, s0);
+                s1 = Simd.MultiplyAdd(Vector512.Create(a[stride]), r, s1);
+                s2 = Simd.MultiplyAdd(Vector512.Create(a[2 * stride]), r, s2);
+                s3 = Simd.MultiplyAdd(Vector512.Create(a[3 * stride]), r, s3);
+                s4 = Simd.MultiplyAdd(Vector512.Create(b[0]), r, s4);
+                s5 = Simd.MultiplyAdd(Vector512.Create(b[stride]), r, s5);
+                s6 = Simd.MultiplyAdd(Vector512.Create(b[2 * stride]), r, s6);
+                s7 = Simd.MultiplyAdd(Vector512.Create(b[3 * stride]), r, s7);
+            }
+
+            bool only = first == 0;
+            t0 = only ? s0 : t0 + s0;
+            t1 = only ? s1 : t1 + s1;
+            t2 = only ? s2 : t2 + s2;
+            t3 = only ? s3 : t3 + s3;
+            t4 = only ? s4 : t4 + s4;
+            t5 = only ? s5 : t5 + s5;
+            t6 = only ? s6 : t6 + s6;
+            t7 = only ? s7 : t7 + s7;
+        }
+
+        t0.Store(result);
+        t1.Store(result + pitch);
+        t2.Store(result + (2 * pitch));
+        t3.Store(result + (3 * pitch));
+        result += 4 * pitch;
+        t4.Store(result);
+        t5.Store(result + pitch);
+        t6.Store(result + (2 * pitch));
+        t7.Store(result + (3 * pitch));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
