@@ -49,7 +49,10 @@ internal static class ListCommand
         Console.WriteLine($"  claims      {Join(claims)}");
 
         string Axes(ReadOnlySpan<nint> shape) =>
-            $"({string.Join(", ", shape.ToArray().Select(length => axes.Single(axis => axis.Length == length).Axis))})";
+            $"({string.Join(", ", shape.ToArray().Select(length => Axis(length)))})";
+
+        // A length that is no axis's is a number of the strategy's own.
+        string Axis(nint length) => axes.FirstOrDefault(axis => axis.Length == length).Axis ?? FormattableString.Invariant($"{length}");
 
         static string Join(string[] words) => words.Length == 0 ? "none" : string.Join(", ", words);
     }

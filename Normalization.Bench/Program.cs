@@ -5,7 +5,8 @@ using Normalization.Bench;
 
 Verb[] verbs =
 [
-    CompareCommand.Create(), SpeedCommand.Create(), ApplyCommand.Create(), ReportCommand.Create(), DiffCommand.Create(), ListCommand.Create(),
+    CompareCommand.Create(), SpeedCommand.Create(), TrainCommand.Create(), ApplyCommand.Create(), ReportCommand.Create(), DiffCommand.Create(),
+    SyncCheckCommand.Create(), ListCommand.Create(),
 ];
 var root = new RootCommand("Compares normalization strategies by measurement. Without a verb: compare.");
 foreach (Verb verb in verbs)

@@ -118,9 +118,10 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
     /// <param name="samples">The new N, at least 0.</param>
     public ActivationShape WithSamples(nint samples)
     {
-        nint[] lengths = ToArray();
+        Span<nint> lengths = stackalloc nint[MaximumRank];
+        CopyTo(lengths);
         lengths[0] = samples;
-        return new ActivationShape(lengths);
+        return new ActivationShape(lengths[..Rank]);
     }
 
     /// <inheritdoc/>

@@ -148,7 +148,20 @@ public abstract class Normalizer<T> : INormalizer<T>
     public virtual long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => -1;
 
     /// <inheritdoc/>
-    public unsafe void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
+    public void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
+    {
+        try
+        {
+            CheckedForward(input, output);
+        }
+        catch when (SpansRanks)
+        {
+            OnRefused(input.Lengths);
+            throw;
+        }
+    }
+
+    private unsafe void CheckedForward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output)
     {
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, output.Lengths, "output");
@@ -158,6 +171,11 @@ public abstract class Normalizer<T> : INormalizer<T>
         Save(default, default); // a Forward that throws leaves nothing for Backward
         if (shape.Count == 0)
         {
+            if (SpansRanks)
+            {
+                ForwardDense(shape, MemoryOrder.ChannelsFirst, null, null);
+            }
+
             Save(shape, MemoryOrder.ChannelsFirst);
             return;
         }
@@ -175,7 +193,7 @@ public abstract class Normalizer<T> : INormalizer<T>
 
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
-            MemoryOrder order = inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> destination = default;
             try
@@ -197,7 +215,20 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     /// <inheritdoc/>
     /// <remarks>The input gradient may be the output gradient's own memory, but must not overlap the input.</remarks>
-    public unsafe void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
+    public void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
+    {
+        try
+        {
+            CheckedBackward(input, outputGradient, inputGradient);
+        }
+        catch when (SpansRanks)
+        {
+            OnRefused(input.Lengths);
+            throw;
+        }
+    }
+
+    private unsafe void CheckedBackward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)
     {
         var shape = new ActivationShape(input.Lengths);
         RequireSameShape(shape, outputGradient.Lengths, "outputGradient");
@@ -211,6 +242,11 @@ public abstract class Normalizer<T> : INormalizer<T>
 
         if (shape.Count == 0)
         {
+            if (SpansRanks)
+            {
+                BackwardDense(shape, MemoryOrder.ChannelsFirst, null, null, null);
+            }
+
             return;
         }
 
@@ -230,7 +266,7 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
             MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
-            MemoryOrder order = Training ? _savedOrder : inputOrder == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : inputOrder;
+            MemoryOrder order = Training ? _savedOrder : WorkingOrder(shape, inputOrder);
             DenseOperand<T> source = default;
             DenseOperand<T> gradient = default;
             DenseOperand<T> result = default;
@@ -269,6 +305,18 @@ public abstract class Normalizer<T> : INormalizer<T>
 
     /// <summary>What a batch must fulfil beyond its shape for a Forward in the present mode.</summary>
     internal virtual void CheckBatch(ActivationShape shape)
+    {
+    }
+
+    /// <summary>The dense order in which a tensor is worked on; where it is not the tensor's own, a copy is.</summary>
+    internal virtual MemoryOrder WorkingOrder(ActivationShape shape, MemoryOrder present) =>
+        present == MemoryOrder.Strided ? MemoryOrder.ChannelsFirst : present;
+
+    /// <summary>Whether a batch is one rank's part of a larger one: an empty part then takes part too, with null for its memory.</summary>
+    internal virtual bool SpansRanks => false;
+
+    /// <summary>Called where a pass over a part has thrown, with the lengths it was given: the other ranks may be waiting for it.</summary>
+    internal virtual void OnRefused(ReadOnlySpan<nint> lengths)
     {
     }
 

@@ -63,6 +63,9 @@ public enum NormalizerWarnings
 
     /// <summary>Whitening had no more values than channels: the covariance is singular but for epsilon.</summary>
     RankDeficient = 1 << 1,
+
+    /// <summary>A reduction set that is not centered holds one value: little but its sign is left.</summary>
+    SignOnly = 1 << 2,
 }
 
 /// <summary>Options that every strategy has.</summary>

@@ -42,6 +42,9 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Which elements share a mean, in words for messages: "channel", "sample".</summary>
     private protected abstract string SetName { get; }
 
+    /// <summary>What is added under the root.</summary>
+    private protected virtual double AddedEpsilon => Epsilon;
+
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
 
@@ -51,6 +54,23 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether weights go by element of a channels-first sample while memory is channels-last.</summary>
     internal virtual bool NeedsTransposedAffine(ActivationShape shape, MemoryOrder order) => false;
 
+    /// <summary>The layout of the whole batch, of which the given one may be a part: what set sizes and running statistics go by.</summary>
+    internal virtual ReductionLayout Whole(in ReductionLayout layout) => layout;
+
+    /// <summary>Takes the moments of every set, without writing an output.</summary>
+    internal virtual unsafe void MomentsOfSets(ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, Statistics statistics) =>
+        Standardizer.Moments(layout, x, statistics, AddedEpsilon);
+
+    /// <summary>Takes the moments of every set and writes the output.</summary>
+    internal virtual unsafe void StandardizeSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics) =>
+        Standardizer.Forward(layout, x, y, weight, bias, statistics, AddedEpsilon);
+
+    /// <summary>Writes the input gradient of <see cref="StandardizeSets"/> and adds to the parameter gradients that are not null.</summary>
+    internal virtual unsafe void DifferentiateSets(
+        ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient) =>
+        Standardizer.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient, constantStatistics: false);
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
@@ -59,7 +79,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         nint slots = 0;
         foreach (ReductionLayout layout in layouts)
         {
-            smallest = nint.Min(smallest, layout.SetSize);
+            smallest = nint.Min(smallest, Whole(layout).SetSize);
             slots += layout.Slots;
         }
 
@@ -103,7 +123,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
         if (updates && usesRunning)
         {
-            TakeBatch(x, layouts, slots);
+            TakeBatch(shape, order, x, layouts, slots);
         }
         else if (updates)
         {
@@ -145,7 +165,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
                 }
                 else
                 {
-                    TakeMoments(x, layouts, statistics);
+                    TakeMoments(shape, order, x, layouts, statistics);
                 }
 
                 Differentiate(shape, order, x, g, dx, layouts, statistics, usesRunning);
@@ -172,13 +192,16 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (usesRunning)
             {
                 LoadRunning(statistics);
-                Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
+                if (shape.Count > 0)
+                {
+                    Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
+                }
             }
             else
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Forward(layout, x, y, weight, bias, statistics, Epsilon);
+                    StandardizeSets(shape, order, layout, x, y, weight, bias, statistics);
                     RequirePositiveVariance(layout, statistics);
                     Advance(ref statistics, layout.Slots);
                 }
@@ -203,13 +226,16 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         {
             if (usesRunning)
             {
-                Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: true);
+                if (shape.Count > 0)
+                {
+                    Standardizer.Backward(Layouts.PerChannel(shape, order), x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: true);
+                }
             }
             else
             {
                 foreach (ReductionLayout layout in layouts)
                 {
-                    Standardizer.Backward(layout, x, g, dx, weight, statistics, weightTarget, biasTarget, constantStatistics: false);
+                    DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightTarget, biasTarget);
                     Advance(ref statistics, layout.Slots);
                 }
             }
@@ -239,42 +265,38 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     }
 
     // Memory is position * C + channel, the parameter channel * S + position.
-    private static void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
+    private static unsafe void AddTransposed(ActivationShape shape, T[]? sums, T[]? gradient)
     {
         if (sums is null || gradient is null)
         {
             return;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
-        for (int c = 0; c < channels; c++)
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
+        T[] transposed = ArrayPool<T>.Shared.Rent(gradient.Length);
+        fixed (T* from = sums, to = transposed, target = gradient)
         {
-            Span<T> row = gradient.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                row[s] += sums[(s * channels) + c];
-            }
+            Transposition.Copy(from, positions, channels, channels, to, positions);
+            Simd.AddTo(target, to, gradient.Length);
         }
+
+        Return(transposed);
     }
 
-    private static T[]? RentTransposed(ActivationShape shape, T[]? values)
+    private static unsafe T[]? RentTransposed(ActivationShape shape, T[]? values)
     {
         if (values is null)
         {
             return null;
         }
 
-        int channels = shape.Channels;
-        int positions = (int)shape.SpatialSize;
+        nint channels = shape.Channels;
+        nint positions = shape.SpatialSize;
         T[] rented = ArrayPool<T>.Shared.Rent(values.Length);
-        for (int c = 0; c < channels; c++)
+        fixed (T* from = values, to = rented)
         {
-            ReadOnlySpan<T> row = values.AsSpan(c * positions, positions);
-            for (int s = 0; s < row.Length; s++)
-            {
-                rented[(s * channels) + c] = row[s];
-            }
+            Transposition.Copy(from, channels, positions, positions, to, channels);
         }
 
         return rented;
@@ -303,22 +325,22 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             new Span<double>(statistics.InverseStd, channels), Epsilon);
     }
 
-    private unsafe void TakeMoments(T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
+    private unsafe void TakeMoments(ActivationShape shape, MemoryOrder order, T* x, ReadOnlySpan<ReductionLayout> layouts, Statistics statistics)
     {
         foreach (ReductionLayout layout in layouts)
         {
-            Standardizer.Moments(layout, x, statistics, Epsilon);
+            MomentsOfSets(shape, order, layout, x, statistics);
             Advance(ref statistics, layout.Slots);
         }
     }
 
     // Running statistics normalized this batch; its own moments are only taken in, after that.
-    private unsafe void TakeBatch(T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
+    private unsafe void TakeBatch(ActivationShape shape, MemoryOrder order, T* x, ReadOnlySpan<ReductionLayout> layouts, nint slots)
     {
         double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(3 * slots)));
         fixed (double* pointer = rented)
         {
-            TakeMoments(x, layouts, Carve(pointer, slots));
+            TakeMoments(shape, order, x, layouts, Carve(pointer, slots));
         }
 
         Take(rented.AsSpan(0, (int)slots), rented.AsSpan((int)slots, (int)slots), layouts);
@@ -327,7 +349,13 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     private void Take(ReadOnlySpan<double> mean, ReadOnlySpan<double> variance, ReadOnlySpan<ReductionLayout> layouts)
     {
-        string? refused = _running!.Update(mean, variance, layouts, SequentialRunning);
+        Span<ReductionLayout> whole = stackalloc ReductionLayout[2];
+        for (int i = 0; i < layouts.Length; i++)
+        {
+            whole[i] = Whole(layouts[i]);
+        }
+
+        string? refused = _running!.Update(mean, variance, whole[..layouts.Length], SequentialRunning);
         if (refused is null)
         {
             return;
@@ -352,7 +380,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
     }
 
-    private void CheckSetSize(ActivationShape shape, nint smallest)
+    private protected virtual void CheckSetSize(ActivationShape shape, nint smallest)
     {
         if (smallest == 1 && SingleValue != SingleValuePolicy.BiasOnly)
         {
@@ -372,7 +400,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     private unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
     {
-        if (Epsilon > 0)
+        if (AddedEpsilon > 0)
         {
             return;
         }
@@ -382,7 +410,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (statistics.PopulationVariance[slot] == 0)
             {
                 throw new DivideByZeroException(
-                    $"{Name}: with epsilon 0 every {SetName} must vary, but one (number {slot}) is constant: its variance 0 would be divided by. Use an epsilon above 0.");
+                    $"{Name}: with epsilon 0 every {SetName} must {(layout.Uncentered ? "hold a value other than 0" : "vary")}, but one (number {slot}) {(layout.Uncentered ? "is all 0: its mean square" : "is constant: its variance")} 0 would be divided by. Use an epsilon above 0.");
             }
         }
     }

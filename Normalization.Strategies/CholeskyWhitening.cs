@@ -83,7 +83,7 @@ internal readonly unsafe struct InverseCholesky : IWhiteningMatrix
     {
         double* a = work;
         double* b = a + WhiteningStatistics.MatrixSize(group.Size);
-        Product.Transpose(group.Matrix, group.Size, group.Size, group.Pitch, a, group.Pitch);
+        Transposition.Copy(group.Matrix, group.Size, group.Size, group.Pitch, a, group.Pitch);
         group.Multiply(b, group.Rows(gradient), a);
         for (int i = 0; i < group.Size; i++)
         {

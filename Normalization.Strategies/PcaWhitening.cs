@@ -131,7 +131,7 @@ internal readonly unsafe struct PrincipalAxes(double gapClamp) : IWhiteningMatri
         double* a = work;
         double* b = a + WhiteningStatistics.MatrixSize(group.Size);
         double* vectors = group.Saved(0);
-        Product.Transpose(vectors, group.Size, group.Size, group.Pitch, a, group.Pitch);
+        Transposition.Copy(vectors, group.Size, group.Size, group.Pitch, a, group.Pitch);
         group.Multiply(b, group.Rows(gradient), a);
         DivideByGaps(group, b, a);
         group.Multiply(b, group.Rows(a), vectors);

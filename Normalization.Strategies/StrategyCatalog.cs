@@ -15,10 +15,17 @@ public static class StrategyCatalog
         Entry.Of<InstanceNormStrategy>(),
         Entry.Of<GroupNormStrategy>(),
         Entry.Of<GhostBatchNormStrategy>(),
+        Entry.Of<SyncBatchNormStrategy>(),
         Entry.Of<ZcaWhiteningStrategy>(),
         Entry.Of<PcaWhiteningStrategy>(),
         Entry.Of<CholeskyWhiteningStrategy>(),
         Entry.Of<IterNormStrategy>(),
+        Entry.Of<RmsNormStrategy>(),
+        Entry.Of<FilterResponseNormStrategy>(),
+        Entry.Of<LocalResponseNormStrategy>(),
+        Entry.Of<EvoNormB0Strategy>(),
+        Entry.Of<EvoNormS0Strategy>(),
+        Entry.Of<SwitchableNormStrategy>(),
     ];
 
     /// <summary>The ids in the order they are reported.</summary>

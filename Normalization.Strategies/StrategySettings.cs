@@ -32,8 +32,8 @@ public sealed partial record StrategySettings
     [Setting("--running-variance", "The variance that is stored. Default sample, as in PyTorch.")]
     public RunningVariance RunningVariance { get; init; } = RunningVariance.Sample;
 
-    /// <summary>group-norm: the number of channel groups G. Default 32, as in the paper.</summary>
-    [Setting("--groups", "group-norm: channel groups. Default 32.", Placeholder = "G", Minimum = 1)]
+    /// <summary>group-norm, evonorm-s0: the number of channel groups G. Default 32, as in the papers.</summary>
+    [Setting("--groups", "group-norm, evonorm-s0: channel groups. Default 32.", Placeholder = "G", Minimum = 1)]
     public int Groups { get; init; } = 32;
 
     /// <summary>See <see cref="NormalizerOptions.SingleValue"/>.</summary>

@@ -104,7 +104,7 @@ internal readonly unsafe struct InverseRoot : IWhiteningMatrix
 
         // V a V^T = V (V a)^T, a being symmetric.
         group.Multiply(b, group.Rows(vectors), a);
-        Product.Transpose(b, group.Size, group.Size, group.Pitch, transposed, group.Pitch);
+        Transposition.Copy(b, group.Size, group.Size, group.Pitch, transposed, group.Pitch);
         group.Multiply(a, group.Rows(vectors), transposed, symmetric: true);
         MultiplyByDifferences(group, a, roots: b);
         Product.Mirror(a, group.Size, group.Pitch);

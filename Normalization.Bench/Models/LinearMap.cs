@@ -57,7 +57,7 @@ internal sealed unsafe class LinearMap<T>
     {
         fixed (T* weight = Weight.Values)
         {
-            Product.Transpose(weight, Outputs, Inputs, Inputs, ByInput, RowProducts<T>.Pitch(Outputs));
+            Transposition.Copy(weight, Outputs, Inputs, Inputs, ByInput, RowProducts<T>.Pitch(Outputs));
         }
     }
 

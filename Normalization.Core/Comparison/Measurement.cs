@@ -47,6 +47,9 @@ public static class Aspects
     /// <summary>What it costs.</summary>
     public const string Speed = "speed";
 
-    /// <summary>All aspects in the order they run and are reported.</summary>
+    /// <summary>What training comes to: the experiments, which no comparison runs.</summary>
+    public const string Training = "training";
+
+    /// <summary>The aspects of a comparison, in the order they run and are reported.</summary>
     public static IReadOnlyList<string> All { get; } = [Outputs, Gradients, BatchSize, Speed];
 }

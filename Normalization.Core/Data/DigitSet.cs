@@ -74,27 +74,29 @@ public sealed class DigitSet
     /// <param name="directory">Holds <c>train-images-idx3-ubyte</c> and <c>train-labels-idx1-ubyte</c> (or <c>t10k-</c>), gzipped or
     /// not; <c>train-images.idx3-ubyte</c> and the like are read too.</param>
     /// <param name="needsLabels">Whether images without a file of labels beside them are refused. Labels that are there are read and checked either way.</param>
+    /// <param name="part">train or t10k to read that set alone; null for the first that is there.</param>
     /// <exception cref="DirectoryNotFoundException">There is no such folder.</exception>
     /// <exception cref="FileNotFoundException">The folder lacks the images or their labels; the message lists the names looked for.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or images and labels do not belong together.</exception>
-    public static DigitSet Load(string directory, bool needsLabels = true)
+    public static DigitSet Load(string directory, bool needsLabels = true, string? part = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(directory);
-        string[] looked = [.. Parts.SelectMany(part => Names(part, "images", 3))];
+        string[] parts = part is null ? Parts : [part];
+        string[] looked = [.. parts.SelectMany(one => Names(one, "images", 3))];
         if (!Directory.Exists(directory))
         {
             throw new DirectoryNotFoundException($"There is no folder '{directory}'. It should hold MNIST's files, one of: {string.Join(", ", looked)}.");
         }
 
-        foreach (string part in Parts)
+        foreach (string one in parts)
         {
-            if (Find(directory, Names(part, "images", 3)) is not { } images)
+            if (Find(directory, Names(one, "images", 3)) is not { } images)
             {
                 continue;
             }
 
             IdxFile pixels = LoadImages(images);
-            string[] labelNames = Names(part, "labels", 1);
+            string[] labelNames = Names(one, "labels", 1);
             if (Find(directory, labelNames) is { } labels)
             {
                 return Join(images, pixels, labels);

@@ -19,7 +19,7 @@ internal enum BackwardPhase
 /// products (product: gradient * xhat). Columns that carry one weight each hold plain sums; otherwise they are weighted. Arithmetic is
 /// chosen as in <see cref="ForwardJob{T}"/>.
 /// </remarks>
-internal unsafe struct BackwardJob<T> : IPieceJob
+internal unsafe partial struct BackwardJob<T> : IPieceJob
     where T : unmanaged
 {
     public const int TileElements = 1024;
@@ -69,12 +69,17 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
+        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics;
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
         }
+        else if (rows)
+        {
+            Rows(start, end);
+        }
 
-        for (int item = start; item < end && _phase != BackwardPhase.Rows; item++)
+        for (int item = start; item < end && _phase != BackwardPhase.Rows && !rows; item++)
         {
             int panel = item / Chunks.Count;
             switch (_phase)
@@ -296,9 +301,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             }
         }
 
-        Loops.GradientSums<T, double, ConstantLine<double>, TDouble>(
-            X + offset, G + offset, length, new(mean, inverse, 0), wide, ref gradient, ref product);
+        WideRunSums(slot, offset, length, wide, ref gradient, ref product);
     }
+
+    private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
+        where TAffine : struct, IAffine<double> =>
+        Loops.GradientSums<T, double, ConstantLine<double>, TAffine>(
+            X + offset, G + offset, length, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
 
     // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]
@@ -318,14 +327,14 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
         else if (typeof(T) == typeof(double) || chunk.Elements / pitch < Standardizer.FewRows)
         {
-            ColumnSums<double>(slot, offset, width, chunk, gradients, products);
+            WideColumnSums(slot, offset, width, chunk, gradients, products);
         }
-        else if (!ColumnSums<T>(slot, offset, width, chunk, gradients, products))
+        else if (!ColumnSums(slot, offset, width, chunk, gradients, products))
         {
-            ColumnSums<double>(slot, offset, width, chunk, wideGradients, wideProducts);
+            WideColumnSums(slot, offset, width, chunk, wideGradients, wideProducts);
             for (nint j = 0; j < width; j++)
             {
-                bool holds = Simd.HoldsSingle(gradients[j], products[j]);
+                bool holds = !double.IsNaN(products[j]);
                 gradients[j] = holds ? gradients[j] : wideGradients[j];
                 products[j] = holds ? products[j] : wideProducts[j];
             }
@@ -335,34 +344,58 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         Simd.AddTo(sums + pitch + column, products, width);
     }
 
-    // Writes the tile's sums; false where some do not hold in A.
+    // Writes the tile's sums; false, and products that are no numbers, where some do not hold in T. Products are summed about the rounded mean and
+    // take their slope, and what rounding the mean left, as sums.
     [SkipLocalsInit]
-    private readonly bool ColumnSums<A>(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
-        where A : unmanaged
+    private readonly bool ColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
     {
-        byte* memory = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<T>(1, width)];
+        T* centers = Simd.Aligned<T>(memory);
+        double* mean = Statistics.Mean + slot;
+        double* inverse = Statistics.InverseStd + slot;
+        ColumnLines.Copy(mean, width, centers);
+        AddColumnSums<T, ColumnDifference<T>>(offset, width, chunk, new(centers), gradients, products);
+        Vector512<double> all = Vector512<double>.AllBitsSet;
+        for (nint j = 0; j < width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, width - j);
+            Vector512<double> gradient = Vector512.Load(gradients + j);
+            Vector512<double> product = Vector512.Load(products + j);
+            Vector512<double> holds = Simd.HoldSingle(gradient, product);
+            Vector512<double> left = Simd.Load(centers + j) - Simd.LoadPart<double, double>(mean + j, lanes, default);
+            product = Vector512.FusedMultiplyAdd(left, gradient, product) * Simd.LoadPart<double, double>(inverse + j, lanes, default);
+            Vector512.ConditionalSelect(holds, product, Vector512.Create(double.NaN)).Store(products + j);
+            all &= holds;
+        }
+
+        return !Vector512.AnyWhereAllBitsSet(~all.AsInt64());
+    }
+
+    // The same in double throughout.
+    [SkipLocalsInit]
+    private readonly void WideColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
+    {
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
         nint capacity = ColumnLines.Capacity(width);
-        A* centers = Simd.Aligned<A>(memory);
-        A* slopes = centers + capacity;
-        A* intercepts = slopes + capacity;
-        ColumnLines.Standardizing<T, A>(Statistics.Mean + slot, Statistics.InverseStd + slot, null, null, width, centers, slopes, intercepts);
+        double* centers = Simd.Aligned<double>(memory);
+        double* slopes = centers + capacity;
+        double* intercepts = slopes + capacity;
+        ColumnLines.Normalizing(Statistics.Mean + slot, Statistics.InverseStd + slot, width, centers, slopes, intercepts);
+        AddColumnSums<double, ColumnLine<double>>(offset, width, chunk, new(centers, slopes, intercepts), gradients, products);
+    }
+
+    private readonly void AddColumnSums<A, TLine>(nint offset, nint width, Chunk chunk, TLine line, double* gradients, double* products)
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
         nint padded = (width + Simd.Count<A>() - 1) / Simd.Count<A>() * Simd.Count<A>();
         new Span<double>(gradients, (int)padded).Clear();
         new Span<double>(products, (int)padded).Clear();
-        var line = new ColumnLine<A>(centers, slopes, intercepts);
         nint rows = chunk.Length / Layout.Columns;
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
-            Loops.AddWideGradientColumns<T, A, ColumnLine<A>>(X + offset, G + offset, rows, width, Layout.Columns, line, gradients, products);
+            Loops.AddWideGradientColumns<T, A, TLine>(X + offset, G + offset, rows, width, Layout.Columns, line, gradients, products);
         }
-
-        Vector512<double> holds = Vector512<double>.AllBitsSet;
-        for (nint j = 0; j < width && typeof(A) == typeof(float); j += Simd.Lanes)
-        {
-            holds &= Simd.HoldSingle(Vector512.Load(gradients + j), Vector512.Load(products + j));
-        }
-
-        return !Vector512.AnyWhereAllBitsSet(~holds.AsInt64());
     }
 
     [SkipLocalsInit]
@@ -393,8 +426,23 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
     }
 
-    // From a panel's sums to the two means of the input gradient, pooled over the columns of a set.
+    // From a panel's sums to the two means of the input gradient.
     private readonly void FinishSums(PanelPlace place, double* sums)
+    {
+        Means(place, sums);
+        if (Layout.Uncentered)
+        {
+            Clear(MeanGradient + place.Slot, Layout.Columns);
+        }
+
+        for (nint j = 0; j < Layout.Columns && Statistics.ProductFactor != null; j++)
+        {
+            MeanProduct[place.Slot + j] *= Statistics.ProductFactor[place.Slot + j];
+        }
+    }
+
+    // Pooled over the columns of a set.
+    private readonly void Means(PanelPlace place, double* sums)
     {
         nint columns = Layout.Columns;
         nint affine = place.Affine;
@@ -532,44 +580,58 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         }
     }
 
-    // The weight is in the slopes where it is one for the set, else in the affine; then g * w is rounded as its mean is, and what the
-    // mean's rounding leaves is no part of it: a set of one value gives exactly 0.
+    // The two lines of a run's input gradient, and whether float may hold them.
+    private readonly record struct RunLines(
+        bool SuitsSingle, double Mean, double Slope, double Intercept, double MeanGradient, double Scale);
+
+    // The weight is in the slopes where it is one for the set, else 1 here; then g * w is rounded as its mean is, and what the mean's
+    // rounding leaves is no part of it: a set of one value gives exactly 0.
+    private readonly RunLines LinesOf(nint slot, double weight)
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        double scale = inverse * weight;
+        double middle = MeanGradient[slot];
+        double slope = -(inverse * scale) * MeanProduct[slot];
+        bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale)
+            && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse);
+        double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
+        return new RunLines(suits, mean, slope, left + ((Simd.Round<T>(mean) - mean) * slope), middle, scale);
+    }
+
     private readonly void ApplyRun<TSingle, TDouble, TStore>(
         nint slot, nint offset, nint length, double weight, TSingle single, TDouble wide)
         where TSingle : struct, IAffine<T>
         where TDouble : struct, IAffine<double>
         where TStore : struct, IStore
     {
-        double mean = Statistics.Mean[slot];
-        double inverse = Statistics.InverseStd[slot];
-        double scale = inverse * weight;
-        bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale);
         if (ConstantStatistics)
         {
-            if (suits)
+            double inverse = Statistics.InverseStd[slot];
+            double scale = inverse * weight;
+            if (typeof(T) == typeof(float) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale))
             {
-                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
+                Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0.0, scale, 0.0), default);
             }
             else
             {
-                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(G + offset, DX + offset, length, length, Ahead, new(0, scale, 0), default);
+                Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(
+                    G + offset, DX + offset, length, length, Ahead, new(0.0, scale, 0.0), default);
             }
 
             return;
         }
 
-        double middle = MeanGradient[slot];
-        double slope = -(inverse * scale) * MeanProduct[slot];
-        if (suits && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse))
+        RunLines lines = LinesOf(slot, weight);
+        if (lines.SuitsSingle)
         {
-            double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
             Loops.InputGradient<T, T, ConstantLine<T>, TSingle, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
-                new(middle, scale, 0), Standardizer.Line<T>(mean, slope, left), single);
+                new(lines.MeanGradient, lines.Scale, 0.0), new(lines.Mean, lines.Slope, lines.Intercept), single);
         }
         else
         {
             Loops.InputGradient<T, double, ConstantLine<double>, TDouble, TStore>(X + offset, G + offset, DX + offset, length, length, Ahead,
-                new(middle, scale, 0), new(mean, slope, 0), wide);
+                new(lines.MeanGradient, lines.Scale, 0.0), new(lines.Mean, lines.Slope, 0.0), wide);
         }
     }
 
@@ -611,6 +673,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
+        bool byFours = together && folded && Standardizer.ByFours<A>(5, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -622,6 +685,10 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 if (ConstantStatistics)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(g, dx, length, width, Ahead, line, default);
+                }
+                else if (byFours)
+                {
+                    Loops.InputGradientRows<T, A, TStore>(x, g, dx, length, width, Ahead, gradientLine, line);
                 }
                 else if (folded)
                 {
@@ -647,6 +714,24 @@ internal unsafe struct BackwardJob<T> : IPieceJob
     // all while it is in cache.
     private readonly void AccumulateRows(int firstBlock, int endBlock, double* accumulators)
     {
+        switch (Store)
+        {
+            case StoreKind.Cached:
+                AccumulateRows<CachedStore>(firstBlock, endBlock, accumulators);
+                break;
+            case StoreKind.Fetching:
+                AccumulateRows<FetchingStore>(firstBlock, endBlock, accumulators);
+                break;
+            default:
+                AccumulateRows<StreamingStore>(firstBlock, endBlock, accumulators);
+                break;
+        }
+    }
+
+    private readonly void AccumulateRows<TStore>(int firstBlock, int endBlock, double* accumulators)
+        where TStore : struct, IStore
+    {
+        Run<T>* runs = stackalloc Run<T>[RowBlock];
         nint weights = Layout.ElementWeights;
         T* staged = (T*)accumulators;
         double* totals = accumulators + (2 * weights);
@@ -659,12 +744,20 @@ internal unsafe struct BackwardJob<T> : IPieceJob
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
                 int panel = (firstRow * Layout.Inner) + inner;
+                nint affine = inner * Layout.AffinePerInner;
+                if (Chunks.Count == 1)
+                {
+                    SumRows(panel, Layout.Inner, rows, runs);
+                    AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
+                    WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
+                    continue;
+                }
+
                 for (int row = 0; row < rows; row++)
                 {
                     PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
                 }
 
-                nint affine = inner * Layout.AffinePerInner;
                 AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
@@ -691,6 +784,7 @@ internal unsafe struct BackwardJob<T> : IPieceJob
         byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
         double* totals = Simd.Aligned<double>(block);
         T* staged = (T*)(totals + (2 * TileElements));
+        Run<T>* runs = stackalloc Run<T>[RowBlock];
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
             Clear(totals, length);
@@ -700,17 +794,13 @@ internal unsafe struct BackwardJob<T> : IPieceJob
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
                 int panel = (first * Layout.Inner) + inner;
                 AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
-                for (int row = 0; row < rows; row++, panel += Layout.Inner)
+                if (Store == StoreKind.Streaming)
                 {
-                    PanelPlace place = Layout.Place(panel);
-                    if (Store == StoreKind.Streaming)
-                    {
-                        ApplyRow<StreamingStore>(panel, place.Affine, place.Offset + start, start, length);
-                    }
-                    else
-                    {
-                        ApplyRow<FetchingStore>(panel, place.Affine, place.Offset + start, start, length);
-                    }
+                    WriteRows<StreamingStore>(panel, Layout.Inner, rows, start, length, runs);
+                }
+                else
+                {
+                    WriteRows<FetchingStore>(panel, Layout.Inner, rows, start, length, runs);
                 }
 
                 if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))

@@ -153,7 +153,7 @@ internal static unsafe class ColumnLines
         Repeat(third, width);
     }
 
-    private static void Repeat<A>(A* values, nint width)
+    internal static void Repeat<A>(A* values, nint width)
         where A : unmanaged
     {
         for (nint j = 0; j < Vector512<A>.Count; j++)
@@ -177,7 +177,7 @@ internal static unsafe class ColumnLines
     private static Vector512<long> Unsuited(Vector512<double> center, Vector512<double> root, Vector512<double> slope) =>
         Beyond(center) | OutOfRange(root) | OutOfRange(slope);
 
-    private static Vector512<long> OutOfRange(Vector512<double> factor)
+    internal static Vector512<long> OutOfRange(Vector512<double> factor)
     {
         Vector512<double> size = Vector512.Abs(factor);
         return Beyond(factor, Simd.LargestSingle)
@@ -185,12 +185,12 @@ internal static unsafe class ColumnLines
     }
 
     // The slope of the term through the variance is subnormal while deviations are large: Simd.SlopesSingle.
-    private static Vector512<long> Vanishing(Vector512<double> slope, Vector512<double> root) =>
+    internal static Vector512<long> Vanishing(Vector512<double> slope, Vector512<double> root) =>
         (Vector512.LessThan(root, Vector512.Create(Simd.LargeDeviation))
             & Vector512.LessThan(Vector512.Abs(slope), Vector512.Create(Simd.SmallestSlope))
             & ~Vector512.IsZero(slope)).AsInt64();
 
-    private static Vector512<long> Beyond(Vector512<double> value, double limit = Simd.LargestCenter)
+    internal static Vector512<long> Beyond(Vector512<double> value, double limit = Simd.LargestCenter)
     {
         Vector512<double> size = Vector512.Abs(value);
         return (Vector512.GreaterThan(size, Vector512.Create(limit))

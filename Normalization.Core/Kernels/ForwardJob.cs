@@ -25,6 +25,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     public T* Y;
     public T* Weight;
     public T* Bias;
+    public T* Threshold; // the least value written, where one weight goes with a set; null is none
     public Statistics Statistics;
     public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
     public double Epsilon;
@@ -46,7 +47,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1;
+        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null;
         if (rows)
         {
             Rows(start, end);
@@ -97,33 +98,83 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     }
 
     // Sets of one chunk each. What a set costs beside its elements counts here: a few sets are summed before they are written, so that
-    // the root of one is taken while the next is added up.
+    // the root of one is taken while the next is added up, and the loop takes the runs of all of them in one call.
+    [SkipLocalsInit]
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
         Chunk chunk = Chunks[0];
-        int together = (int)Math.Clamp(Standardizer.RowsTogether / chunk.Elements, 1, end - start);
+        int together = Standardizer.PanelsTogether(Layout);
+        nint length = Layout.RunLength == 0 ? chunk.Length : Layout.RunLength;
+        Run<T>* runs = stackalloc Run<T>[checked((int)(together * Layout.PanelElements / length))];
         for (int first = start; first < end; first += together)
         {
             int last = Math.Min(end, first + together);
             for (int panel = first; panel < last && _phase == ForwardPhase.Panels; panel++)
             {
-                RowMoments(X + Layout.Place(panel).Offset, chunk, out double mean, out double squares);
-                double variance = squares * (1.0 / chunk.Elements);
-                Statistics.Mean[panel] = mean;
-                Statistics.PopulationVariance[panel] = variance;
-                Statistics.InverseStd[panel] = Standardizer.InverseStd(variance, Epsilon);
+                RowMoments(X + Layout.Place(panel).Offset, chunk, out Statistics.Mean[panel], out Statistics.PopulationVariance[panel]);
             }
 
-            for (int panel = first; panel < last; panel++)
+            if (_phase == ForwardPhase.Panels)
             {
-                PanelPlace place = Layout.Place(panel);
-                nint offset = place.Offset;
-                for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
+                FinishColumns(Statistics.PopulationVariance + first, Statistics.InverseStd + first, chunk.Elements, last - first);
+            }
+
+            WriteRows<TStore>(first, last, length, runs);
+        }
+    }
+
+    // Runs that do not suit float are written at once, in double.
+    private readonly void WriteRows<TStore>(int first, int last, nint length, Run<T>* runs)
+        where TStore : struct, IStore
+    {
+        bool byElement = Layout.RunLength == 0;
+        Run<T>* next = runs;
+        for (int panel = first; panel < last; panel++)
+        {
+            PanelPlace place = Layout.Place(panel);
+            double mean = Statistics.Mean[place.Slot];
+            double inverse = Statistics.InverseStd[place.Slot];
+            double left = Simd.Round<T>(mean) - mean;
+            bool suits = typeof(T) == typeof(double) || (Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse));
+            nint offset = place.Offset;
+            for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
+            {
+                nint affine = place.Affine;
+                for (nint done = 0; done < Layout.BlockLength; done += length, affine++)
                 {
-                    ApplyRow<TStore>(Statistics.Mean[place.Slot], Statistics.InverseStd[place.Slot], place.Affine, offset, chunk);
+                    double slope = byElement || Weight == null ? inverse : inverse * Simd.Get(Weight + affine);
+                    double bias = byElement || Bias == null ? 0 : Simd.Get(Bias + affine);
+                    if (typeof(T) == typeof(float) && !(suits && Simd.SuitsSingle(slope)))
+                    {
+                        WriteWide<TStore>(new(mean, slope, bias), place.Affine, offset + done, length);
+                        continue;
+                    }
+
+                    next->Offset = offset + done;
+                    next->Affine = place.Affine;
+                    next->Center = Simd.Scalar<T>(mean);
+                    next->Slope = Simd.Scalar<T>(slope);
+                    next->Intercept = Simd.Scalar<T>(bias + (left * slope));
+                    next++;
                 }
             }
+        }
+
+        Loops.StandardizeRuns<T, TStore>(X, Y, byElement ? Weight : null, byElement ? Bias : null, runs, (int)(next - runs), length, Ahead);
+    }
+
+    private readonly void WriteWide<TStore>(ConstantLine<double> line, nint affine, nint offset, nint length)
+        where TStore : struct, IStore
+    {
+        if (Layout.RunLength == 0)
+        {
+            Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(
+                X + offset, Y + offset, length, length, Ahead, line, new(Weight + affine, Bias + affine));
+        }
+        else
+        {
+            Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(X + offset, Y + offset, length, length, Ahead, line, default);
         }
     }
 
@@ -194,7 +245,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
     private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
-        double center = Simd.Get(start);
+        double center = Layout.Uncentered ? 0 : Simd.Get(start);
         double first = 0;
         double second = 0;
         T* block = start;
@@ -203,7 +254,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
         }
 
-        double shift = first * (1.0 / chunk.Elements);
+        double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
         mean = center + shift;
         squares = second - (first * shift);
     }
@@ -223,7 +274,8 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         new Span<double>(seconds, (int)width).Clear();
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
-            Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default).Store(centers + j);
+            Vector512<double> center = Layout.Uncentered ? default : Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default);
+            center.Store(centers + j);
         }
 
         T* block = start;
@@ -237,7 +289,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         {
             nint lanes = Math.Min(Simd.Lanes, width - j);
             Vector512<double> first = Vector512.Load(firsts + j);
-            Vector512<double> shift = first / counts;
+            Vector512<double> shift = Layout.Uncentered ? default : first / counts;
             Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
             Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
         }
@@ -274,7 +326,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         int width = Layout.ColumnsPerSet;
         if (width == 1)
         {
-            FinishColumns(variance, inverse, count);
+            FinishColumns(variance, inverse, count, Layout.Columns);
             return;
         }
 
@@ -305,13 +357,13 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         }
     }
 
-    private readonly void FinishColumns(double* variance, double* inverse, nint count)
+    private readonly void FinishColumns(double* variance, double* inverse, nint count, nint columns)
     {
         nint j = 0;
         double share = 1.0 / count;
         Vector512<double> shares = Vector512.Create(share);
         Vector512<double> epsilon = Vector512.Create(Epsilon);
-        for (; j <= Layout.Columns - Simd.Lanes; j += Simd.Lanes)
+        for (; j <= columns - Simd.Lanes; j += Simd.Lanes)
         {
             Vector512<double> value = Vector512.Load(variance + j) * shares;
             value.Store(variance + j);
@@ -319,7 +371,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             Vector512.ConditionalSelect(Vector512.IsFinite(value), root, Vector512.Create(double.NaN)).Store(inverse + j);
         }
 
-        for (; j < Layout.Columns; j++)
+        for (; j < columns; j++)
         {
             variance[j] *= share;
             inverse[j] = Standardizer.InverseStd(variance[j], Epsilon);
@@ -399,7 +451,21 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             double bias = Bias == null ? 0 : Simd.Get(Bias + affine + run);
             T* x = X + offset + done;
             T* y = Y + offset + done;
-            if (single && Simd.SuitsSingle(slope))
+            if (Threshold != null)
+            {
+                double least = Simd.Get(Threshold + affine + run);
+                if (single && Simd.SuitsSingle(slope))
+                {
+                    Loops.Standardize<T, T, ConstantLine<T>, ConstantThreshold<T>, TStore>(
+                        x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), new(least));
+                }
+                else
+                {
+                    Loops.Standardize<T, double, ConstantLine<double>, ConstantThreshold<double>, TStore>(
+                        x, y, length, length, Ahead, Standardizer.Line<double>(mean, slope, bias), new(least));
+                }
+            }
+            else if (single && Simd.SuitsSingle(slope))
             {
                 Loops.Standardize<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x, y, length, length, Ahead, Standardizer.Line<T>(mean, slope, bias), default);
             }
@@ -420,11 +486,12 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         where A : unmanaged
         where TStore : struct, IStore
     {
-        byte* block = stackalloc byte[ColumnLines.Bytes<A>(3, width)];
+        byte* block = stackalloc byte[ColumnLines.Bytes<A>(4, width)];
         nint capacity = ColumnLines.Capacity(width);
         A* centers = Simd.Aligned<A>(block) + ColumnLines.Shift<T, A>(Y + offset);
         A* slopes = centers + capacity;
         A* intercepts = slopes + capacity;
+        A* thresholds = intercepts + capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
         T* bias = byElement ? Bias + affine + column : null;
@@ -433,10 +500,16 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             return false;
         }
 
+        if (Threshold != null)
+        {
+            ColumnLines.Copy(Threshold + affine + column, width, thresholds);
+        }
+
         var line = new ColumnLine<A>(centers, slopes, intercepts);
         nint pitch = Layout.Columns;
         bool together = byElement && width == pitch;
         nint length = together ? chunk.Length : width;
+        bool byFours = together && Standardizer.ByFours<A>(3, Layout);
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             nint run = chunk.Start / pitch;
@@ -444,7 +517,15 @@ internal unsafe struct ForwardJob<T> : IPieceJob
             {
                 T* x = X + offset + done;
                 T* y = Y + offset + done;
-                if (byElement)
+                if (Threshold != null)
+                {
+                    Loops.Standardize<T, A, ColumnLine<A>, ColumnThreshold<A>, TStore>(x, y, length, width, Ahead, line, new(thresholds));
+                }
+                else if (byFours)
+                {
+                    Loops.StandardizeRows<T, A, TStore>(x, y, length, width, Ahead, line);
+                }
+                else if (byElement)
                 {
                     Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, length, width, Ahead, line, default);
                 }

@@ -80,6 +80,64 @@ internal static class Layouts
             };
     }
 
+    /// <summary>One set for each sample and group of neighbouring channels, for statistics alone: sets, or samples, follow each other as outer panels.</summary>
+    /// <remarks>Slots are those of <see cref="PerSampleAndChannel"/> where channels are columns, else numbered sample * groups + group.</remarks>
+    public static ReductionLayout PerSet(ActivationShape shape, MemoryOrder order, int groups)
+    {
+        nint width = shape.Channels / groups;
+        nint length = width * shape.SpatialSize;
+        return ByColumns(shape, order)
+            ? PerSampleAndChannel(shape, order, groups) with { ColumnsPerSet = (int)width }
+            : new ReductionLayout
+            {
+                Outer = checked((int)shape.Samples * groups),
+                OuterStride = length,
+                Inner = 1,
+                Blocks = 1,
+                BlockLength = length,
+                Columns = 1,
+                ColumnsPerSet = 1,
+                RunLength = shape.SpatialSize,
+            };
+    }
+
+    /// <summary>A slot for each sample and channel, numbered sample * C + channel; outer panels are those of <see cref="PerSet"/>.</summary>
+    public static ReductionLayout PerSampleAndChannel(ActivationShape shape, MemoryOrder order, int groups = 1)
+    {
+        nint c = shape.Channels;
+        nint s = shape.SpatialSize;
+        var layout = new ReductionLayout { Outer = checked((int)shape.Samples), Inner = 1, OuterStride = c * s, Blocks = 1, ColumnsPerSet = 1 };
+        return ByColumns(shape, order)
+            ? layout with { BlockLength = c * s, Columns = (int)c }
+            : layout with
+            {
+                Outer = checked((int)shape.Samples * groups),
+                OuterStride = c / groups * s,
+                Inner = (int)c / groups,
+                InnerStride = s,
+                BlockLength = s,
+                Columns = 1,
+                RunLength = s,
+                AffinePerInner = 1,
+            };
+    }
+
+    /// <summary>A slot for each channel and sample: where channels are runs, numbered channel * N + sample, so that a channel's outer panel can be worked on alone.</summary>
+    public static ReductionLayout PerChannelAndSample(ActivationShape shape, MemoryOrder order)
+    {
+        ReductionLayout layout = PerSampleAndChannel(shape, order);
+        return layout.Columns > 1
+            ? layout
+            : layout with
+            {
+                Outer = shape.Channels,
+                OuterStride = shape.SpatialSize,
+                Inner = checked((int)shape.Samples),
+                InnerStride = shape.Channels * shape.SpatialSize,
+                AffinePerInner = 0,
+            };
+    }
+
     /// <summary>One set for each index of the leading axes, weights by element of the trailing ones: layer normalization.</summary>
     /// <param name="shape">The activations.</param>
     /// <param name="order">How they lie.</param>

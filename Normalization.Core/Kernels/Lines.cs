@@ -18,13 +18,34 @@ internal interface ILine<A>
     Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j);
 }
 
+/// <summary>A run of elements that share statistics and perhaps a weight, with what a pass has made of them.</summary>
+internal struct Run<T>
+    where T : unmanaged
+{
+    public nint Offset; // of its first element
+    public nint Affine; // of its first weight where those go by element
+    public double Gradient; // sum of its gradients
+    public double Product; // sum of gradients times deviations
+    public T Center;
+    public T Slope;
+    public T Intercept;
+    public T GradientCenter;
+    public T GradientSlope;
+    public T Weight;
+}
+
 /// <summary>One line for every element of a run.</summary>
-internal readonly struct ConstantLine<A>(double center, double slope, double intercept) : ILine<A>
+internal readonly struct ConstantLine<A>(A center, A slope, A intercept) : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = Simd.Create<A>(center);
-    private readonly Vector512<A> _slope = Simd.Create<A>(slope);
-    private readonly Vector512<A> _intercept = Simd.Create<A>(intercept);
+    private readonly Vector512<A> _center = Vector512.Create(center);
+    private readonly Vector512<A> _slope = Vector512.Create(slope);
+    private readonly Vector512<A> _intercept = Vector512.Create(intercept);
+
+    public ConstantLine(double center, double slope, double intercept)
+        : this(Simd.Scalar<A>(center), Simd.Scalar<A>(slope), Simd.Scalar<A>(intercept))
+    {
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) => Simd.MultiplyAdd(value - _center, _slope, _intercept);
@@ -34,11 +55,16 @@ internal readonly struct ConstantLine<A>(double center, double slope, double int
 }
 
 /// <summary>value - center + rest: slope 1, the rest being what rounding the center to A left.</summary>
-internal readonly struct Difference<A>(double center) : ILine<A>
+internal readonly struct Difference<A>(A center, A rest) : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = Simd.Create<A>(center);
-    private readonly Vector512<A> _rest = Simd.Create<A>(Simd.Round<A>(center) - center);
+    private readonly Vector512<A> _center = Vector512.Create(center);
+    private readonly Vector512<A> _rest = Vector512.Create(rest);
+
+    public Difference(double center)
+        : this(Simd.Scalar<A>(center), Simd.Scalar<A>(Simd.Round<A>(center) - center))
+    {
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center + _rest;
@@ -55,6 +81,9 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
     private readonly A* _slopes = slopes;
     private readonly A* _intercepts = intercepts;
 
+    /// <summary>The lines from a column on.</summary>
+    public ColumnLine<A> From(nint column) => new(_centers + column, _slopes + column, _intercepts + column);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) =>
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), Vector512.Load(_intercepts + j));
@@ -62,6 +91,19 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) =>
         Simd.MultiplyAdd(value - Vector512.Load(_centers + j), Vector512.Load(_slopes + j), addend);
+}
+
+/// <summary>value - center for each column, in arrays padded to whole vectors: slope 1, whatever rounding the centers to A left not taken off.</summary>
+internal readonly unsafe struct ColumnDifference<A>(A* centers) : ILine<A>
+    where A : unmanaged
+{
+    private readonly A* _centers = centers;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - Vector512.Load(_centers + j);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => value - Vector512.Load(_centers + j) + addend;
 }
 
 /// <summary>A line for each row.</summary>
@@ -104,11 +146,16 @@ internal readonly struct NoAffine<A> : IAffine<A>
 }
 
 /// <summary>One weight and bias for a run.</summary>
-internal readonly struct ConstantAffine<A>(double weight, double bias) : IAffine<A>
+internal readonly struct ConstantAffine<A>(A weight, A bias) : IAffine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _weight = Simd.Create<A>(weight);
-    private readonly Vector512<A> _bias = Simd.Create<A>(bias);
+    private readonly Vector512<A> _weight = Vector512.Create(weight);
+    private readonly Vector512<A> _bias = Vector512.Create(bias);
+
+    public ConstantAffine(double weight, double bias)
+        : this(Simd.Scalar<A>(weight), Simd.Scalar<A>(bias))
+    {
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value * _weight;
@@ -136,6 +183,37 @@ internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffin
         count >= Vector512<A>.Count ? Simd.Load<T, A>(source) : Simd.LoadPart<T, A>(source, count, default);
 }
 
+/// <summary>One least value for a run, after a line that holds weight and bias. A NaN stays one.</summary>
+internal readonly struct ConstantThreshold<A>(double threshold) : IAffine<A>
+    where A : unmanaged
+{
+    private readonly Vector512<A> _threshold = Simd.Create<A>(threshold);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) =>
+        Vector512.ConditionalSelect(Vector512.LessThanOrEqual(value, _threshold), _threshold, value);
+}
+
+/// <summary>A least value for each column, in an array padded as those of <see cref="ColumnLine{A}"/>.</summary>
+internal readonly unsafe struct ColumnThreshold<A>(A* thresholds) : IAffine<A>
+    where A : unmanaged
+{
+    private readonly A* _thresholds = thresholds;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count)
+    {
+        Vector512<A> threshold = Vector512.Load(_thresholds + j);
+        return Vector512.ConditionalSelect(Vector512.LessThanOrEqual(value, threshold), threshold, value);
+    }
+}
+
 /// <summary>How results leave, and whether what is read next is fetched meanwhile: a matter of the tensor's size.</summary>
 internal interface IStore
 {
@@ -144,7 +222,7 @@ internal interface IStore
     static abstract bool Fetches { get; }
 }
 
-/// <summary>Ordinary stores, of tensors that are in cache.</summary>
+/// <summary>Ordinary stores, of tensors that are in a cache.</summary>
 internal readonly struct CachedStore : IStore
 {
     public static bool Streams => false;
@@ -152,7 +230,7 @@ internal readonly struct CachedStore : IStore
     public static bool Fetches => false;
 }
 
-/// <summary>Ordinary stores, of tensors that may have to come from memory.</summary>
+/// <summary>Ordinary stores, of tensors that have to come from memory.</summary>
 internal readonly struct FetchingStore : IStore
 {
     public static bool Streams => false;

@@ -12,6 +12,11 @@ namespace Normalization.Core.Kernels;
 internal static unsafe class Loops
 {
     private const nint LongRun = 256;
+    private const nint TogetherElements = 1024;
+
+    // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
+    private const nint OneStreamAhead = 1 << 14;
+    private const nint TwoStreamsAhead = 1 << 12;
 
     /// <summary>Sum of x, in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -93,50 +98,36 @@ internal static unsafe class Loops
     /// With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient. Four vectors at a time are
     /// added in the arithmetic A, then in double.
     /// </remarks>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void GradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
-        where TAffine : struct, IAffine<A>
+        where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, line, affine, ref gradient, ref product);
+
+    /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - mean), w being 1 unless weights go by element.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void GradientSumsOfRuns<T>(T* x, T* g, T* weight, Run<T>* runs, int count, nint n)
+        where T : unmanaged
     {
-        nint lanes = Simd.Count<A>();
-        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
-        nint i = 0;
-        for (; i <= n - (4 * lanes); i += 4 * lanes)
+        for (Run<T>* run = runs; run < runs + count; run++)
         {
-            nint j = i + lanes, k = j + lanes, l = k + lanes;
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
-            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
-            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
-            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
-            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
-            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
-            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
-            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
-            Simd.AddWidened(even + odd, ref sum2, ref other2);
+            var line = new Difference<T>(run->Center, run->Intercept);
+            double gradient = 0;
+            double product = 0;
+            if (weight == null)
+            {
+                AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, line, default, ref gradient, ref product);
+            }
+            else
+            {
+                AddGradientSums<T, T, Difference<T>, ElementAffine<T, T>>(
+                    x + run->Offset, g + run->Offset, n, line, new(weight + run->Affine, null), ref gradient, ref product);
+            }
+
+            run->Gradient = gradient;
+            run->Product = product;
         }
-
-        for (; i <= n - lanes; i += lanes)
-        {
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Simd.AddWidened(p, ref sum1, ref other1);
-            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
-        }
-
-        if (i < n)
-        {
-            nint count = n - i;
-            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
-            Simd.AddWidened(p, ref sum1, ref other1);
-
-            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
-            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
-        }
-
-        gradient += Simd.Sum(sum1 + other1);
-        product += Simd.Sum(sum2 + other2);
     }
 
     /// <summary>Adds each column's sum to sums.</summary>
@@ -151,36 +142,45 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds each column's sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    /// <remarks>Four rows at a time; where rows are short, several times four while the sums stay in registers.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddCenteredColumns<T>(T* x, nint rows, nint n, nint pitch, double* center, double* first, double* second)
         where T : unmanaged
     {
-        nint row = 0;
-        nint ahead = Ahead<T>(pitch);
-        for (; row <= rows - 4; row += 4, x += 4 * pitch)
+        const int L = Simd.Lanes;
+        nint ahead = Ahead<T>(pitch, OneStreamAhead);
+        nint blocked = n / (2 * L) * (2 * L);
+        while (rows >= 4)
         {
-            nint j = 0;
-            for (; j <= n - Simd.Lanes; j += Simd.Lanes)
+            nint fours = FoursTogether(rows, pitch);
+            for (nint j = 0; j < blocked; j += 2 * L)
             {
-                PrefetchRows(x + ahead + j, pitch);
-                Vector512<double> middle = Vector512.Load(center + j);
-                Vector512<double> p = Simd.Load(x + j) - middle;
-                Vector512<double> q = Simd.Load(x + pitch + j) - middle;
-                Vector512<double> r = Simd.Load(x + (2 * pitch) + j) - middle;
-                Vector512<double> s = Simd.Load(x + (3 * pitch) + j) - middle;
-                (Vector512.Load(first + j) + ((p + q) + (r + s))).Store(first + j);
-                Vector512<double> even = Vector512.FusedMultiplyAdd(r, r, p * p);
-                Vector512<double> odd = Vector512.FusedMultiplyAdd(s, s, Vector512.FusedMultiplyAdd(q, q, Vector512.Load(second + j)));
-                (even + odd).Store(second + j);
+                Vector512<double> middle = Vector512.Load(center + j), first1 = Vector512.Load(first + j), second1 = Vector512.Load(second + j);
+                Vector512<double> other = Vector512.Load(center + j + L), first2 = Vector512.Load(first + j + L), second2 = Vector512.Load(second + j + L);
+                T* four = x + j;
+                for (nint i = 0; i < fours; i++, four += 4 * pitch)
+                {
+                    PrefetchRows(four + ahead, pitch);
+                    AddCenteredFour(four, pitch, middle, ref first1, ref second1);
+                    AddCenteredFour(four + L, pitch, other, ref first2, ref second2);
+                }
+
+                first1.Store(first + j);
+                second1.Store(second + j);
+                first2.Store(first + j + L);
+                second2.Store(second + j + L);
             }
 
-            for (int i = 0; i < 4 && j < n; i++)
+            for (nint i = 0; i < 4 * fours && blocked < n; i++)
             {
-                AddCentered(x + (i * pitch), j, n, center, first, second);
+                AddCentered(x + (i * pitch), blocked, n, center, first, second);
             }
+
+            rows -= 4 * fours;
+            x += 4 * fours * pitch;
         }
 
-        for (; row < rows; row++, x += pitch)
+        for (; rows > 0; rows--, x += pitch)
         {
             AddCentered(x, 0, n, center, first, second);
         }
@@ -196,44 +196,51 @@ internal static unsafe class Loops
         where TLine : struct, ILine<A>
     {
         nint lanes = Simd.Count<A>();
-        nint row = 0;
-        nint ahead = Ahead<T>(pitch);
-        for (; row <= rows - 4; row += 4, x += 4 * pitch, g += 4 * pitch)
+        nint ahead = Ahead<T>(pitch, TwoStreamsAhead);
+        nint upper = lanes - Simd.Lanes; // where A is double there is no upper half: the lower is loaded twice and stored last
+        while (rows >= 4)
         {
+            nint fours = FoursTogether(rows, pitch);
             nint j = 0;
             for (; j <= n - lanes; j += lanes)
             {
-                PrefetchRows(x + ahead + j, pitch);
-                PrefetchRows(g + ahead + j, pitch);
-                Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
-                Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
-                Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
-                Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + pitch + j), row + 1, j);
-                even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + (2 * pitch) + j), row + 2, j), even);
-                odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + (3 * pitch) + j), row + 3, j), odd);
-                Simd.AddWidened((p + q) + (r + s), gradients + j);
-                Simd.AddWidened(even + odd, products + j);
+                Vector512<double> gradient1 = Vector512.Load(gradients + j), gradient2 = Vector512.Load(gradients + j + upper);
+                Vector512<double> product1 = Vector512.Load(products + j), product2 = Vector512.Load(products + j + upper);
+                T* value = x + j;
+                T* slope = g + j;
+                for (nint i = 0; i < fours; i++, value += 4 * pitch, slope += 4 * pitch)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                    PrefetchRows(slope + ahead, pitch);
+                    Vector512<A> p = Simd.Load<T, A>(slope), q = Simd.Load<T, A>(slope + pitch);
+                    Vector512<A> r = Simd.Load<T, A>(slope + (2 * pitch)), s = Simd.Load<T, A>(slope + (3 * pitch));
+                    Vector512<A> even = p * line.At(Simd.Load<T, A>(value), 0, j);
+                    Vector512<A> odd = q * line.At(Simd.Load<T, A>(value + pitch), 0, j);
+                    even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j), even);
+                    odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j), odd);
+                    Simd.AddWidened((p + q) + (r + s), ref gradient1, ref gradient2);
+                    Simd.AddWidened(even + odd, ref product1, ref product2);
+                }
+
+                gradient2.Store(gradients + j + upper);
+                gradient1.Store(gradients + j);
+                product2.Store(products + j + upper);
+                product1.Store(products + j);
             }
 
-            for (int i = 0; i < 4 && j < n; i++)
+            for (nint i = 0; i < 4 * fours && j < n; i++)
             {
-                Vector512<A> p = Simd.LoadPart<T, A>(g + (i * pitch) + j, n - j, default);
-                Simd.AddWidened(p, gradients + j);
-                Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + (i * pitch) + j, n - j, default), row + i, j), products + j);
+                AddWideGradient<T, A, TLine>(x + (i * pitch), g + (i * pitch), j, n, line, gradients, products);
             }
+
+            rows -= 4 * fours;
+            x += 4 * fours * pitch;
+            g += 4 * fours * pitch;
         }
 
-        for (; row < rows; row++, x += pitch, g += pitch)
+        for (; rows > 0; rows--, x += pitch, g += pitch)
         {
-            for (nint j = 0; j < n; j += lanes)
-            {
-                nint count = n - j;
-                bool whole = count >= lanes;
-                Vector512<A> p = whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, count, default);
-                Vector512<A> value = whole ? Simd.Load<T, A>(x + j) : Simd.LoadPart<T, A>(x + j, count, default);
-                Simd.AddWidened(p, gradients + j);
-                Simd.AddWidened(p * line.At(value, row, j), products + j);
-            }
+            AddWideGradient<T, A, TLine>(x, g, 0, n, line, gradients, products);
         }
     }
 
@@ -294,8 +301,123 @@ internal static unsafe class Loops
     /// <param name="ahead">How far ahead to fetch what is read next, in elements; only by stores that fetch.</param>
     /// <param name="line">The standardization.</param>
     /// <param name="affine">Weight and bias.</param>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void Standardize<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore => WriteStandardized<T, A, TLine, TAffine, TStore>(x, y, n, period, ahead, line, affine);
+
+    /// <summary>The same for several runs of n elements; null weight and bias where the lines hold them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void StandardizeRuns<T, TStore>(T* x, T* y, T* weight, T* bias, Run<T>* runs, int count, nint n, nint ahead)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        for (Run<T>* run = runs; run < runs + count; run++)
+        {
+            var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+            if (weight == null)
+            {
+                WriteStandardized<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x + run->Offset, y + run->Offset, n, period: 0, ahead, line, default);
+            }
+            else
+            {
+                WriteStandardized<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
+                    x + run->Offset, y + run->Offset, n, period: 0, ahead, line, new(weight + run->Affine, bias + run->Affine));
+            }
+        }
+    }
+
+    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
+    /// <remarks>
+    /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
+    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
+    /// those of <see cref="Standardize"/>.
+    /// </remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradient<T, A, TLine, TAffine, TStore>(
+        T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore =>
+        WriteInputGradient<T, A, TLine, TAffine, TStore>(x, g, dx, n, period, ahead, gradientLine, line, affine);
+
+    /// <summary>The same for several runs of n elements; null weight where each has one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradientOfRuns<T, TStore>(T* x, T* g, T* dx, T* weight, Run<T>* runs, int count, nint n, nint ahead)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        for (Run<T>* run = runs; run < runs + count; run++)
+        {
+            var gradientLine = new ConstantLine<T>(run->GradientCenter, run->GradientSlope, default);
+            var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+            if (weight == null)
+            {
+                WriteInputGradient<T, T, ConstantLine<T>, ConstantAffine<T>, TStore>(
+                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(run->Weight, default));
+            }
+            else
+            {
+                WriteInputGradient<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
+                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(weight + run->Affine, null));
+            }
+        }
+    }
+
+    // The loops themselves, compiled into one run's method and into several runs' one. Period 0: nothing repeats, a column is an element.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddGradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
+        nint i = 0;
+        for (; i <= n - (4 * lanes); i += 4 * lanes)
+        {
+            nint j = i + lanes, k = j + lanes, l = k + lanes;
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
+            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
+            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
+            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
+            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
+            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
+            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
+            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
+            Simd.AddWidened(even + odd, ref sum2, ref other2);
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+            Simd.AddWidened(p, ref sum1, ref other1);
+            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
+        }
+
+        if (i < n)
+        {
+            nint count = n - i;
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
+            Simd.AddWidened(p, ref sum1, ref other1);
+
+            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
+            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
+        }
+
+        gradient += Simd.Sum(sum1 + other1);
+        product += Simd.Sum(sum2 + other2);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteStandardized<T, A, TLine, TAffine, TStore>(T* x, T* y, nint n, nint period, nint ahead, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -303,13 +425,13 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        nint step = lanes < period ? lanes : lanes % period;
+        nint step = period == 0 || lanes < period ? lanes : lanes % period;
         nint i = Head<T, A, TStore>(y, n);
         nint j = i;
         if (i > 0)
         {
             Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
-            j = i % period;
+            j = period == 0 ? i : i % period;
         }
 
         for (; i <= n - lanes; i += lanes)
@@ -330,7 +452,7 @@ internal static unsafe class Loops
             }
 
             j += step;
-            j -= j >= period ? period : 0;
+            j -= period != 0 && j >= period ? period : 0;
         }
 
         if (i < n)
@@ -340,14 +462,42 @@ internal static unsafe class Loops
         }
     }
 
-    /// <summary>dx = (g * w - meanGradient) * r + line(x): the gradient line has center meanGradient and slope r.</summary>
-    /// <remarks>
-    /// Term 1 is the gradient itself, term 2 what flows through the mean, and line(x) = -r * xhat * mean(g * w * xhat) what flows through the
-    /// variance. Term 1 is rounded as its mean was, not fused, so that a set of one value gives exactly 0. Elements, period and ahead are
-    /// those of <see cref="Standardize"/>.
-    /// </remarks>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void InputGradient<T, A, TLine, TAffine, TStore>(
+    /// <summary><see cref="Standardize"/> of rows of whole vectors, four at a time: each coefficient is read once for four rows.</summary>
+    public static void StandardizeRows<T, A, TStore>(T* x, T* y, nint n, nint pitch, nint ahead, ColumnLine<A> line)
+        where T : unmanaged
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        // Rows are cut where the result is aligned.
+        nint head = Math.Min(n, Simd.BeforeAligned<T, A>(y));
+        nint fours = (n - head) / (4 * pitch);
+        nint end = head + (fours * 4 * pitch);
+        ColumnLine<A> shifted = line.From(head);
+        Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, y, head, pitch, ahead, line, default);
+        StandardizeFours<T, A, ColumnLine<A>, TStore>(x + head, y + head, fours, pitch, shifted);
+        Standardize<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x + end, y + end, n - end, pitch, ahead, shifted, default);
+    }
+
+    /// <summary><see cref="InputGradient"/> of rows of whole vectors, four at a time: each coefficient is read once for four rows.</summary>
+    public static void InputGradientRows<T, A, TStore>(
+        T* x, T* g, T* dx, nint n, nint pitch, nint ahead, ColumnLine<A> gradientLine, ColumnLine<A> line)
+        where T : unmanaged
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        nint head = Math.Min(n, Simd.BeforeAligned<T, A>(dx));
+        nint fours = (n - head) / (4 * pitch);
+        nint end = head + (fours * 4 * pitch);
+        ColumnLine<A> shiftedGradient = gradientLine.From(head);
+        ColumnLine<A> shifted = line.From(head);
+        InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(x, g, dx, head, pitch, ahead, gradientLine, line, default);
+        InputGradientFours<T, A, ColumnLine<A>, TStore>(x + head, g + head, dx + head, fours, pitch, shiftedGradient, shifted);
+        InputGradient<T, A, ColumnLine<A>, NoAffine<A>, TStore>(
+            x + end, g + end, dx + end, n - end, pitch, ahead, shiftedGradient, shifted, default);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteInputGradient<T, A, TLine, TAffine, TStore>(
         T* x, T* g, T* dx, nint n, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
         where T : unmanaged
         where A : unmanaged
@@ -356,14 +506,14 @@ internal static unsafe class Loops
         where TStore : struct, IStore
     {
         nint lanes = Simd.Count<A>();
-        nint step = lanes < period ? lanes : lanes % period;
+        nint step = period == 0 || lanes < period ? lanes : lanes % period;
         nint i = Head<T, A, TStore>(dx, n);
         nint j = i;
         if (i > 0)
         {
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
             Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
-            j = i % period;
+            j = period == 0 ? i : i % period;
         }
 
         for (; i <= n - lanes; i += lanes)
@@ -386,7 +536,7 @@ internal static unsafe class Loops
             }
 
             j += step;
-            j -= j >= period ? period : 0;
+            j -= period != 0 && j >= period ? period : 0;
         }
 
         if (i < n)
@@ -395,6 +545,85 @@ internal static unsafe class Loops
             Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
             Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void StandardizeFours<T, A, TLine, TStore>(T* x, T* y, nint fours, nint pitch, TLine line)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TStore : struct, IStore
+    {
+        nint ahead = Ahead<T>(pitch, OneStreamAhead);
+        for (; fours > 0; fours--, x += 4 * pitch, y += 4 * pitch)
+        {
+            for (nint j = 0; j < pitch; j += Simd.Count<A>())
+            {
+                T* value = x + j;
+                T* result = y + j;
+                Vector512<A> p = line.At(Simd.Load<T, A>(value), 0, j);
+                Vector512<A> q = line.At(Simd.Load<T, A>(value + pitch), 0, j);
+                Vector512<A> r = line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j);
+                Vector512<A> s = line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j);
+                if (TStore.Fetches)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                }
+
+                Store<T, A, TStore>(result, p);
+                Store<T, A, TStore>(result + pitch, q);
+                Store<T, A, TStore>(result + (2 * pitch), r);
+                Store<T, A, TStore>(result + (3 * pitch), s);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void InputGradientFours<T, A, TLine, TStore>(
+        T* x, T* g, T* dx, nint fours, nint pitch, TLine gradientLine, TLine line)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TStore : struct, IStore
+    {
+        nint ahead = Ahead<T>(pitch, TwoStreamsAhead);
+        for (; fours > 0; fours--, x += 4 * pitch, g += 4 * pitch, dx += 4 * pitch)
+        {
+            for (nint j = 0; j < pitch; j += Simd.Count<A>())
+            {
+                T* value = x + j;
+                T* slope = g + j;
+                T* result = dx + j;
+                Vector512<A> p = gradientLine.Plus(Simd.Load<T, A>(slope), line.At(Simd.Load<T, A>(value), 0, j), 0, j);
+                Vector512<A> q = gradientLine.Plus(Simd.Load<T, A>(slope + pitch), line.At(Simd.Load<T, A>(value + pitch), 0, j), 0, j);
+                Vector512<A> r = gradientLine.Plus(Simd.Load<T, A>(slope + (2 * pitch)), line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j), 0, j);
+                Vector512<A> s = gradientLine.Plus(Simd.Load<T, A>(slope + (3 * pitch)), line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j), 0, j);
+                if (TStore.Fetches)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                    PrefetchRows(slope + ahead, pitch);
+                }
+
+                Store<T, A, TStore>(result, p);
+                Store<T, A, TStore>(result + pitch, q);
+                Store<T, A, TStore>(result + (2 * pitch), r);
+                Store<T, A, TStore>(result + (3 * pitch), s);
+            }
+        }
+    }
+
+    // The center is taken off by a fused multiply-add, which is exact as well: conversions and sums keep the adders busy.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddCenteredFour<T>(T* x, nint pitch, Vector512<double> center, ref Vector512<double> first, ref Vector512<double> second)
+        where T : unmanaged
+    {
+        Vector512<double> one = Vector512<double>.One;
+        Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(x), one, -center);
+        Vector512<double> q = Vector512.FusedMultiplyAdd(Simd.Load(x + pitch), one, -center);
+        Vector512<double> r = Vector512.FusedMultiplyAdd(Simd.Load(x + (2 * pitch)), one, -center);
+        Vector512<double> s = Vector512.FusedMultiplyAdd(Simd.Load(x + (3 * pitch)), one, -center);
+        first += (p + q) + (r + s);
+        second = Vector512.FusedMultiplyAdd(s, s, Vector512.FusedMultiplyAdd(q, q, second)) + Vector512.FusedMultiplyAdd(r, r, p * p);
     }
 
     private static void AddCentered<T>(T* x, nint j, nint n, double* center, double* first, double* second)
@@ -416,6 +645,39 @@ internal static unsafe class Loops
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Store<T, A, TStore>(T* destination, Vector512<A> value)
+        where T : unmanaged
+        where A : unmanaged
+        where TStore : struct, IStore
+    {
+        if (TStore.Streams)
+        {
+            Simd.StoreStreaming(destination, value);
+        }
+        else
+        {
+            Simd.Store(destination, value);
+        }
+    }
+
+    private static void AddWideGradient<T, A, TLine>(T* x, T* g, nint j, nint n, TLine line, double* gradients, double* products)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        for (; j < n; j += lanes)
+        {
+            nint count = n - j;
+            bool whole = count >= lanes;
+            Vector512<A> p = whole ? Simd.Load<T, A>(g + j) : Simd.LoadPart<T, A>(g + j, count, default);
+            Vector512<A> value = whole ? Simd.Load<T, A>(x + j) : Simd.LoadPart<T, A>(x + j, count, default);
+            Simd.AddWidened(p, gradients + j);
+            Simd.AddWidened(p * line.At(value, 0, j), products + j);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddGradientPart<T, A, TLine>(
         T* x, T* g, nint row, nint j, nint count, TLine line, Vector512<A> factor, A* gradients, A* products)
         where T : unmanaged
@@ -430,23 +692,30 @@ internal static unsafe class Loops
         Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x, count, default), row, j), product));
     }
 
+    // Rows that are read a moment later, into the first-level cache: a hint, as below.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void PrefetchRows<T>(T* address, nint pitch)
         where T : unmanaged
     {
-        Prefetch(address);
-        Prefetch(address + pitch);
-        Prefetch(address + (2 * pitch));
-        Prefetch(address + (3 * pitch));
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch0(address);
+            Sse.Prefetch0(address + pitch);
+            Sse.Prefetch0(address + (2 * pitch));
+            Sse.Prefetch0(address + (3 * pitch));
+        }
     }
 
-    // Whole blocks of four rows, a few thousand bytes.
-    private static nint Ahead<T>(nint pitch)
-        where T : unmanaged => Math.Max(1, 4096 / (4 * pitch * sizeof(T))) * 4 * pitch;
+    // Whole blocks of four rows.
+    private static nint Ahead<T>(nint pitch, nint bytes)
+        where T : unmanaged => Math.Max(1, bytes / (4 * pitch * sizeof(T))) * 4 * pitch;
+
+    // How many times four rows are summed before the sums are put back: more than one where rows are short.
+    private static nint FoursTogether(nint rows, nint pitch) => Math.Clamp(TogetherElements / (4 * pitch), 1, rows / 4);
 
     // A hint: an address beyond the tensor does no harm.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Prefetch<T>(T* address)
+    internal static void Prefetch<T>(T* address)
         where T : unmanaged
     {
         if (Sse.IsSupported)
@@ -457,7 +726,7 @@ internal static unsafe class Loops
 
     // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static nint Head<T, A, TStore>(T* destination, nint n)
+    internal static nint Head<T, A, TStore>(T* destination, nint n)
         where T : unmanaged
         where TStore : struct, IStore => TStore.Streams || n >= LongRun ? Math.Min(n, Simd.BeforeAligned<T, A>(destination)) : 0;
 }

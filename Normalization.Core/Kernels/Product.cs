@@ -125,33 +125,6 @@ internal static unsafe class Product
         }
     }
 
-    /// <summary>destination (columns x rows) = source (rows x columns)^T.</summary>
-    public static void Transpose<T>(T* source, nint rows, nint columns, nint pitch, T* destination, nint destinationPitch)
-        where T : unmanaged
-    {
-        nint i = 0;
-        for (; i <= rows - 4; i += 4)
-        {
-            T* from = source + (i * pitch);
-            T* to = destination + i;
-            for (nint j = 0; j < columns; j++, from++, to += destinationPitch)
-            {
-                to[0] = from[0];
-                to[1] = from[pitch];
-                to[2] = from[2 * pitch];
-                to[3] = from[3 * pitch];
-            }
-        }
-
-        for (; i < rows; i++)
-        {
-            for (nint j = 0; j < columns; j++)
-            {
-                destination[(j * destinationPitch) + i] = source[(i * pitch) + j];
-            }
-        }
-    }
-
     // The register block: sixteen sums, two loads and eight broadcasts a term.
     private static void Multiply<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch)
         where T : unmanaged

@@ -49,6 +49,9 @@ internal readonly record struct ReductionLayout
     /// <summary>Whether panels of one inner number share statistics, which are then given: channels in the order of memory.</summary>
     public bool SharesStatistics { get; init; }
 
+    /// <summary>Whether the mean is taken as 0: what is divided by is the root of the mean square, and no gradient flows through a mean.</summary>
+    public bool Uncentered { get; init; }
+
     public int Panels => Outer * Inner;
 
     public nint PanelElements => Blocks * BlockLength;

@@ -24,7 +24,7 @@ internal static unsafe class Simd
     public const double LargestCenter = 1e30;
     public const double SmallestSlope = 1e-30;
     public const double LargeDeviation = 1e-6;
-    private const double SmallestProduct = 1e-28;
+    public const double SmallestProduct = 1e-28;
 
     /// <summary>The first whole cache line of a block: vectors that lie across two lines cost twice. The block has a line to spare.</summary>
     public static A* Aligned<A>(byte* block)
@@ -173,7 +173,12 @@ internal static unsafe class Simd
     public static Vector512<A> Create<A>(double value) =>
         typeof(A) == typeof(float) ? Vector512.Create((float)value).As<float, A>() : Vector512.Create(value).As<double, A>();
 
-    /// <summary>The value rounded to A.</summary>
+    /// <summary>The value as one of A.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static A Scalar<A>(double value)
+        where A : unmanaged => typeof(A) == typeof(double) ? Unsafe.BitCast<double, A>(value) : Unsafe.BitCast<float, A>((float)value);
+
+    /// <summary>The value rounded to A, in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double Round<A>(double value) => typeof(A) == typeof(float) ? (float)value : value;
 

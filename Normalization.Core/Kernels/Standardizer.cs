@@ -9,6 +9,9 @@ internal unsafe struct Statistics
     public double* Mean;
     public double* PopulationVariance;
     public double* InverseStd;
+
+    /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
+    public double* ProductFactor;
 }
 
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
@@ -20,7 +23,7 @@ internal unsafe struct Statistics
 internal static unsafe class Standardizer
 {
     /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
-    public const nint RowsTogether = 1024;
+    private const nint RowsTogether = 1024;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
@@ -32,28 +35,41 @@ internal static unsafe class Standardizer
     private const int WidestTile = 4096;
     private const int LongRowTile = 2048;
 
-    // Tensors of this size and more leave past the caches: they would evict what is read next. A backward pass reads one more.
-    private const nint StreamedForwardBytes = 16 << 20;
-    private const nint StreamedBackwardBytes = 8 << 20;
+    // Tensors of this size and more leave past the caches, where they would evict what is read next, and what is read is fetched ahead. Smaller ones
+    // are likely to be in the third-level cache, from where the hardware fetches well enough.
+    private const nint LargeBytes = 8 << 20;
 
-    // Smaller ones are likely to be in the second-level cache.
-    private const nint FetchedBytes = 1 << 19;
+    // Smaller ones are near enough that reading four rows at once loses nothing.
+    private const nint NearBytes = 4 << 20;
+
+    // More coefficients than these do not stay in the first-level cache beside what streams through it.
+    private const int CachedCoefficientBytes = 24 << 10;
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
     // How far before its use a long stream is fetched, in elements.
-    private const nint StreamAhead = 1024;
+    internal const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
     private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
     private const int AccumulatorTasks = 16;
 
     /// <summary>Takes the moments of every set and writes the standardized output.</summary>
-    /// <remarks>Weight and bias are in the layout's weight order; null stands for 1 and 0.</remarks>
-    public static void Forward<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon)
+    /// <remarks>
+    /// Weight and bias are in the layout's weight order; null stands for 1 and 0. So is the threshold, for layouts of one weight per set:
+    /// the least value that is written; null is none.
+    /// </remarks>
+    public static void Forward<T>(
+        in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, double epsilon, T* threshold = null)
         where T : unmanaged
     {
+        if (threshold == null && SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel(layout, chunking);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
@@ -66,11 +82,12 @@ internal static unsafe class Standardizer
             Y = y,
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
+            Threshold = threshold,
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: false),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Store = StoreFor(layout, y, inPlace: false),
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
         if (panelByPanel)
         {
@@ -100,7 +117,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor(layout, y, StreamedForwardBytes, inPlace: x == y),
+            Store = StoreFor(layout, y, inPlace: x == y),
             Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
@@ -111,6 +128,12 @@ internal static unsafe class Standardizer
     public static void Moments<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon)
         where T : unmanaged
     {
+        if (SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Forward(layout, x, null, null, null, statistics, epsilon);
+            return;
+        }
+
         var chunking = new Chunking(layout);
         nint partials = layout.Slots * chunking.Count * 2;
         NativeScratch scratch = NativeScratch.Begin(partials * sizeof(double));
@@ -138,6 +161,12 @@ internal static unsafe class Standardizer
         T* weightGradient, T* biasGradient, bool constantStatistics)
         where T : unmanaged
     {
+        if (!constantStatistics && SmallSetsJob<T>.Takes(layout))
+        {
+            SmallSetsJob<T>.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            return;
+        }
+
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
@@ -168,8 +197,8 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
-            Ahead = panelByPanel ? NextPanel(layout) : StreamAhead,
+            Store = StoreFor(layout, dx, inPlace: dx == g),
+            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -243,7 +272,7 @@ internal static unsafe class Standardizer
             G = g,
             DX = dx,
             Lines = lines,
-            Store = StoreFor(layout, dx, StreamedBackwardBytes, inPlace: dx == g),
+            Store = StoreFor(layout, dx, inPlace: dx == g),
             Ahead = StreamAhead,
         };
         job.Share();
@@ -251,6 +280,12 @@ internal static unsafe class Standardizer
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
+
+    /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
+    internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)
+        where A : unmanaged =>
+        layout.Columns % Simd.Count<A>() == 0
+        && (layout.Elements * sizeof(A) < NearBytes || coefficients * layout.Columns * sizeof(A) >= CachedCoefficientBytes);
 
     /// <summary>Columns in the tile of sums that begins at one.</summary>
     internal static nint SumTileWidth(nint columns, nint column) =>
@@ -277,21 +312,37 @@ internal static unsafe class Standardizer
         }
     }
 
+    /// <summary>How a forward pass over a layout stores.</summary>
+    internal static StoreKind ForwardStore<T>(in ReductionLayout layout, T* x, T* y)
+        where T : unmanaged => StoreFor(layout, y, inPlace: x == y);
+
+    /// <summary>How a backward pass over a layout stores.</summary>
+    internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
+        where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
+
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, nint streamedBytes, bool inPlace)
+    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
         where T : unmanaged
     {
-        nint bytes = layout.Elements * sizeof(T);
+        if (layout.Elements * sizeof(T) < LargeBytes)
+        {
+            return StoreKind.Cached;
+        }
+
         nint run = layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns)
             : layout.Columns > 1 ? StreamedRun : layout.BlockLength;
-        bool streams = bytes >= streamedBytes && run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0;
-        return streams ? StoreKind.Streaming : bytes >= FetchedBytes ? StoreKind.Fetching : StoreKind.Cached;
+        return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
 
-    private static nint NextPanel(in ReductionLayout layout) => layout.Inner > 1 ? layout.InnerStride : layout.OuterStride;
+    /// <summary>Panels that are summed before any of them is written.</summary>
+    internal static int PanelsTogether(in ReductionLayout layout) =>
+        layout.Columns == 1 ? (int)Math.Clamp(RowsTogether / layout.PanelElements, 1, layout.Panels) : 1;
+
+    internal static nint NextPanels(in ReductionLayout layout) =>
+        PanelsTogether(layout) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
-    private static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
+    internal static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
         chunking.Count == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
 
     private static nint AffineScratchBytes<T>(in ReductionLayout layout)

@@ -315,7 +315,7 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
         {
             right = (TTile*)((double*)memory + (2 * TileSize));
             rightPitch = Product.OddPitch<TTile>(View.Group);
-            Product.Transpose(memory, View.Group, count, pitch, right, rightPitch);
+            Transposition.Copy(memory, View.Group, count, pitch, right, rightPitch);
         }
 
         nint matrixPitch = Product.MatrixPitch(View.Group);

@@ -22,6 +22,12 @@ public sealed class JsonReport : IReportWriter
         Items("strategies", run.Header.Strategies);
         Items("scenarios", run.Header.Scenarios);
         Items("failures", failures);
+        if (run.Header.Experiments is { } experiments)
+        {
+            Items("experiments", experiments);
+            Items("claims", ExperimentVerdict.Of(run));
+        }
+
         Items("measurements", run.Measurements);
         return text.Remove(text.Length - 2, 2).Append("\n}\n").ToString();
 

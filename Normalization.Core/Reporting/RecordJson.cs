@@ -24,7 +24,7 @@ internal static class RecordJson
             NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
             Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
             TypeInfoResolver = new DefaultJsonTypeInfoResolver { Modifiers = { LeaveOutEmptyOptionals } },
-            Converters = { new ParameterConverter() },
+            Converters = { new ParameterConverter(), new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower) },
         };
         options.MakeReadOnly();
         return options;
@@ -32,10 +32,11 @@ internal static class RecordJson
 
     private static void LeaveOutEmptyOptionals(JsonTypeInfo type)
     {
-        if (type.Type != typeof(Measurement) && type.Type != typeof(CaseRecord)) return;
+        Type[] types = [typeof(Measurement), typeof(CaseRecord), typeof(RunHeader), typeof(ExperimentClaim), typeof(ClaimSide), typeof(ExperimentVerdict)];
+        if (!types.Contains(type.Type)) return;
         foreach (var property in type.Properties)
         {
-            if (property.Name is "spread" or "parameters" or "note" or "failure")
+            if (property.Name is "spread" or "parameters" or "note" or "failure" or "experiments" or "right" or "published" or "interval")
                 property.ShouldSerialize = static (_, value) => value is not null;
         }
     }

@@ -33,9 +33,10 @@ internal sealed class ReportContent
     {
         var sections = new List<Section>();
         bool isBenchmark = _rows.Benchmark.All.Count > 0;
+        sections.AddRange(ExperimentContent.Of(_run, _rows));
         foreach (string aspect in Aspects.All.Union(_rows.All.Select(row => row.Measurement.Aspect), StringComparer.Ordinal))
         {
-            var here = _rows.All.Where(row => row.Measurement.Aspect == aspect && !BenchmarkCells.IsBenchmark(row)).ToList();
+            var here = _rows.All.Where(row => row.Measurement.Aspect == aspect && aspect != Aspects.Training && !BenchmarkCells.IsBenchmark(row)).ToList();
             if (here.Count == 0) continue;
             List<Block> blocks = aspect switch
             {
@@ -50,9 +51,10 @@ internal sealed class ReportContent
         sections.AddRange(BenchmarkContent.Of(_rows));
         sections.Add(new Section("method", "How this was measured", Method(isBenchmark)));
         return new ReportPage(
-            isBenchmark ? "Speed of normalization" : "Normalization strategies compared", Origin(), Warnings(isBenchmark),
-            isBenchmark ? new FindingsHead("What was measured", "answer") : new FindingsHead("Which strategy for which case", "strategy"),
-            Findings.Draw(_run), sections);
+            isBenchmark ? "Speed of normalization" : _run.Header.Experiments is null ? "Normalization strategies compared" : "The literature, run again", Origin(), Warnings(isBenchmark),
+            isBenchmark ? new FindingsHead("What was measured", "answer")
+                : _run.Header.Experiments is null ? new FindingsHead("Which strategy for which case", "strategy") : new FindingsHead("What held", "verdict"),
+            _run.Header.Experiments is null ? Findings.Draw(_run) : ExperimentContent.Findings(_run), sections);
     }
 
     private string Origin()

@@ -32,6 +32,9 @@ public sealed record RunHeader
     /// <summary>The scenarios, in the order they are reported.</summary>
     public required IReadOnlyList<ScenarioDescription> Scenarios { get; init; }
 
+    /// <summary>The training experiments, in the order they are reported; null where the run trains nothing.</summary>
+    public IReadOnlyList<ExperimentDescription>? Experiments { get; init; }
+
     /// <summary>How many cases the whole run has; a file with fewer is incomplete.</summary>
     public required int CaseCount { get; init; }
 }
@@ -65,15 +68,18 @@ public sealed record RunData(RunHeader Header, IReadOnlyList<CaseRecord> Cases)
     {
         List<string> scenarios = [.. Header.Scenarios.Select(scenario => scenario.Id)];
         List<string> strategies = [.. Header.Strategies.Select(strategy => strategy.Id)];
-        List<string> aspects = [.. Aspects.All];
+        List<string> aspects = [.. Aspects.All, Aspects.Training];
         return this with
         {
             Cases =
             [
-                .. from record in Cases
-                   let parts = record.Case.Split('/', 3)
-                   orderby Place(aspects, parts[0]), Place(scenarios, parts.ElementAtOrDefault(1)), Place(strategies, parts.ElementAtOrDefault(2))
-                   select record,
+                .. Cases.Select(record => (Record: record, Parts: record.Case.Split('/', 3)))
+                    .OrderBy(one => Place(aspects, one.Parts[0]))
+                    .ThenBy(one => Place(scenarios, one.Parts.ElementAtOrDefault(1)))
+                    .ThenBy(one => Place(strategies, one.Parts.ElementAtOrDefault(2)))
+                    // Trials end in any order; the other cases keep that of their plan.
+                    .ThenBy(one => one.Parts[0] == Aspects.Training ? one.Record.Case : "", StringComparer.Ordinal)
+                    .Select(one => one.Record),
             ],
         };
 

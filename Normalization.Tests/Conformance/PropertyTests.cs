@@ -234,8 +234,9 @@ public sealed class PropertyTests
 
         bool shifts = normalizer.Claims.HasFlag(NormalizerClaims.ShiftInvariance);
         double[] y = Runs.Forward(normalizer, shape, x);
-        foreach ((double a, double b) in new[] { (3.0, -2.0), (-0.25, 7.0), (1e-3, 0.5), (-400.0, 1e3) })
+        foreach ((double factor, double b) in new[] { (3.0, -2.0), (-0.25, 7.0), (1e-3, 0.5), (-400.0, 1e3) })
         {
+            double a = StrategyCases.Of(id).IsOdd ? factor : Math.Abs(factor);
             double[] moved = Array.ConvertAll(x, value => a * value + (shifts ? b : 0));
             double[] z = Runs.Forward(Runs.Create<double>(id, shape, settings with { Epsilon = 0.05 * a * a }), shape, moved);
             NumericAssert.NearLargest<double>(Array.ConvertAll(y, value => Math.Sign(a) * value), z, 1e-10, $"{id}: {a} x + {b}");
@@ -329,7 +330,7 @@ public sealed class PropertyTests
             {
                 NumericAssert.Differs<float>(before, after, 1e-2, $"{id}: the batch has to matter");
             }
-            else
+            else if (!training || StrategyCases.Of(id).ClaimsHowSamplesMix)
             {
                 NumericAssert.SameBits<float>(before, after, $"{id} {(training ? "training" : "inference")}");
             }

@@ -112,7 +112,7 @@ public sealed unsafe class LoopsTests
         {
             for (int n = 1; n <= Longest; n++)
             {
-                int rows = 1 + (n % 7);
+                int rows = 1 + (n % 23);
                 int pitch = n + (n % 4);
                 double[] values = Numbers<T>(n, ((rows - 1) * pitch) + n);
                 using var x = new GuardedMemory<T>(values);
@@ -205,7 +205,7 @@ public sealed unsafe class LoopsTests
         {
             for (int n = 1; n <= Longest; n++)
             {
-                int rows = 1 + (n % 7);
+                int rows = 1 + (n % 23);
                 int pitch = n + (n % 4);
                 int size = ((rows - 1) * pitch) + n;
                 int padded = (n + 15) / 16 * 16;
@@ -272,6 +272,43 @@ public sealed unsafe class LoopsTests
 
     [TestMethod]
     public void InputGradient_StreamingFloatsInDouble_MatchesPlainLoop() => CheckInputGradient<float, double, StreamingStore>(1e-7);
+
+    [TestMethod]
+    public void StandardizeAndInputGradientRows_AnyRowsAndAddress_GiveTheBitsOfOneRun()
+    {
+        Check<float, float, CachedStore>();
+        Check<float, float, StreamingStore>();
+        Check<float, double, FetchingStore>();
+        Check<double, double, StreamingStore>();
+
+        static void Check<T, A, TStore>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where A : unmanaged, IBinaryFloatingPointIeee754<A>
+            where TStore : struct, IStore
+        {
+            for (int rows = 1; rows < 14; rows++)
+            {
+                int pitch = rows % 3 == 0 ? 16 : 48;
+                int n = rows * pitch;
+                using var columns = new Columns<A>(Numbers<A>(1, pitch));
+                using var gradientColumns = new Columns<A>(Numbers<A>(2, pitch));
+                using var x = new GuardedMemory<T>(Numbers<T>(3, n), rows % 2);
+                using var g = new GuardedMemory<T>(Numbers<T>(4, n));
+                using var expected = new GuardedMemory<T>(new double[n], rows);
+                using var actual = new GuardedMemory<T>(new double[n], rows % 5);
+                string what = $"{typeof(T).Name} in {typeof(A).Name}, {rows} rows of {pitch}, {typeof(TStore).Name}";
+
+                Loops.Standardize<T, A, ColumnLine<A>, NoAffine<A>, CachedStore>(x.Pointer, expected.Pointer, n, pitch, 0, columns.Line, default);
+                Loops.StandardizeRows<T, A, TStore>(x.Pointer, actual.Pointer, n, pitch, 0, columns.Line);
+                NumericAssert.SameBits<T>(expected.Read(what), actual.Read(what), what);
+
+                Loops.InputGradient<T, A, ColumnLine<A>, NoAffine<A>, CachedStore>(
+                    x.Pointer, g.Pointer, expected.Pointer, n, pitch, 0, gradientColumns.Line, columns.Line, default);
+                Loops.InputGradientRows<T, A, TStore>(x.Pointer, g.Pointer, actual.Pointer, n, pitch, 0, gradientColumns.Line, columns.Line);
+                NumericAssert.SameBits<T>(expected.Read(what), actual.Read(what), $"{what}: gradient");
+            }
+        }
+    }
 
     private static void CheckStandardize<T, A, TStore>(double tolerance)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

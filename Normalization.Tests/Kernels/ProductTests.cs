@@ -71,32 +71,6 @@ public sealed unsafe class ProductTests
     }
 
     [TestMethod]
-    [DataRow(5, 3)]
-    [DataRow(16, 32)]
-    [DataRow(33, 18)]
-    public void Transpose_AnySize_Swaps(int rows, int columns)
-    {
-        Check(Array.ConvertAll(TestData.Normal(1, rows * columns), value => (float)value));
-        Check(TestData.Normal(1, rows * columns));
-
-        void Check<T>(T[] source)
-            where T : unmanaged
-        {
-            nint pitch = Product.PaddedRows(rows);
-            var destination = new T[columns * pitch];
-            fixed (T* from = source, to = destination)
-            {
-                Product.Transpose(from, rows, columns, columns, to, pitch);
-            }
-
-            for (int i = 0; i < source.Length; i++)
-            {
-                Assert.AreEqual(source[i], destination[(i % columns * pitch) + (i / columns)]);
-            }
-        }
-    }
-
-    [TestMethod]
     public void OddPitch_AnyCount_IsAnOddNumberOfBlocks()
     {
         for (int columns = 1; columns < 300; columns++)

@@ -14,7 +14,7 @@ namespace Normalization.Tests.Kernels;
 public sealed unsafe class StandardizerTests
 {
     private const double Epsilon = 1e-5;
-    private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65, 70];
+    private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70];
 
     private int _before;
 
@@ -51,6 +51,8 @@ public sealed unsafe class StandardizerTests
     [DataRow(4, 2, 8999)]
     [DataRow(4, 523, 3)]
     [DataRow(70, 131, 1)]
+    [DataRow(70, 144, 1)]
+    [DataRow(2600, 6, 4, DisplayName = "small sets, several tasks")]
     public void ForwardBackward_SeveralChunksAndTiles_MatchPlainLoops(int samples, int channels, int positions) =>
         CheckAll(new ActivationShape(samples, channels, positions), samples);
 

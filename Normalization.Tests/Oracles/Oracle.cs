@@ -29,6 +29,12 @@ internal abstract class Oracle
     /// <summary>After Backward, the same of the input gradient.</summary>
     public double[] InputGradientScale { get; protected set; } = [];
 
+    /// <summary>Whether there are maxima, so that the gradient jumps somewhere.</summary>
+    public virtual bool HasKinks => false;
+
+    /// <summary>After Forward: whether an element lies so near the tie of a maximum that float may take its other side, with another gradient.</summary>
+    public bool AtKink { get; protected set; }
+
     public abstract double[] Forward(ActivationShape shape, double[] x);
 
     /// <summary>dL/dx of the statistics of x itself; the parameter gradients are overwritten, not accumulated.</summary>

@@ -12,6 +12,8 @@ internal sealed class BasicCase(string id) : StrategyCase
     public override Oracle CreateOracle(ActivationShape shape, StrategySettings settings, double largest) =>
         new NaiveNormalizer(id, shape, settings, largest);
 
+    public override bool FixesTrailingAxes => id == TestData.LayerNorm;
+
     public override bool Carries(ActivationShape shape) => id != TestData.InstanceNorm || shape.SpatialSize > 1;
 
     public override bool Whitens => id == TestData.ZcaWhitening;

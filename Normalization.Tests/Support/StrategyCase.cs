@@ -27,11 +27,23 @@ internal abstract class StrategyCase
     /// <summary>Whether an instance is made for a number of channels and refuses others.</summary>
     public virtual bool KnowsChannels => true;
 
+    /// <summary>Whether an instance is made for the lengths of the trailing axes, has a weight for each of their elements and refuses other lengths.</summary>
+    public virtual bool FixesTrailingAxes => false;
+
+    /// <summary>Whether the normalized values of -x are those of x with the other sign, before the affine.</summary>
+    public virtual bool IsOdd => true;
+
+    /// <summary>Whether some elements pass no gradient on, to the input or to some parameter.</summary>
+    public virtual bool StopsGradients => false;
+
     /// <summary>Whether the accuracy holds at any mean and any scale of the input, constants and single outliers included.</summary>
     public virtual bool HoldsAtAnyMagnitude => true;
 
     /// <summary>Whether it mixes the channels of groups by what their covariance says; its error then grows with a condition number.</summary>
     public virtual bool Whitens => false;
+
+    /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
+    public virtual bool ClaimsHowSamplesMix => true;
 
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
@@ -54,10 +66,17 @@ internal static class StrategyCases
         new BasicCase(TestData.InstanceNorm),
         new BasicCase(TestData.GroupNorm),
         new BasicCase(TestData.GhostBatchNorm),
+        new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
         new WhiteningCase(WhiteningCase.Pca),
         new WhiteningCase(WhiteningCase.Cholesky),
         new WhiteningCase(WhiteningCase.IterNorm),
+        new RmsNormCase(),
+        new FilterResponseCase(),
+        new LocalResponseCase(),
+        new EvoNormB0Case(),
+        new EvoNormS0Case(),
+        new SwitchableNormCase(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(one => one.Id)];

@@ -1,0 +1,74 @@
+using Normalization.Core;
+
+namespace Normalization.Bench.Experiments;
+
+/// <summary>Images with their labels as a network takes them: (N, pixels), one value a pixel.</summary>
+internal sealed record Examples(float[] Pixels, byte[] Labels, int Height, int Width)
+{
+    public int Count => Labels.Length;
+
+    public int Size => Height * Width;
+
+    /// <summary>The examples with another value for each pixel.</summary>
+    public Examples Map(Func<float, float> value) => this with { Pixels = Array.ConvertAll(Pixels, pixel => value(pixel)) };
+
+    /// <summary>The first of them.</summary>
+    public Examples Take(int count) => this with { Pixels = Pixels[..(count * Size)], Labels = Labels[..count] };
+}
+
+/// <summary>The digits an experiment trains and is tested on: MNIST where the user has it, else drawn ones.</summary>
+/// <remarks>Pixels are standardized by the mean and deviation of all training pixels (one channel), except where an experiment says otherwise.</remarks>
+internal sealed class DigitData
+{
+    private readonly Lazy<(Examples Train, Examples Test)> _standardized;
+    private readonly Lazy<(Examples Train, Examples Test)> _binary;
+
+    private DigitData(DigitSet train, DigitSet test, string source)
+    {
+        Source = source;
+        Examples rawTrain = Of(train);
+        Examples rawTest = Of(test);
+        _binary = new(() => (rawTrain.Map(Binary), rawTest.Map(Binary)));
+        _standardized = new(() =>
+        {
+            double mean = rawTrain.Pixels.Average(pixel => (double)pixel);
+            double deviation = Math.Sqrt(rawTrain.Pixels.Average(pixel => (pixel - mean) * (pixel - mean)));
+            float Standard(float pixel) => (float)((pixel - mean) / deviation);
+            return (rawTrain.Map(Standard), rawTest.Map(Standard));
+        });
+    }
+
+    /// <summary>Where the images come from, for every plot.</summary>
+    public string Source { get; }
+
+    /// <summary>Standardized images.</summary>
+    public (Examples Train, Examples Test) Standardized => _standardized.Value;
+
+    /// <summary>Images of 0 and 1, ink from half of full.</summary>
+    public (Examples Train, Examples Test) Binarized => _binary.Value;
+
+    /// <summary>MNIST's files (or any set in their form) from a folder: all training and test images.</summary>
+    public static DigitData Load(string directory)
+    {
+        DigitSet train = DigitSet.Load(directory, part: "train");
+        DigitSet test = DigitSet.Load(directory, part: "t10k");
+        return train.Height == test.Height && train.Width == test.Width
+            ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {train.Source} and {test.Source}")
+            : throw new InvalidDataException(
+                $"'{directory}': training images are {train.Height} x {train.Width} and test images {test.Height} x {test.Width}; the two files are of different sets.");
+    }
+
+    /// <summary>Digits drawn by the program; the same for a seed.</summary>
+    public static DigitData Generate(int train, int test, long seed)
+    {
+        DigitSet all = GeneratedDigits.Generate(train + test, (int)(seed & int.MaxValue));
+        return new DigitData(Part(0, train), Part(train, test), $"{train} training and {test} test images drawn by the built-in digit generator, seed {seed}; not MNIST");
+
+        DigitSet Part(int first, int count) => new(
+            all.Height, all.Width, all.Pixels.Slice(first * all.Height * all.Width, count * all.Height * all.Width).ToArray(), all.Labels.Slice(first, count).ToArray(), all.Source);
+    }
+
+    private static float Binary(float pixel) => pixel >= 0.5f ? 1 : 0;
+
+    private static Examples Of(DigitSet set) => new([.. set.Pixels.ToArray().Select(pixel => pixel / 255f)], set.Labels.ToArray(), set.Height, set.Width);
+}

@@ -1,0 +1,69 @@
+using System.Numerics;
+using Normalization.Bench.Models;
+using Normalization.Core.Comparison;
+using Normalization.Strategies;
+
+namespace Normalization.Bench.Experiments;
+
+/// <summary>The networks of the experiments, with any strategy of the catalog (or none) in their slots.</summary>
+internal static class Networks
+{
+    /// <summary>Hidden layers of equal width, each normalized before its activation, then a linear layer to ten classes.</summary>
+    /// <param name="inputs">Pixels.</param>
+    /// <param name="width">Units of a hidden layer.</param>
+    /// <param name="depth">Hidden layers.</param>
+    /// <param name="strategy">A strategy's id; null for none, and biases in its place.</param>
+    /// <param name="settings">The strategy's options.</param>
+    /// <param name="activation">Makes an activation.</param>
+    /// <param name="random">Draws the weights.</param>
+    /// <param name="deviation">The weights' standard deviation; null is sqrt(2 / inputs).</param>
+    public static Sequential<T> Perceptron<T>(
+        int inputs, int width, int depth, string? strategy, StrategySettings settings, Func<Layer<T>> activation, RandomStream random, double? deviation = null)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var layers = new List<Layer<T>>();
+        for (int i = 0; i < depth; i++)
+        {
+            layers.Add(new Linear<T>(i == 0 ? inputs : width, width, random, bias: strategy is null, deviation));
+            if (strategy is not null)
+            {
+                layers.Add(Normalizer<T>(strategy, settings));
+            }
+
+            layers.Add(activation());
+        }
+
+        layers.Add(new Linear<T>(width, 10, random, bias: true, deviation));
+        return new Sequential<T>(layers);
+    }
+
+    /// <summary>Convolutions of 3 x 3, each normalized before its ReLU, then an average over all positions and a linear layer.</summary>
+    /// <param name="plan">Output channels and stride of each convolution.</param>
+    /// <param name="strategy">A strategy's id; null for none.</param>
+    /// <param name="settings">The strategy's options.</param>
+    /// <param name="random">Draws the weights.</param>
+    public static Sequential<T> Convolutional<T>(
+        IReadOnlyList<(int Channels, int Stride)> plan, string? strategy, StrategySettings settings, RandomStream random)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var layers = new List<Layer<T>>();
+        int channels = 1;
+        foreach ((int outputs, int stride) in plan)
+        {
+            layers.Add(new Conv2d<T>(channels, outputs, 3, stride, random, bias: strategy is null));
+            if (strategy is not null)
+            {
+                layers.Add(Normalizer<T>(strategy, settings));
+            }
+
+            layers.Add(new Relu<T>());
+            channels = outputs;
+        }
+
+        return new Sequential<T>([.. layers, new GlobalAveragePool<T>(), new Linear<T>(channels, 10, random)]);
+    }
+
+    /// <summary>A strategy of the catalog as a layer.</summary>
+    public static Normalized<T> Normalizer<T>(string strategy, StrategySettings settings)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => new(shape => StrategyCatalog.Create<T>(strategy, shape, settings));
+}

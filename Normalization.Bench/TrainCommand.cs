@@ -1,0 +1,180 @@
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using Normalization.Bench.Experiments;
+using Normalization.Core;
+using Normalization.Core.Comparison;
+using Normalization.Core.Reporting;
+
+namespace Normalization.Bench;
+
+/// <summary><c>train</c>: runs experiments of the literature and judges their claims.</summary>
+internal static class TrainCommand
+{
+    private const string AllExperiments = "all";
+
+    private static readonly Argument<string[]> Which = new("EXPERIMENT")
+    {
+        HelpName = "EXPERIMENT...",
+        Description = $"Which: {AllExperiments}, or some of {string.Join(", ", ExperimentCatalog.Ids)}.",
+        Arity = ArgumentArity.ZeroOrMore,
+        CompletionSources = { ExperimentCatalog.Ids.Prepend(AllExperiments).ToArray() },
+    };
+
+    private static readonly Option<bool> Quick = new("--quick") { Description = "Fewer steps and 3 seeds: minutes in place of hours, and said so in the report." };
+
+    private static readonly Option<long> SeedsOption = Options.Whole("--seeds", "N", 1, 1000, "How many seeds each variant is trained from. Default 5; with --quick 3.");
+
+    private static readonly Option<string?> Data = Options.Path(
+        "--data", "DIR", "A folder with MNIST's IDX or IDX.gz files, training and test set. Default digits drawn by the program, which every page then says.");
+
+    private static readonly Option<long> Seed = Options.Whole("--seed", "N", 0, int.MaxValue, "The first seed; where all randomness comes from. Default 1.");
+
+    private static readonly Option<long> Threads = Options.Whole(
+        "--threads", "N", 1, KernelThreads.Maximum, "Trials that run at once; results do not depend on it. Default the processor count.");
+
+    public static Verb Create()
+    {
+        var command = new Command("train", "Runs experiments of the literature and says which of their claims hold.")
+        {
+            Which, Quick, SeedsOption, Data, Seed, Threads, RecordedRun.Out, RecordedRun.Resume,
+        };
+        command.SetAction(Run);
+        return new Verb(
+            command,
+            $"""
+            {string.Join("\n", ExperimentCatalog.All.Select(experiment => $"{experiment.Id,-4} {experiment.Describe(new ExperimentScale(Quick: true, 3, 1)).Title}"))}
+
+            Each experiment says what it will take before it starts. Every claim, its threshold and every choice made stand in the report;
+            a refuted claim is shown as such and does not change the exit code. Ctrl-C stops and keeps every finished trial.
+
+            {ExitCodes.Legend}
+            """,
+            ["train E1 --quick", "train all --data mnist --out reports/literature", "train all --resume reports/literature --data mnist"]);
+    }
+
+    private static int Run(ParseResult parse)
+    {
+        string[] named = parse.GetValue(Which) ?? [];
+        if (named.Length == 0)
+        {
+            throw new UsageException($"train needs experiments: {AllExperiments}, or some of {string.Join(", ", ExperimentCatalog.Ids)}.");
+        }
+
+        if (named.FirstOrDefault(name => name != AllExperiments && !ExperimentCatalog.Ids.Contains(name)) is { } unknown)
+        {
+            throw new UsageException(Text.Unknown("experiment", unknown, [AllExperiments, .. ExperimentCatalog.Ids]));
+        }
+
+        var recorded = new RecordedRun(parse, $"train {string.Join(' ', named)}");
+        bool quick = parse.GetValue(Quick);
+        long seed = parse.ValueOr(Seed, 1);
+        var scale = new ExperimentScale(quick, (int)parse.ValueOr(SeedsOption, quick ? 3 : 5), seed);
+        int threads = (int)parse.ValueOr(Threads, KernelThreads.Default);
+        Experiment[] experiments = [.. ExperimentCatalog.All.Where(experiment => named.Contains(AllExperiments) || named.Contains(experiment.Id))];
+        DigitData data = parse.GetValue(Data) is { } folder ? DigitData.Load(folder) : DigitData.Generate(quick ? 6000 : 20_000, quick ? 1000 : 4000, seed);
+        Case[] cases = [.. experiments.SelectMany(experiment => experiment.Trials(data, scale).Select(trial => new Case(experiment, trial)))];
+        foreach (Experiment experiment in experiments)
+        {
+            double seconds = cases.Where(one => one.Experiment == experiment).Sum(one => one.Trial.Cost) / threads;
+            Console.Error.WriteLine($"{experiment.Id} {experiment.Describe(scale).Title}: {cases.Count(one => one.Experiment == experiment)} trials, about {Math.Ceiling(seconds):0} s");
+        }
+
+        return recorded.Execute(
+            Describe(experiments, scale, data, threads, cases.Length), [.. cases.Select(one => new PlannedCase(one.Id, one.Experiment.Id, one.Trial.Cost))],
+            $", {data.Source}", (finished, done, progress, cancellation) => Measure(cases, threads, finished, done, progress, cancellation),
+            (run, files) => Summary.Print(run, files, Lines(run)));
+    }
+
+    /// <summary>The claims, a line each.</summary>
+    private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict => string.Create(CultureInfo.InvariantCulture,
+        $"{verdict.Experiment} {verdict.Verdict.ToUpperInvariant()}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {verdict.Seeds} seeds."));
+
+    // Several trials at once, each on one thread: their bits depend on their seed alone.
+    private static void Measure(
+        Case[] cases, int threads, Action<CaseRecord> finished, IReadOnlySet<string> done, IProgress<ComparisonProgress> progress, CancellationToken cancellation)
+    {
+        Case[] left = [.. cases.Where(one => !done.Contains(one.Id))];
+        int count = cases.Length - left.Length;
+        var gate = new Lock();
+        int before = KernelThreads.Count;
+        KernelThreads.Count = 1;
+        try
+        {
+            Parallel.ForEach(
+                System.Collections.Concurrent.Partitioner.Create(left, System.Collections.Concurrent.EnumerablePartitionerOptions.NoBuffering),
+                new ParallelOptions { MaxDegreeOfParallelism = threads, CancellationToken = cancellation },
+                one =>
+                {
+                    lock (gate)
+                    {
+                        progress.Report(new ComparisonProgress(count, cases.Length, one.Id));
+                    }
+
+                    CaseRecord record = one.Run(cancellation);
+                    lock (gate)
+                    {
+                        finished(record);
+                        count++;
+                    }
+                });
+        }
+        catch (AggregateException several)
+        {
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(
+                several.InnerExceptions.FirstOrDefault(inner => inner is not OperationCanceledException) ?? several.InnerExceptions[0]);
+        }
+        finally
+        {
+            KernelThreads.Count = before;
+        }
+
+        progress.Report(new ComparisonProgress(cases.Length, cases.Length, null));
+    }
+
+    private static RunHeader Describe(Experiment[] experiments, ExperimentScale scale, DigitData data, int threads, int cases)
+    {
+        string[] commandLine = Environment.GetCommandLineArgs();
+        ExperimentDescription[] descriptions = [.. experiments.Select(experiment => experiment.Describe(scale))];
+        return new RunHeader
+        {
+            Environment = RunEnvironment.Capture(commandLine[0], commandLine[1..], scale.Seed, threads),
+            Settings = new Dictionary<string, string>(StringComparer.Ordinal)
+            {
+                ["experiments"] = string.Join(",", experiments.Select(experiment => experiment.Id)),
+                ["length"] = scale.Quick ? "quick" : "full",
+                ["seeds"] = scale.Seeds.ToString(CultureInfo.InvariantCulture),
+                ["seed"] = scale.Seed.ToString(CultureInfo.InvariantCulture),
+                ["data"] = data.Source,
+            },
+            Strategies = [.. experiments.SelectMany(experiment => experiment.Strategies).DistinctBy(strategy => strategy.Id)
+                .Select(strategy => new StrategyDescription(strategy.Id, "", strategy.Options))],
+            Scenarios = [.. descriptions.Select(description => new ScenarioDescription(description.Id, description.Title, description.Question))],
+            Experiments = descriptions,
+            CaseCount = cases,
+        };
+    }
+
+    private sealed record Case(Experiment Experiment, Trial Trial)
+    {
+        public string Id { get; } = string.Create(CultureInfo.InvariantCulture, $"{Aspects.Training}/{Experiment.Id}/{Trial.Strategy}/seed-{Trial.Seed:000}");
+
+        public CaseRecord Run(CancellationToken cancellation)
+        {
+            long began = Stopwatch.GetTimestamp();
+            var log = new TrialLog(Experiment.Id, Trial.Strategy, Trial.Seed, cancellation);
+            string? failure = null;
+            try
+            {
+                Trial.Run(log);
+            }
+            catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+            {
+                // A bug in one trial ends it, not the run.
+                failure = $"{exception.GetType().Name}: {exception.Message}";
+            }
+
+            return new CaseRecord { Case = Id, Seconds = Stopwatch.GetElapsedTime(began).TotalSeconds, Measurements = log.Rows, Failure = failure };
+        }
+    }
+}

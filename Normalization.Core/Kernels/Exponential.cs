@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Normalization.Core.Kernels;
+
+/// <summary>The exponential and the logistic function on whole vectors, with the same bits at every vector width.</summary>
+/// <remarks>The library's own exponential takes another path where vectors are not accelerated, and one in double for float.</remarks>
+internal static class Exponential
+{
+    /// <summary>
+    /// sigmoid(v x) = 1 / (1 + exp(-v x)) and its complement sigmoid(-v x), each to a few units in the last place of itself: what rounding
+    /// v x leaves goes into the exponent, and the complement is not taken from 1 where that would cancel.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Sigmoid<A>(Vector512<A> x, Vector512<A> v, out Vector512<A> value, out Vector512<A> complement)
+        where A : unmanaged
+    {
+        // Beyond it the exponential is 0 or infinite; there the product itself may be infinite and its rest no number.
+        Vector512<A> bound = Simd.Create<A>(typeof(A) == typeof(float) ? 104 : 746);
+        Vector512<A> z = v * x;
+        Vector512<A> rest = Simd.MultiplyAdd(v, x, -z);
+        Vector512<A> saturated = Vector512.GreaterThan(Vector512.Abs(z), bound);
+        z = Vector512.ConditionalSelect(saturated, Vector512.CopySign(bound, z), z);
+        rest = Vector512.ConditionalSelect(saturated, Vector512<A>.Zero, rest);
+        Vector512<A> power = Exp(-z, -rest);
+        value = Vector512<A>.One / (Vector512<A>.One + power);
+        complement = Vector512.ConditionalSelect(Vector512.GreaterThan(z, Vector512<A>.Zero), power * value, Vector512<A>.One - value);
+    }
+
+    /// <summary>exp(z + rest), |z| at most 104 (double 746), the rest of the order of z's rounding; NaN stays NaN.</summary>
+    /// <remarks>z = n ln 2 + r, |r| at most 0.35: Taylor's series of r to an order whose remainder is below rounding, times 2^n.</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<A> Exp<A>(Vector512<A> z, Vector512<A> rest)
+        where A : unmanaged
+    {
+        // Adding 1.5 * 2^(digits - 1) rounds to an integer and leaves it in the low bits.
+        bool single = typeof(A) == typeof(float);
+        Vector512<A> magic = Simd.Create<A>(single ? 12582912.0 : 6755399441055744.0);
+        Vector512<A> shifted = Simd.MultiplyAdd(z, Simd.Create<A>(1.4426950408889634), magic);
+        Vector512<A> n = shifted - magic;
+
+        // ln 2 in two parts, the first short enough that n times it is exact.
+        Vector512<A> r = Simd.MultiplyAdd(n, Simd.Create<A>(single ? -0.693145751953125 : -0.6931471803691238), z);
+        r = Simd.MultiplyAdd(n, Simd.Create<A>(single ? -1.428606820309417e-06 : -1.9082149292705877e-10), r) + rest;
+
+        Vector512<A> sum;
+        if (single)
+        {
+            sum = Next(Simd.Create<A>(1.0 / 5040), r, 1.0 / 720);
+        }
+        else
+        {
+            sum = Next(Simd.Create<A>(1.0 / 6227020800), r, 1.0 / 479001600);
+            sum = Next(sum, r, 1.0 / 39916800);
+            sum = Next(sum, r, 1.0 / 3628800);
+            sum = Next(sum, r, 1.0 / 362880);
+            sum = Next(sum, r, 1.0 / 40320);
+            sum = Next(sum, r, 1.0 / 5040);
+            sum = Next(sum, r, 1.0 / 720);
+        }
+
+        sum = Next(sum, r, 1.0 / 120);
+        sum = Next(sum, r, 1.0 / 24);
+        sum = Next(sum, r, 1.0 / 6);
+        sum = Next(sum, r, 0.5);
+        sum = Next(sum, r, 1);
+        sum = Next(sum, r, 1);
+
+        // In two factors, since 2^n alone may lie beyond what a power of two can be.
+        if (single)
+        {
+            Vector512<int> exponent = shifted.AsInt32() - magic.AsInt32();
+            Vector512<int> half = Vector512.ShiftRightArithmetic(exponent, 1);
+            return sum * Power(half).As<float, A>() * Power(exponent - half).As<float, A>();
+        }
+        else
+        {
+            Vector512<long> exponent = shifted.AsInt64() - magic.AsInt64();
+            Vector512<long> half = Vector512.ShiftRightArithmetic(exponent, 1);
+            return sum * Power(half).As<double, A>() * Power(exponent - half).As<double, A>();
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<A> Next<A>(Vector512<A> sum, Vector512<A> r, double coefficient)
+        where A : unmanaged => Simd.MultiplyAdd(sum, r, Simd.Create<A>(coefficient));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Power(Vector512<int> exponent) => ((exponent + Vector512.Create(127)) << 23).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> Power(Vector512<long> exponent) => ((exponent + Vector512.Create(1023L)) << 52).AsDouble();
+}

@@ -1,0 +1,58 @@
+namespace Normalization.Core.Kernels;
+
+/// <summary>A layout cut into ranges of outer panels, each small enough that several passes over it find it in cache.</summary>
+/// <remarks>
+/// Ranges go to threads whole, and the kernels that work on one run on its thread. Where there are too few of them to share, or one does not fit
+/// a cache, there is one range, and each pass is shared by itself. The numbers that come out are the same either way.
+/// </remarks>
+internal readonly struct Slabs
+{
+    private const nint CachedElements = 1 << 17;
+    private const nint SlabElements = 1 << 14;
+    private const int FewestToShare = 4;
+    private readonly int _panels;
+    private readonly int _perSlab;
+
+    /// <param name="layout">What is cut.</param>
+    /// <param name="whole">Whether it has to stay in one piece.</param>
+    public Slabs(in ReductionLayout layout, bool whole = false)
+    {
+        nint elements = layout.Elements / layout.Outer;
+        _panels = layout.Outer;
+        _perSlab = (int)Math.Clamp(SlabElements / elements, 1, _panels);
+        if (whole || elements > CachedElements || _panels / _perSlab < FewestToShare)
+        {
+            _perSlab = _panels;
+        }
+
+        Elements = layout.Elements;
+        Count = (_panels + _perSlab - 1) / _perSlab;
+    }
+
+    /// <summary>How many ranges.</summary>
+    public int Count { get; }
+
+    /// <summary>Elements of the whole layout.</summary>
+    public nint Elements { get; }
+
+    /// <summary>Outer panels [Start, End) of a range.</summary>
+    public (int Start, int End) this[int index] => (index * _perSlab, Math.Min(_panels, (index + 1) * _perSlab));
+
+    /// <summary>Runs a job whose pieces are the ranges.</summary>
+    public void Run<TJob>(ref TJob job)
+        where TJob : unmanaged, IPieceJob
+    {
+        if (Count == 1)
+        {
+            job.Run(0);
+        }
+        else
+        {
+            WorkTeam.Run(ref job, Count, Elements);
+        }
+    }
+
+    /// <summary>A range as a layout of its own, whose slots begin at 0 again.</summary>
+    public static ReductionLayout Cut(in ReductionLayout layout, int start, int end) =>
+        layout with { Offset = layout.Offset + (start * layout.OuterStride), Outer = end - start };
+}

@@ -1,0 +1,186 @@
+using System.Globalization;
+using Normalization.Core.Comparison;
+
+namespace Normalization.Core.Reporting;
+
+/// <summary>The pages of a training run: what held in one screen, then each experiment with its claims, curves and set-up.</summary>
+internal sealed class ExperimentContent
+{
+    private readonly RunRows _rows;
+    private readonly List<string> _strategies;
+    private readonly ILookup<string, ExperimentVerdict> _verdicts;
+
+    private ExperimentContent(RunData run, RunRows rows)
+    {
+        _rows = rows;
+        _strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id)];
+        _verdicts = ExperimentVerdict.Of(run).ToLookup(verdict => verdict.Experiment, StringComparer.Ordinal);
+    }
+
+    /// <summary>A section for each experiment that the run has.</summary>
+    public static IEnumerable<Section> Of(RunData run, RunRows rows)
+    {
+        var content = new ExperimentContent(run, rows);
+        return (run.Header.Experiments ?? []).Select(content.Page);
+    }
+
+    /// <summary>The front page: a line for each experiment, its claims and how they came out.</summary>
+    public static IReadOnlyList<Finding> Findings(RunData run)
+    {
+        ILookup<string, ExperimentVerdict> verdicts = ExperimentVerdict.Of(run).ToLookup(verdict => verdict.Experiment, StringComparer.Ordinal);
+        return
+        [
+            .. from experiment in run.Header.Experiments ?? []
+               let own = verdicts[experiment.Id].ToList()
+               select new Finding($"{experiment.Id} {experiment.Title}", [], Answer(own), [string.Join(" ", own.Select(Sentence))]),
+        ];
+    }
+
+    private static string Answer(List<ExperimentVerdict> verdicts) => string.Join(", ", verdicts
+        .GroupBy(verdict => verdict.Verdict)
+        .Select(group => verdicts.Count == 1 ? group.Key : string.Create(CultureInfo.InvariantCulture, $"{group.Count()} {group.Key}")));
+
+    private static string Sentence(ExperimentVerdict verdict) => $"{Mark(verdict)} {verdict.Claim.TrimEnd('.')}: {Observed(verdict)}.";
+
+    private static string Mark(ExperimentVerdict verdict) => verdict.Verdict switch
+    {
+        ExperimentVerdict.Held => "✓",
+        ExperimentVerdict.Refuted => "✗",
+        ExperimentVerdict.Inconclusive => "?",
+        _ => "–",
+    };
+
+    private static string Observed(ExperimentVerdict verdict)
+    {
+        if (verdict.Observed is not { } value)
+        {
+            return "not run";
+        }
+
+        string interval = verdict.Interval is [var low, var high] ? $" [{ReportText.Number(low)}, {ReportText.Number(high)}]" : "";
+        return $"{ReportText.Number(value)}{interval}, claimed {verdict.Side} {ReportText.Number(verdict.Threshold)}";
+    }
+
+    private Section Page(ExperimentDescription experiment)
+    {
+        var here = _rows.All.Where(row => row.Scenario == experiment.Id).ToList();
+        var blocks = new List<Block> { new Paragraph(experiment.Question), Claims(experiment) };
+        blocks.AddRange(experiment.Charts.Select(chart => Chart(chart, here)).OfType<Figure>());
+        if (Values(experiment, here) is { } values)
+        {
+            blocks.Add(values);
+        }
+
+        blocks.Add(new Paragraph($"Set-up: {string.Join(" ", experiment.SetUp)}"));
+        return new Section(experiment.Id.ToLowerInvariant(), $"{experiment.Id} {experiment.Title}", blocks);
+    }
+
+    private Table Claims(ExperimentDescription experiment) => new(
+        $"{experiment.Id}, claims",
+        [
+            new Head("claim", IsText: true), new Head("verdict", IsText: true), new Head("observed", "", "The mean over seeds of the signed difference (or ratio) that the claim is about; of several steps or settings the one that the claim says."),
+            new Head("95 % interval", "", "Student's interval of that mean. Held: it lies wholly on the claimed side of the threshold; refuted: wholly on the other; else inconclusive."),
+            new Head("claimed", IsText: true), new Head("seeds"), new Head("published, and what differs", IsText: true),
+        ],
+        [
+            .. _verdicts[experiment.Id].Select(verdict => (IReadOnlyList<Cell>)
+            [
+                new Cell(verdict.Claim), new Cell($"{Mark(verdict)} {verdict.Verdict}"),
+                new Cell(verdict.Observed is { } value ? ReportText.Number(value) : "not run"),
+                new Cell(verdict.Interval is [var low, var high] ? $"{ReportText.Number(low)} to {ReportText.Number(high)}" : "–"),
+                new Cell($"{verdict.Side} {ReportText.Number(verdict.Threshold)}"),
+                new Cell(verdict.Seeds.ToString(CultureInfo.InvariantCulture)), new Cell(verdict.Published ?? "–"),
+            ]),
+        ]);
+
+    // The mean over seeds with its interval, strategy by strategy.
+    private Figure? Chart(ExperimentChart chart, List<ReportRow> here)
+    {
+        var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null).ToList();
+        if (rows.Count == 0)
+        {
+            return null;
+        }
+
+        string unit = Metrics.Find(chart.Metric)?.Unit is { } own && own != "1" ? $", {own}" : "";
+        var series = new List<ChartSeries>();
+        foreach (string strategy in _strategies)
+        {
+            foreach (var line in rows.Where(row => row.Strategy == strategy).GroupBy(row => Others(row, chart.X)).OrderBy(line => line.Key, StringComparer.Ordinal))
+            {
+                ChartPoint[] points = [.. line.GroupBy(row => row.Number(chart.X)!.Value).OrderBy(at => at.Key).Select(at => Point(at.Key, [.. at.Select(row => row.Value!.Value)]))];
+                series.Add(new ChartSeries(line.Key.Length == 0 ? strategy : $"{strategy}, {line.Key}", _strategies.IndexOf(strategy), points));
+            }
+        }
+
+        ChartSeries[] all = [.. series];
+        string svg = SvgChart.Lines(
+            chart.Title, $"{chart.Title}: {ReportText.Title(chart.Metric)} over {chart.XTitle}, {all.Length} lines with 95 % intervals over seeds.",
+            new ChartAxis(chart.XTitle, !chart.LogX ? Scale.Linear : all.All(line => line.Points.All(point => double.IsPow2(point.X))) ? Scale.Log2 : Scale.Log10),
+            new ChartAxis(ReportText.Title(chart.Metric) + unit, chart.LogY ? Scale.Log10 : Scale.Linear), all);
+        return new Figure(chart.Title, svg, Data(chart, all));
+    }
+
+    private static Table Data(ExperimentChart chart, ChartSeries[] series)
+    {
+        double[] xs = [.. series.SelectMany(line => line.Points).Select(point => point.X).Distinct().Order()];
+        return new Table(
+            chart.Title, [new Head("line", IsText: true), .. xs.Select(x => new Head($"{chart.X} {ReportText.Number(x)}"))],
+            [
+                .. series.Select(line => (IReadOnlyList<Cell>)
+                [
+                    new Cell(line.Name),
+                    .. xs.Select(x => line.Points.FirstOrDefault(point => point.X == x) is { Y: { } y } ? new Cell(ReportText.Number(y)) : new Cell("–")),
+                ]),
+            ],
+            Metrics.Find(chart.Metric)?.Legend);
+    }
+
+    private static ChartPoint Point(double x, double[] values)
+    {
+        double mean = values.Average();
+        if (values.Length < 2)
+        {
+            return new ChartPoint(x, mean);
+        }
+
+        double[] interval = ExperimentVerdict.IntervalOf(values);
+        return new ChartPoint(x, mean, interval[0], interval[1]);
+    }
+
+    private static string Others(ReportRow row, string x) => string.Join(", ", (row.Measurement.Parameters ?? new Dictionary<string, object>(StringComparer.Ordinal))
+        .Where(pair => pair.Key != x && pair.Key != "seed").Select(pair => $"{pair.Key} {ReportText.Parameter(pair.Value)}"));
+
+    // What has no place on an axis: one number a strategy and seed.
+    private Table? Values(ExperimentDescription experiment, List<ReportRow> here)
+    {
+        string[] charted = [.. experiment.Charts.Select(chart => chart.Metric)];
+        var single = here.Where(row => !charted.Contains(row.Measurement.Metric)).ToList();
+        var columns = single.Select(row => (row.Measurement.Metric, Others: Others(row, ""))).Distinct().ToList();
+        return columns.Count == 0 ? null : new Table(
+            $"{experiment.Id}, means over seeds ± their standard deviation",
+            [new Head("strategy", IsText: true), .. columns.Select(column => new Head($"{ReportText.Title(column.Metric)}{(column.Others.Length > 0 ? ", " + column.Others : "")}", "", Metrics.Find(column.Metric)?.Legend))],
+            [
+                .. from strategy in _strategies
+                   where single.Any(row => row.Strategy == strategy)
+                   select (IReadOnlyList<Cell>)
+                   [
+                       new Cell(strategy),
+                       .. columns.Select(column => Cell([.. single.Where(row => row.Strategy == strategy && row.Measurement.Metric == column.Metric && Others(row, "") == column.Others)])),
+                   ],
+            ]);
+    }
+
+    private static Cell Cell(List<ReportRow> rows)
+    {
+        double[] values = [.. rows.Where(row => row.Value is not null).Select(row => row.Value!.Value)];
+        if (values.Length == 0)
+        {
+            return new Cell(rows.FirstOrDefault().Measurement?.Note is { } note ? note : "–");
+        }
+
+        double mean = values.Average();
+        string deviation = values.Length > 1 ? $" ± {ReportText.Number(Math.Sqrt(values.Sum(value => (value - mean) * (value - mean)) / (values.Length - 1)))}" : "";
+        return new Cell(ReportText.Number(mean) + deviation);
+    }
+}

@@ -1,0 +1,72 @@
+using System.Runtime.Intrinsics;
+using Normalization.Core.Kernels;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Kernels;
+
+/// <summary>The sigmoid and its complement against the library's exponential in double.</summary>
+[TestClass]
+public sealed class ExponentialTests
+{
+    // Roundings of the exponential, of 1 plus it, of the quotient and of a product, and the remainder of the series.
+    private const double Units = 5;
+
+    [TestMethod]
+    public void Sigmoid_FloatGrid_IsWithinAFewUnitsOfBothTails()
+    {
+        var random = new Random(1);
+        for (int round = 0; round < 4000; round++)
+        {
+            float v = (float)(random.NextDouble() * 4 - 2);
+            float[] values = [.. Enumerable.Range(0, Vector512<float>.Count).Select(_ => (float)(random.NextDouble() * 80 - 40))];
+            Vector512<float> x = Vector512.Create(values);
+            Exponential.Sigmoid(x, Vector512.Create(v), out Vector512<float> p, out Vector512<float> q);
+            for (int lane = 0; lane < Vector512<float>.Count; lane++)
+            {
+                double z = (double)v * x[lane];
+                Near(1 / (1 + Math.Exp(-z)), p[lane], Math.Pow(2, -24), $"sigmoid({z})");
+                Near(1 / (1 + Math.Exp(z)), q[lane], Math.Pow(2, -24), $"sigmoid(-{z})");
+            }
+        }
+    }
+
+    [TestMethod]
+    public void Sigmoid_DoubleGrid_IsWithinAFewUnitsOfBothTails()
+    {
+        var random = new Random(2);
+        for (int round = 0; round < 4000; round++)
+        {
+            // Few digits, so that the reference's product is exact.
+            double v = random.Next(-64, 64) / 32.0;
+            double[] values = [.. Enumerable.Range(0, Vector512<double>.Count).Select(_ => random.Next(-300 * 1024, 300 * 1024) / 1024.0)];
+            Vector512<double> x = Vector512.Create(values);
+            Exponential.Sigmoid(x, Vector512.Create(v), out Vector512<double> p, out Vector512<double> q);
+            for (int lane = 0; lane < Vector512<double>.Count; lane++)
+            {
+                double z = v * x[lane];
+                Near(1 / (1 + Math.Exp(-z)), p[lane], Math.Pow(2, -53), $"sigmoid({z})");
+                Near(1 / (1 + Math.Exp(z)), q[lane], Math.Pow(2, -53), $"sigmoid(-{z})");
+            }
+        }
+    }
+
+    [TestMethod]
+    [DataRow(0f, 0.5f, 0.5f)]
+    [DataRow(200f, 1f, 0f)]
+    [DataRow(-200f, 0f, 1f)]
+    [DataRow(3e38f, 1f, 0f)]
+    [DataRow(-3e38f, 0f, 1f)]
+    [DataRow(float.PositiveInfinity, 1f, 0f)]
+    [DataRow(float.NegativeInfinity, 0f, 1f)]
+    [DataRow(float.NaN, float.NaN, float.NaN)]
+    public void Sigmoid_Extremes_SaturateAndKeepNaN(float x, float value, float complement)
+    {
+        Exponential.Sigmoid(Vector512.Create(x), Vector512.Create(2f), out Vector512<float> p, out Vector512<float> q);
+        NumericAssert.Near<float>([value, complement], [p[0], q[0]], [1, 1], 1e-30, $"float {x}");
+        Exponential.Sigmoid(Vector512.Create(x * 1e10), Vector512.Create(2.0), out Vector512<double> wide, out Vector512<double> other);
+        NumericAssert.Near<double>([value, complement], [wide[0], other[0]], [1, 1], 1e-30, $"double {x}");
+    }
+
+    private static void Near(double expected, double actual, double unit, string what) =>
+        NumericAssert.Near(expected, actual, expected, Units * unit, what);
+}
