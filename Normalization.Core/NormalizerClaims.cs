@@ -40,4 +40,7 @@ public enum NormalizerClaims
 
     /// <summary>In training a sample's output depends on the other samples of its batch.</summary>
     BatchDependence = 1 << 9,
+
+    /// <summary>The channels' covariance S becomes S (S + epsilon I)^-1: white but for epsilon, with nothing rotated.</summary>
+    Whitening = 1 << 10,
 }

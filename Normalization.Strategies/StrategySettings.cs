@@ -36,14 +36,6 @@ public sealed partial record StrategySettings
     [Setting("--groups", "group-norm, evonorm-s0: channel groups. Default 32.", Placeholder = "G", Minimum = 1)]
     public int Groups { get; init; } = 32;
 
-    /// <summary>zca-whitening: channels per whitened group d; null whitens all C together.</summary>
-    [Setting("--group-size", "zca-whitening: channels whitened together. Default all.", Placeholder = "D", Minimum = 1)]
-    public int? GroupSize { get; init; }
-
-    /// <summary>zca-whitening: alpha in [0, 1], how far the covariance is drawn toward a multiple of the identity.</summary>
-    [Setting("--shrinkage", "zca-whitening: how far the covariance is drawn to a multiple of the identity. Default 0.", Placeholder = "a", Maximum = 1)]
-    public double Shrinkage { get; init; }
-
     /// <summary>See <see cref="NormalizerOptions.SingleValue"/>.</summary>
     public SingleValuePolicy SingleValue { get; init; }
 

@@ -1,535 +1,132 @@
-using System.Buffers;
-using System.Globalization;
 using System.Numerics;
 using Normalization.Core;
 using Normalization.Core.Kernels;
 
 namespace Normalization.Strategies;
 
-/// <summary>What whitening keeps for inference.</summary>
-public enum WhiteningRunning
-{
-    /// <summary>The running covariance, from which the inference matrix is computed. The default.</summary>
-    Covariance,
-
-    /// <summary>The running average of the whitening matrix itself, as the Decorrelated BN authors' code keeps; it over-whitens.</summary>
-    WhiteningMatrix,
-}
-
 /// <summary>Options of <see cref="ZcaWhitening{T}"/>.</summary>
-public sealed record ZcaWhiteningOptions : RunningStatisticsOptions
+public sealed record ZcaWhiteningOptions : WhiteningOptions
 {
     /// <summary>The defaults.</summary>
     public ZcaWhiteningOptions()
     {
     }
 
-    /// <summary>The given options, with the defaults of this strategy's own.</summary>
+    /// <summary>The given options, with the defaults of whitening.</summary>
     /// <param name="options">What every strategy with running statistics has.</param>
     public ZcaWhiteningOptions(RunningStatisticsOptions options)
         : base(options)
     {
     }
 
-    /// <summary>d, the channels whitened together; a divisor of C. Null, the default, whitens all C together.</summary>
-    public int? GroupSize { get; init; }
-
-    /// <summary>alpha in [0, 1]: the covariance becomes (1 - alpha) S + alpha tr(S)/d I. Default 0.</summary>
-    public double Shrinkage { get; init; }
-
-    /// <summary>What is kept for inference. Default the covariance.</summary>
-    public WhiteningRunning Running { get; init; }
+    /// <summary>The given options.</summary>
+    /// <param name="options">What every whitening strategy has.</param>
+    public ZcaWhiteningOptions(WhiteningOptions options)
+        : base(options)
+    {
+    }
 }
 
 /// <summary>ZCA whitening: channels decorrelated and scaled to unit variance by the symmetric inverse root of their covariance.</summary>
 /// <typeparam name="T">The storage type, float or double.</typeparam>
 /// <remarks>
-/// <para>With X the C x M matrix of a batch, M = N*S: y = weight[c] * (W (X - mean))[c] + bias[c], W = S^(-1/2), S = covariance (divisor M) +
-/// epsilon I, in groups of d channels. The output's covariance is cov (cov + epsilon I)^-1, not the identity.</para>
+/// <para>W = S^(-1/2), S = covariance (divisor M) + epsilon I, in groups of d channels: of all whitenings the one whose output is closest to its
+/// input. The output's covariance is cov (cov + epsilon I)^-1, not the identity. Forward, backward and state: <see cref="WhiteningNormalizer{T}"/>.</para>
 /// <para>Gradient: exact, with the divided difference of f(l) = l^(-1/2), -1 / (sqrt(a) sqrt(b) (sqrt(a) + sqrt(b))), which has no pole at
 /// equal eigenvalues; nothing is masked or clamped there.</para>
-/// <para>Shapes: weight, bias, running_mean (C); running_covariance or running_whitening (C, C), in groups (C/d, d, d);
-/// num_batches_tracked []. The running covariance starts at I and takes in the sample covariance unless told otherwise.</para>
-/// <para>Degenerate: M at most d leaves the covariance singular but for epsilon (<see cref="NormalizerWarnings.RankDeficient"/>; with epsilon
-/// 0 and no shrinkage an error).</para>
 /// <para>Source: Huang, Yang, Lang and Deng 2018, arXiv:1804.08450 (Decorrelated BN); the gradient is Daleckii and Krein's. d = 1 is
 /// batch normalization. Cost by group: 1.5 d^2 M multiplications forward, 3 d^2 M backward, one eigen-decomposition and four products of d^3.</para>
-/// <para>Precision: the covariance and all that follows from it are computed in double; of float activations the other products are float, summed
-/// a few tens of terms at a time, where the covariance's condition number is small enough for that to cost no accuracy, else double.</para>
 /// </remarks>
-public sealed class ZcaWhitening<T> : Normalizer<T>
+public sealed class ZcaWhitening<T> : WhiteningNormalizer<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    private readonly int _channels;
-    private readonly int _group;
-    private readonly ZcaWhiteningOptions _options;
-    private readonly StateBuffer<T>? _runningMean;
-    private readonly StateBuffer<T>? _runningMatrix; // covariance or whitening matrix, groups x d x d
-    private readonly StateBuffer<T>? _tracked;
-    private readonly double[] _saved;
-    private double[] _inference;
-    private bool _savedRunning;
-
     /// <summary>A layer for activations of C channels.</summary>
     /// <param name="channels">C, at least 1.</param>
     /// <param name="options">Null is the defaults.</param>
     /// <exception cref="ArgumentException">The group size does not divide C, or an option is out of range.</exception>
     public ZcaWhitening(int channels, ZcaWhiteningOptions? options = null)
-        : base(options ?? new ZcaWhiteningOptions())
+        : base(channels, options ?? new ZcaWhiteningOptions(), savedMatrices: 1)
     {
-        _channels = Guard.Channels(channels);
-        _options = options ?? new ZcaWhiteningOptions();
-        _group = _options.GroupSize ?? channels;
-        if (_group < 1 || channels % _group != 0)
-        {
-            throw new ArgumentException(
-                $"The number of channels (C) must be divisible by the whitening group size (d), d at least 1; got C = {channels}, d = {_group}.", nameof(options));
-        }
-
-        if (!(_options.Shrinkage is >= 0 and <= 1))
-        {
-            throw new ArgumentException(
-                $"Shrinkage must be in [0, 1]; got {_options.Shrinkage.ToString(CultureInfo.InvariantCulture)}.", nameof(options));
-        }
-
-        RunningStatisticsOptions.Validate(_options);
-        AddAffine(_options, channels);
-        if (_options.TrackRunningStatistics)
-        {
-            string name = _options.Running == WhiteningRunning.Covariance ? "running_covariance" : "running_whitening";
-            AddBuffer(_runningMean = new StateBuffer<T>("running_mean", [channels], T.Zero));
-            AddBuffer(_runningMatrix = _group == channels
-                ? new StateBuffer<T>(name, [channels, channels], T.Zero)
-                : new StateBuffer<T>(name, [channels / _group, _group, _group], T.Zero));
-            AddBuffer(_tracked = new StateBuffer<T>("num_batches_tracked"));
-            WriteInitialStatistics();
-        }
-        else if (_options.SingleValue == SingleValuePolicy.UseRunning)
-        {
-            throw new ArgumentException(
-                $"{Name} keeps no running statistics, so SingleValuePolicy.UseRunning has nothing to use. Choose Throw or BiasOnly, or track running statistics.",
-                nameof(options));
-        }
-
-        _saved = new double[WhiteningStatistics.Size(channels, _group)];
-        _inference = new double[WhiteningStatistics.Size(channels, _group)];
     }
-
-    /// <summary>d, the channels whitened together.</summary>
-    public int GroupSize => _group;
 
     /// <inheritdoc/>
     public override NormalizerClaims Claims =>
-        NormalizerClaims.ShiftInvariance | NormalizerClaims.ChannelShiftInvariance | NormalizerClaims.ScaleInvariance
-        | NormalizerClaims.BatchPermutationEquivariance | NormalizerClaims.BatchDependence
-        | (_group == _channels ? NormalizerClaims.RotationEquivariance : NormalizerClaims.None)
-        | (_group == 1 ? NormalizerClaims.ChannelScaleInvariance : NormalizerClaims.None);
+        base.Claims | (IsWhole ? NormalizerClaims.RotationEquivariance | NormalizerClaims.Whitening : NormalizerClaims.None);
 
-    /// <inheritdoc/>
-    public override bool MixesReductionSets => _group > 1;
+    private protected override void ComputeMatrices(WhiteningStatistics statistics, int groups, Regularization regularization) =>
+        WhiteningMatrices.Compute(default(InverseRoot), statistics, groups, GroupSize, regularization);
 
-    /// <inheritdoc/>
-    /// <remarks>Elements of a channel share a mean; their variance after whitening depends on the other channels of the group.</remarks>
-    public override long ReductionSetOf(ActivationShape shape, nint sample, int channel, nint position) => channel;
+    private protected override unsafe void DifferentiateMatrices(
+        WhiteningStatistics statistics, int groups, Regularization regularization, double* gradients, double factor) =>
+        WhiteningMatrices.Differentiate(default(InverseRoot), statistics, groups, GroupSize, regularization, gradients, factor);
+}
 
-    /// <summary>Computes the matrix that inference applies from the running statistics.</summary>
-    public override unsafe void OnStateChanged()
+/// <summary>W = S^(-1/2). Saved: the eigenvectors as rows, and the eigenvalues.</summary>
+internal readonly unsafe struct InverseRoot : IWhiteningMatrix
+{
+    public nint WorkSize(int size) =>
+        Math.Max(SymmetricEigen.WorkSize(size, Product.MatrixPitch(size)), 3 * WhiteningStatistics.MatrixSize(size));
+
+    public Spectrum Compute(in WhiteningGroup group, double* sigma, double epsilon, double* work)
     {
-        if (_runningMatrix is null || (Training && !Frozen))
+        double* vectors = group.Saved(0);
+        double* halves = sigma;
+        Spectrum spectrum = group.Decompose(sigma, vectors, epsilon, work);
+        for (int i = 0; i < group.Size; i++)
         {
-            return;
+            double root = 1 / Math.Sqrt(Math.Sqrt(group.Values[i]));
+            for (nint j = 0; j < group.Pitch; j++)
+            {
+                halves[(i * group.Pitch) + j] = root * vectors[(i * group.Pitch) + j];
+            }
         }
 
-        // Made apart and swapped in, so that a refusal leaves the old one.
-        double[] made = new double[_inference.Length];
-        fixed (double* memory = made)
-        {
-            LoadRunning(Carve(memory));
-        }
-
-        _inference = made;
+        // W is the product of the vectors, each times the fourth root, with themselves: symmetric to the bit.
+        group.Multiply(group.Matrix, group.Columns(halves), halves, symmetric: true);
+        return spectrum;
     }
 
-    internal override unsafe InferenceMap? InferenceMap
+    // V^T (K o (V sym(A) V^T)) V with K the divided differences of l^(-1/2) (Daleckii and Krein).
+    public void Differentiate(in WhiteningGroup group, double* gradient, double* work)
     {
-        get
+        nint matrix = WhiteningStatistics.MatrixSize(group.Size);
+        double* a = work;
+        double* b = a + matrix;
+        double* transposed = b + matrix;
+        double* vectors = group.Saved(0);
+        for (int i = 0; i < group.Size; i++)
         {
-            if (_runningMatrix is null || !UsesRunning)
+            for (int j = 0; j < group.Size; j++)
             {
-                return null;
-            }
-
-            double[] memory = new double[WhiteningStatistics.Size(_channels, _group)];
-            double[] matrix = new double[_channels * _group];
-            fixed (double* pointer = memory)
-            {
-                WhiteningStatistics statistics = Carve(pointer);
-                LoadRunning(statistics);
-                for (int c = 0; c < _channels; c++)
-                {
-                    new ReadOnlySpan<double>(statistics.MatrixRow(_group, c), _group).CopyTo(matrix.AsSpan(c * _group));
-                }
-
-                return Core.InferenceMap.Create(
-                    _group, matrix, new ReadOnlySpan<double>(statistics.Mean, _channels), Weight?.Values, Bias?.Values);
+                a[(i * group.Pitch) + j] = 0.5 * (gradient[(i * group.Pitch) + j] + gradient[(j * group.Pitch) + i]);
             }
         }
+
+        // V a V^T = V (V a)^T, a being symmetric.
+        group.Multiply(b, group.Rows(vectors), a);
+        Transposition.Copy(b, group.Size, group.Size, group.Pitch, transposed, group.Pitch);
+        group.Multiply(a, group.Rows(vectors), transposed, symmetric: true);
+        MultiplyByDifferences(group, a, roots: b);
+        Product.Mirror(a, group.Size, group.Pitch);
+        group.Multiply(b, group.Rows(a), vectors);
+        group.Multiply(gradient, group.Columns(vectors), b, symmetric: true);
     }
 
-    private protected override void WriteInitialStatistics()
+    // (f(li) - f(lj)) / (li - lj) with the factor sqrt(li) - sqrt(lj) cancelled by hand: smooth where they meet. The upper triangle.
+    private static void MultiplyByDifferences(in WhiteningGroup group, double* a, double* roots)
     {
-        for (int i = 0; _runningMatrix is not null && i < _channels; i++)
+        for (int i = 0; i < group.Size; i++)
         {
-            _runningMatrix.Values[(i * _group) + (i % _group)] = T.One;
-        }
-    }
-
-    internal override void CheckShape(ActivationShape shape) => RequireChannels(shape, _channels);
-
-    internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
-    {
-        ChannelView view = ChannelView.Of(shape, order, _group);
-        bool singleValue = view.Columns == 1;
-        bool usesRunning = _runningMatrix is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
-        if (!usesRunning)
-        {
-            CheckColumns(shape, view);
+            roots[i] = Math.Sqrt(group.Values[i]);
         }
 
-        if (!Training)
+        for (int i = 0; i < group.Size; i++)
         {
-            if (usesRunning)
+            for (int j = i; j < group.Size; j++)
             {
-                fixed (double* memory = _inference)
-                {
-                    Whiten(view, x, y, Carve(memory));
-                }
-
-                return;
-            }
-
-            double[] rented = ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group));
-            fixed (double* memory = rented)
-            {
-                WhiteningStatistics statistics = Carve(memory);
-                TakeStatistics(shape, order, view, x, statistics);
-                Whiten(view, x, y, statistics);
-            }
-
-            ArrayPool<double>.Shared.Return(rented);
-            return;
-        }
-
-        bool updates = _runningMatrix is not null && UpdatesRunning && !singleValue;
-        fixed (double* memory = _saved)
-        {
-            WhiteningStatistics saved = Carve(memory);
-            if (usesRunning)
-            {
-                LoadRunning(saved);
-                Whiten(view, x, y, saved);
-            }
-
-            if (!usesRunning || updates)
-            {
-                double[]? rented = usesRunning ? ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group)) : null;
-                fixed (double* other = rented)
-                {
-                    WhiteningStatistics batch = usesRunning ? Carve(other) : saved;
-                    TakeStatistics(shape, order, view, x, batch);
-                    if (!usesRunning)
-                    {
-                        Whiten(view, x, y, batch);
-                    }
-
-                    Update(batch, view.Columns, updates);
-                }
-
-                if (rented is not null)
-                {
-                    ArrayPool<double>.Shared.Return(rented);
-                }
-            }
-
-            _savedRunning = usesRunning;
-        }
-    }
-
-    internal override unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx)
-    {
-        ChannelView view = ChannelView.Of(shape, order, _group);
-        bool usesRunning = Training ? _savedRunning : _runningMatrix is not null && UsesRunning;
-        double[]? rented = null;
-        double[] kept = Training ? _saved : _inference;
-        if (!Training && !usesRunning)
-        {
-            kept = rented = ArrayPool<double>.Shared.Rent(WhiteningStatistics.Size(_channels, _group));
-        }
-
-        fixed (double* memory = kept)
-        {
-            WhiteningStatistics statistics = Carve(memory);
-            if (rented is not null)
-            {
-                TakeStatistics(shape, order, view, x, statistics);
-            }
-
-            Differentiate(view, x, g, dx, statistics, constantStatistics: usesRunning);
-        }
-
-        if (rented is not null)
-        {
-            ArrayPool<double>.Shared.Return(rented);
-        }
-    }
-
-    private void CheckColumns(ActivationShape shape, ChannelView view)
-    {
-        nint columns = view.Columns;
-        if (columns == 1 && SingleValue != SingleValuePolicy.BiasOnly)
-        {
-            throw new InvalidOperationException(
-                $"{Name} needs more than 1 value per channel to take statistics, got input {shape} (batch size {shape.Samples}) with 1. " +
-                (_runningMatrix is null
-                    ? "Use a larger batch, or choose SingleValuePolicy.BiasOnly."
-                    : "Use a larger batch, switch to inference (Training = false), or choose SingleValuePolicy.UseRunning or BiasOnly."));
-        }
-
-        if (columns > _group)
-        {
-            return;
-        }
-
-        if (Epsilon == 0 && _options.Shrinkage == 0)
-        {
-            throw new InvalidOperationException(
-                $"{Name}: {columns} values (N*S of {shape}) for {_group} channels whitened together leave their covariance singular, and epsilon is 0. " +
-                "Use an epsilon above 0, shrinkage, smaller groups or a larger batch.");
-        }
-
-        if (IsNews(NormalizerWarnings.RankDeficient))
-        {
-            Warn(NormalizerWarnings.RankDeficient,
-                $"{Name} has {columns} values (N*S of {shape}) for {_group} channels whitened together: the covariance is singular but for epsilon, " +
-                "and all batches are mapped to one figure up to rotation. Use smaller groups, shrinkage or a larger batch.");
-        }
-    }
-
-    private unsafe WhiteningStatistics Carve(double* memory) => new(memory, _channels, _group);
-
-    private unsafe void TakeStatistics(ActivationShape shape, MemoryOrder order, ChannelView view, T* x, WhiteningStatistics statistics)
-    {
-        Whitening.Moments(view, Layouts.PerChannel(shape, order), x, statistics);
-        TakeInverseRoots(statistics);
-    }
-
-    private unsafe void TakeInverseRoots(WhiteningStatistics statistics)
-    {
-        int groups = _channels / _group;
-        InverseRoot.Compute(statistics, groups, _group, Epsilon, _options.Shrinkage);
-        for (int group = 0; group < groups; group++)
-        {
-            RequireCovariance(group, statistics.Spectra[group]);
-        }
-    }
-
-    private void RequireCovariance(int group, Spectrum spectrum)
-    {
-        double smallest = spectrum.Smallest;
-        double greatest = spectrum.Greatest;
-        if (!spectrum.Converged)
-        {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the eigen-decomposition of a {_group} x {_group} covariance did not converge (condition number about {spectrum.Condition:g3}). Use smaller groups or shrinkage."));
-        }
-
-        if (Epsilon == 0 && smallest <= _group * Math.ScaleB(1, -52) * greatest)
-        {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the covariance of channel group {group} is singular (eigenvalues {smallest:g3} to {greatest:g3}, condition number {spectrum.Condition:g3}) and epsilon is 0. Use an epsilon above 0, shrinkage or smaller groups."));
-        }
-
-        // Storage in T moves eigenvalues by its rounding of the largest; a clearly negative one is no covariance.
-        double rounding = typeof(T) == typeof(float) ? 1e-5 : 1e-10;
-        if (smallest - Epsilon < -rounding * Math.Max(greatest, Epsilon))
-        {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the covariance of channel group {group} has the eigenvalue {smallest - Epsilon:g3} beside {greatest - Epsilon:g3}; a covariance has none below 0. Check the running_covariance that was loaded."));
-        }
-    }
-
-    private unsafe void Whiten(ChannelView view, T* x, T* y, WhiteningStatistics statistics)
-    {
-        fixed (T* weight = Weight?.Values, bias = Bias?.Values)
-        {
-            Whitening.Apply(view, x, y, statistics, weight, bias);
-        }
-    }
-
-    private unsafe void Differentiate(ChannelView view, T* x, T* g, T* dx, WhiteningStatistics statistics, bool constantStatistics)
-    {
-        nint matrices = view.Groups * WhiteningStatistics.MatrixSize(_group);
-        double[] rented = ArrayPool<double>.Shared.Rent(checked((int)(matrices + _channels)));
-        fixed (double* products = rented)
-        fixed (T* weight = Weight?.Values)
-        {
-            double* sums = products + matrices;
-            bool wantsGradients = LearnParameters && (Weight is not null || Bias is not null);
-            if (!constantStatistics || wantsGradients)
-            {
-                Whitening.GradientProducts(view, x, g, statistics, products, sums);
-            }
-
-            if (wantsGradients)
-            {
-                AddParameterGradients(statistics, products, sums);
-            }
-
-            if (constantStatistics)
-            {
-                Whitening.ApplyGradient(view, x, g, dx, statistics, weight, gradientMean: null, second: null);
-            }
-            else
-            {
-                WeighRows(products);
-                InverseRoot.Gradient(statistics, view.Groups, _group, _options.Shrinkage, products, 2.0 / view.Columns, products);
-                for (int c = 0; c < _channels; c++)
-                {
-                    sums[c] /= view.Columns;
-                }
-
-                Whitening.ApplyGradient(view, x, g, dx, statistics, weight, sums, products);
+                a[(i * group.Pitch) + j] *= -1 / (roots[i] * roots[j] * (roots[i] + roots[j]));
             }
         }
-
-        ArrayPool<double>.Shared.Return(rented);
-    }
-
-    // Products are g (x - mean)^T, sums those of g; the weight's gradient is the sum over columns of g * (W (x - mean)).
-    private unsafe void AddParameterGradients(WhiteningStatistics statistics, double* products, double* sums)
-    {
-        for (int c = 0; c < _channels; c++)
-        {
-            if (Bias is not null)
-            {
-                Bias.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Bias.Gradient[c]) + sums[c]);
-            }
-
-            if (Weight is not null)
-            {
-                double* row = statistics.MatrixRow(_group, c);
-                double* product = products + (row - statistics.Matrix);
-                double sum = 0;
-                for (int k = 0; k < _group; k++)
-                {
-                    sum += row[k] * product[k];
-                }
-
-                Weight.Gradient[c] = T.CreateTruncating(double.CreateTruncating(Weight.Gradient[c]) + sum);
-            }
-        }
-    }
-
-    // dL/dW = diag(weight) g (x - mean)^T.
-    private unsafe void WeighRows(double* products)
-    {
-        nint pitch = Product.MatrixPitch(_group);
-        for (int c = 0; c < _channels && Weight is not null; c++)
-        {
-            double factor = double.CreateTruncating(Weight.Values[c]);
-            double* row = products + (c / _group * WhiteningStatistics.MatrixSize(_group)) + (c % _group * pitch);
-            for (int k = 0; k < _group; k++)
-            {
-                row[k] *= factor;
-            }
-        }
-    }
-
-    private unsafe void LoadRunning(WhiteningStatistics statistics)
-    {
-        bool isCovariance = _options.Running == WhiteningRunning.Covariance;
-        for (int c = 0; c < _channels; c++)
-        {
-            statistics.Mean[c] = double.CreateTruncating(_runningMean!.Values[c]);
-            statistics.Spectra[c / _group] = Spectrum.Unknown;
-            double* row = statistics.MatrixRow(_group, c);
-            row = isCovariance ? statistics.Covariance + (row - statistics.Matrix) : row;
-            for (int j = 0; j < _group; j++)
-            {
-                row[j] = double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j]);
-            }
-        }
-
-        if (isCovariance)
-        {
-            TakeInverseRoots(statistics);
-        }
-    }
-
-    // All or nothing: the batch's statistics and the new running ones must fit T.
-    private unsafe void Update(WhiteningStatistics batch, nint columns, bool updates)
-    {
-        bool storesCovariance = _options.Running == WhiteningRunning.Covariance;
-        double correction = storesCovariance && _options.RunningVariance == RunningVariance.Sample && columns > 1 ? (double)columns / (columns - 1) : 1;
-        double* source = storesCovariance ? batch.Covariance : batch.Matrix;
-        double rate = _options.Momentum ?? 1.0 / ((_tracked?.Count ?? 0) + 1);
-        nint width = Product.MatrixPitch(_group);
-        nint size = WhiteningStatistics.MatrixSize(_group);
-        if (!updates && NonFinite != NonFinitePolicy.Throw)
-        {
-            return;
-        }
-
-        for (int pass = 0; pass < (updates ? 2 : 1); pass++)
-        {
-            for (int c = 0; c < _channels; c++)
-            {
-                double mean = batch.Mean[c];
-                double newMean = updates ? ((1 - rate) * double.CreateTruncating(_runningMean!.Values[c])) + (rate * mean) : mean;
-                if (pass == 1)
-                {
-                    _runningMean!.Values[c] = T.CreateTruncating(newMean);
-                }
-                else if (!Simd.Fits<T>(mean) || !Simd.Fits<T>(newMean))
-                {
-                    Refuse("mean", c, mean);
-                    return;
-                }
-
-                for (int j = 0; j < _group; j++)
-                {
-                    double value = source[(c / _group * size) + (c % _group * width) + j] * correction;
-                    double newValue = updates
-                        ? ((1 - rate) * double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j])) + (rate * value)
-                        : value;
-                    if (pass == 1)
-                    {
-                        _runningMatrix!.Values[(c * _group) + j] = T.CreateTruncating(newValue);
-                    }
-                    else if (!Simd.Fits<T>(value) || !Simd.Fits<T>(newValue))
-                    {
-                        Refuse(storesCovariance ? "covariance" : "whitening matrix", c, value);
-                        return;
-                    }
-                }
-            }
-        }
-
-        if (updates)
-        {
-            _tracked!.Count++;
-        }
-    }
-
-    private void Refuse(string statistic, int channel, double value)
-    {
-        if (NonFinite == NonFinitePolicy.Throw)
-        {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the {statistic} of channel {channel} is {value}, which {typeof(T).Name} cannot hold as a finite number. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
-        }
-
-        SkippedUpdates++;
     }
 }
 
@@ -540,25 +137,11 @@ internal readonly struct ZcaWhiteningStrategy : IStrategy
 
     public static string Axes => "the covariance of all channels (or of each channel group), over all samples and positions";
 
-    public static IReadOnlyList<string> Tensors =>
-        ["weight", "bias", "running_mean", "running_covariance", "running_whitening", "num_batches_tracked"];
+    public static IReadOnlyList<string> Tensors => WhiteningOptions.Tensors;
 
-    public static string Options(StrategySettings settings) => string.Create(CultureInfo.InvariantCulture,
-        $"{(settings.GroupSize is { } size ? $"groups of {size}" : "all channels together")}, shrinkage {settings.Shrinkage}, running {Words.Of(settings.WhiteningRunning)}, {settings.Running()}");
+    public static string Options(StrategySettings settings) => settings.Whitening();
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        new ZcaWhitening<T>(shape.Channels, new ZcaWhiteningOptions(settings.ToRunningOptions(trackByDefault: true))
-        {
-            GroupSize = settings.GroupSize,
-            Shrinkage = settings.Shrinkage,
-            Running = settings.WhiteningRunning,
-        });
-}
-
-/// <content>Options of <see cref="ZcaWhitening{T}"/>.</content>
-public sealed partial record StrategySettings
-{
-    /// <summary>zca-whitening: what is kept for inference.</summary>
-    public WhiteningRunning WhiteningRunning { get; init; }
+        new ZcaWhitening<T>(shape.Channels, new ZcaWhiteningOptions(settings.ToWhiteningOptions()));
 }

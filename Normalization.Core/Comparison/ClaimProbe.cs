@@ -43,6 +43,8 @@ internal static class ClaimProbe
         ScaleByPart(NormalizerClaims.SampleScaleInvariance, (sample, _, x) => sampleFactors[sample] * x);
         Check(NormalizerClaims.RotationEquivariance, ExactTolerance, () => Deviation(
             Run(Arithmetic.MixChannels(shape, rotation, input), epsilon), Arithmetic.MixChannels(shape, rotation, reference)));
+        Check(NormalizerClaims.Whitening, NegligibleTolerance, () => Arithmetic.Largest(
+            (new ChannelCovariance(shape, reference).Matrix - new ChannelCovariance(shape, input).Whitened(epsilon)).ToRowMajorArray()));
         Check(NormalizerClaims.BatchPermutationEquivariance, ExactTolerance, () => Deviation(Run(Permute(input), epsilon), Permute(reference)));
 
         double change = double.NaN;

@@ -237,14 +237,10 @@ internal sealed class ProbeCase(string aspect, Contestant contestant, Scenario s
         }
     }
 
-    /// <summary>Whether a strategy says that it whitens all channels: it mixes its sets, follows rotations and ignores scale and shifts.</summary>
+    /// <summary>Whether a strategy says that it whitens all channels without rotating them.</summary>
     public static bool Whitens<T>(INormalizer<T> normalizer)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        const NormalizerClaims Whitening =
-            NormalizerClaims.RotationEquivariance | NormalizerClaims.ScaleInvariance | NormalizerClaims.ChannelShiftInvariance;
-        return normalizer.MixesReductionSets && (normalizer.Claims & Whitening) == Whitening;
-    }
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        normalizer.MixesReductionSets && normalizer.Claims.HasFlag(NormalizerClaims.Whitening);
 
     public static IReadOnlyDictionary<string, object> Parameters(string name, object value) =>
         new Dictionary<string, object>(StringComparer.Ordinal) { [name] = value };

@@ -105,13 +105,22 @@ internal static unsafe class Product
     }
 
     /// <summary>Copies what lies above the diagonal below it.</summary>
+    /// <remarks>Block by block: a column read from top to bottom would fall on few sets of the cache.</remarks>
     public static void Mirror(double* matrix, nint size, nint pitch)
     {
-        for (nint i = 1; i < size; i++)
+        for (nint row = 0; row < size; row += Rows)
         {
-            for (nint j = 0; j < i; j++)
+            nint rowEnd = Math.Min(row + Rows, size);
+            for (nint column = 0; column < rowEnd; column += Rows)
             {
-                matrix[(i * pitch) + j] = matrix[(j * pitch) + i];
+                for (nint i = row; i < rowEnd; i++)
+                {
+                    nint columnEnd = Math.Min(column + Rows, i);
+                    for (nint j = column; j < columnEnd; j++)
+                    {
+                        matrix[(i * pitch) + j] = matrix[(j * pitch) + i];
+                    }
+                }
             }
         }
     }

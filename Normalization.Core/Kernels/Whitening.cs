@@ -7,12 +7,13 @@ namespace Normalization.Core.Kernels;
 /// <remarks>
 /// <para>Work goes tile by tile: some columns of one group, centred in scratch as memory lies, multiplied while they are in cache.</para>
 /// <para>Precision: the covariance is summed in double, since an inverse root magnifies its error by its condition number. The other products
-/// of float activations are float where the condition number is at most <see cref="LargestSingleCondition"/> and the covariance is far
-/// from the ends of float's range, double elsewhere: a property of the statistics, never of the machine, nor of the sample beside.</para>
+/// of float activations are float where the square of W's condition number, for exact whitening the covariance's, is at most
+/// <see cref="LargestSingleCondition"/> and the covariance is far from the ends of float's range, double elsewhere: a property of the statistics, never of
+/// the machine, nor of the sample beside.</para>
 /// </remarks>
 internal static unsafe class Whitening
 {
-    /// <summary>Up to this condition number of the covariance products are float: their error grows with its root.</summary>
+    /// <summary>Up to this square of W's condition number products are float: their error grows with its root.</summary>
     public const double LargestSingleCondition = 256;
 
     private const nint TileValues = 1 << 16;

@@ -130,14 +130,14 @@ public sealed class OracleTests
 
     // Few values for many channels: with epsilon 1e-5 the covariance's condition number of 1e7 would be most of the difference in double.
     private static StrategySettings WellConditioned(string id, StrategySettings settings) =>
-        id == TestData.ZcaWhitening ? settings with { Epsilon = 0.05 } : settings;
+        StrategyCases.Of(id).Whitens ? settings with { Epsilon = 0.05 } : settings;
 
     [TestMethod]
     [DynamicData(nameof(IdsAndLayouts))]
     public void ForwardBackward_FeatureCounts1To70_MatchOracle(string id, Layout layout)
     {
         // Whitening 70 channels takes the oracle its time: all counts in one layout, some in the others.
-        int step = id == TestData.ZcaWhitening && layout != Layout.ChannelsFirst ? 11 : 1;
+        int step = StrategyCases.Of(id).Whitens && layout != Layout.ChannelsFirst ? 11 : 1;
         for (int channels = id is TestData.LayerNorm or TestData.GroupNorm ? 2 : 1; channels <= 70; channels += step)
         {
             var shape = new ActivationShape(6, channels);
@@ -146,9 +146,9 @@ public sealed class OracleTests
                 continue; // Those that have no statistics to take of features: EdgeCaseTests.
             }
 
-            StrategySettings settings = StrategyCases.Of(id).Adapt(new() { Groups = 1, GhostSize = 3, GroupSize = id == TestData.ZcaWhitening && channels % 4 == 0 ? channels / 4 : null }, shape);
+            StrategySettings settings = StrategyCases.Of(id).Adapt(new() { Groups = 1, GhostSize = 3, GroupSize = StrategyCases.Of(id).Whitens && channels % 4 == 0 ? channels / 4 : null }, shape);
             TwoModes(new Subject<float>(id, shape, settings, channels).In(layout), shape, channels);
-            if (id != TestData.ZcaWhitening || channels % 10 == 1)
+            if (!StrategyCases.Of(id).Whitens || channels % 10 == 1)
             {
                 TwoModes(new Subject<double>(id, shape, WellConditioned(id, settings), channels).In(layout), shape, channels);
             }
@@ -167,7 +167,7 @@ public sealed class OracleTests
     [DynamicData(nameof(IdsAndDenseLayouts))]
     public void ForwardBackward_LargeBatch_MatchesOracle(string id, Layout layout)
     {
-        StrategySettings settings = new() { Groups = 3, GhostSize = 11, GroupSize = id == TestData.ZcaWhitening ? 4 : null };
+        StrategySettings settings = new() { Groups = 3, GhostSize = 11, GroupSize = StrategyCases.Of(id).Whitens ? 4 : null };
         ActivationShape[] shapes = [new(33, 12, 17, 19), new(2, 12, 9011), new(10021, 12), new(11, 12, 1, 509)];
         foreach (ActivationShape large in shapes)
         {
@@ -193,7 +193,7 @@ public sealed class OracleTests
                 Large(new ActivationShape(46, 12, 13, 17), settings with { GhostGrouping = GhostGrouping.Strided, GhostRemainder = GhostRemainder.Balanced });
                 Large(new ActivationShape(46, 12, 13, 17), settings with { GhostRemainder = GhostRemainder.SmallerLast, GhostRunning = GhostRunning.Sequential });
                 break;
-            case TestData.ZcaWhitening:
+            case var _ when StrategyCases.Of(id).Whitens:
                 // More than 64 channels at once take another eigen-decomposition.
                 Large(new ActivationShape(17, 67, 5, 7), new StrategySettings());
                 Large(new ActivationShape(503, 67), new StrategySettings { Shrinkage = 0.1 });
@@ -271,7 +271,7 @@ public sealed class OracleTests
     {
         // Whitening works on squares: beyond a ratio of 1e8 the small channels are below the rounding of the large ones' covariance. The
         // square of 1e18 is the last that the running variance holds.
-        double[] outliers = id == TestData.ZcaWhitening ? [1e4, -1e6] : [1e4, -1e8, 1e18];
+        double[] outliers = StrategyCases.Of(id).Whitens ? [1e4, -1e6] : [1e4, -1e8, 1e18];
         foreach (double outlier in outliers)
         {
             ForEachMagnitudeSetting<float>(id, layout, 5e-7, (seed, shape) =>
@@ -310,9 +310,9 @@ public sealed class OracleTests
                 seed++;
                 StrategySettings settings = StrategyCases.Of(id).Adapt(new() { Groups = 2, GhostSize = 2, Weight = weight, Bias = bias }, shape);
                 var subject = new Subject<T>(id, shape, settings, seed).In(layout);
-                if (id != TestData.ZcaWhitening || typeof(T) == typeof(double))
+                if (!StrategyCases.Of(id).Whitens || typeof(T) == typeof(double))
                 {
-                    subject.Tolerance = id == TestData.ZcaWhitening ? 1e4 * tolerance : tolerance;
+                    subject.Tolerance = StrategyCases.Of(id).Whitens ? 1e4 * tolerance : tolerance;
                 }
 
                 subject.Check(shape, draw(seed, shape), TestData.Normal(seed + 1, shape.Count), $"{what}, weight {weight}, bias {bias}");

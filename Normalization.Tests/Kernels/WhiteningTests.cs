@@ -76,10 +76,14 @@ public sealed class WhiteningTests
     }
 
     [TestMethod]
-    [DataRow(130, 130)]
-    [DataRow(520, 520)]
-    [DataRow(320, 16)]
-    public void ForwardBackward_ManyChannelsOnOneTwoAndFiveThreads_GiveTheSameBits(int channels, int group)
+    [DataRow(TestData.ZcaWhitening, 130, 130)]
+    [DataRow(TestData.ZcaWhitening, 520, 520)]
+    [DataRow(TestData.ZcaWhitening, 320, 16)]
+    [DataRow("pca-whitening", 130, 130)]
+    [DataRow("cholesky-whitening", 130, 130)]
+    [DataRow("iter-norm", 130, 130)]
+    [DataRow("iter-norm", 260, 130)]
+    public void ForwardBackward_ManyChannelsOnOneTwoAndFiveThreads_GiveTheSameBits(string id, int channels, int group)
     {
         var shape = new ActivationShape(4, channels, 300);
         float[] x = TestData.As<float>(TestData.Activations(1, shape));
@@ -88,16 +92,18 @@ public sealed class WhiteningTests
         foreach (int threads in new[] { 1, 2, 5 })
         {
             KernelThreads.Count = threads;
-            Pass<float> pass = Runs.Once(new ZcaWhitening<float>(channels, new ZcaWhiteningOptions { GroupSize = group }), shape, x, dy);
+            Pass<float> pass = Runs.Once(Runs.Create<float>(id, shape, new() { GroupSize = group }), shape, x, dy);
             expected ??= pass;
             Runs.AssertSame(expected, pass, $"{threads} threads");
         }
     }
 
     [TestMethod]
-    [DataRow(130, 1)]
-    [DataRow(130, 2)]
-    public void ForwardBackward_ManyChannelsWarm_AllocatesNothing(int channels, int threads)
+    [DataRow(TestData.ZcaWhitening, 130, 1)]
+    [DataRow(TestData.ZcaWhitening, 130, 2)]
+    [DataRow("iter-norm", 130, 1)]
+    [DataRow("iter-norm", 130, 2)]
+    public void ForwardBackward_ManyChannelsWarm_AllocatesNothing(string id, int channels, int threads)
     {
         if (!Vector256.IsHardwareAccelerated)
         {
@@ -108,7 +114,7 @@ public sealed class WhiteningTests
         var shape = new ActivationShape(2, channels, (channels / 2) + 3);
         float[] x = TestData.As<float>(TestData.Normal(1, shape.Count));
         float[] y = new float[x.Length], dx = new float[x.Length];
-        var layer = new ZcaWhitening<float>(channels);
+        INormalizer<float> layer = Runs.Create<float>(id, shape, new());
         long least = long.MaxValue;
         for (int i = 0; i < 12 && least > 0; i++)
         {

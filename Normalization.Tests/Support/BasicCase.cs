@@ -16,8 +16,10 @@ internal sealed class BasicCase(string id) : StrategyCase
 
     public override bool Carries(ActivationShape shape) => id != TestData.InstanceNorm || shape.SpatialSize > 1;
 
+    public override bool Whitens => id == TestData.ZcaWhitening;
+
     public override double Tolerance<T>() =>
-        id != TestData.ZcaWhitening ? base.Tolerance<T>() : typeof(T) == typeof(float) ? 1e-5 : 1e-10;
+        !Whitens ? base.Tolerance<T>() : typeof(T) == typeof(float) ? 1e-5 : 1e-10;
 
     public override IEnumerable<StrategySettings> Configurations(ActivationShape shape)
     {

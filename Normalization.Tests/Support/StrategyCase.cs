@@ -47,6 +47,11 @@ internal abstract class StrategyCase
 
     /// <summary>What a training batch adds to a counter.</summary>
     public virtual long CountOf(string counter, ActivationShape batch) => 1;
+    /// <summary>Whether it mixes the channels of groups by what their covariance says; its error then grows with a condition number.</summary>
+    public virtual bool Whitens => false;
+
+    /// <summary>Whether a sample's output in training depends on the others for any input, or for none; false where the input decides.</summary>
+    public virtual bool ClaimsHowSamplesMix => true;
 
     /// <summary>The modes in which Forward differs: two where there are running statistics under some setting.</summary>
     public virtual int Modes => 2;
@@ -71,6 +76,9 @@ internal static class StrategyCases
         new BasicCase(TestData.GhostBatchNorm),
         new SyncBatchNormCase(),
         new BasicCase(TestData.ZcaWhitening),
+        new WhiteningCase(WhiteningCase.Pca),
+        new WhiteningCase(WhiteningCase.Cholesky),
+        new WhiteningCase(WhiteningCase.IterNorm),
         new RmsNormCase(),
         new FilterResponseCase(),
         new LocalResponseCase(),

@@ -1,7 +1,8 @@
 using Normalization.Core.Kernels;
+using Normalization.Strategies;
 using Normalization.Tests.Support;
 
-namespace Normalization.Tests.Kernels;
+namespace Normalization.Tests.Strategies;
 
 /// <summary>Inverse roots of covariances by their definition, W S W = I, and their gradient by differences.</summary>
 [TestClass]
@@ -38,16 +39,16 @@ public sealed unsafe class InverseRootTests
     public void Compute_OneGroupNotFinite_MakesThatGroupNaNAlone()
     {
         const int Size = 3;
-        double[] memory = new double[WhiteningStatistics.Size(2 * Size, Size)];
+        double[] memory = new double[WhiteningStatistics.Size(2 * Size, Size, 1)];
         fixed (double* pointer = memory)
         {
-            var statistics = new WhiteningStatistics(pointer, 2 * Size, Size);
+            var statistics = new WhiteningStatistics(pointer, 2 * Size, Size, 1);
             for (int c = 0; c < 2 * Size; c++)
             {
                 statistics.Covariance[statistics.MatrixRow(Size, c) - statistics.Matrix + (c % Size)] = c == 1 ? double.NaN : 4;
             }
 
-            InverseRoot.Compute(statistics, 2, Size, epsilon: 0, shrinkage: 0);
+            WhiteningMatrices.Compute(default(InverseRoot), statistics, 2, Size, new Regularization(epsilon: 0, shrinkage: 0));
             Assert.IsTrue(double.IsNaN(statistics.MatrixRow(Size, 0)[2]));
             Assert.IsFalse(statistics.Spectra[0].AllowsSingle);
             NumericAssert.Near(0.5, statistics.MatrixRow(Size, 3)[0], 1, 1e-15, "W of the other group");
@@ -72,7 +73,7 @@ public sealed unsafe class InverseRootTests
         double[] upstream = TestData.Normal(3, size * size);
         double[] direction = TestData.Normal(4, size * size);
         nint pitch = Core.Kernels.Product.MatrixPitch(size);
-        double[] memory = new double[WhiteningStatistics.Size(size, size)];
+        double[] memory = new double[WhiteningStatistics.Size(size, size, 1)];
         double[] gradient = new double[WhiteningStatistics.MatrixSize(size)];
         double analytic = 0;
         fixed (double* pointer = memory, g = gradient)
@@ -83,7 +84,7 @@ public sealed unsafe class InverseRootTests
                 g[(i / size * pitch) + (i % size)] = upstream[i];
             }
 
-            InverseRoot.Gradient(statistics, 1, size, shrinkage, g, factor: 3, g);
+            WhiteningMatrices.Differentiate(default(InverseRoot), statistics, 1, size, new Regularization(Epsilon, shrinkage), g, factor: 3);
             for (int i = 0; i < size * size; i++)
             {
                 analytic += g[(i / size * pitch) + (i % size)] * (direction[i] + direction[(i % size * size) + (i / size)]) / 3;
@@ -111,7 +112,7 @@ public sealed unsafe class InverseRootTests
     {
         int size = covariance.GetLength(0);
         var w = new double[size, size];
-        double[] memory = new double[WhiteningStatistics.Size(size, size)];
+        double[] memory = new double[WhiteningStatistics.Size(size, size, 1)];
         fixed (double* pointer = memory)
         {
             WhiteningStatistics statistics = Filled(pointer, covariance, shrinkage);
@@ -128,13 +129,13 @@ public sealed unsafe class InverseRootTests
     private static WhiteningStatistics Filled(double* memory, double[,] covariance, double shrinkage)
     {
         int size = covariance.GetLength(0);
-        var statistics = new WhiteningStatistics(memory, size, size);
+        var statistics = new WhiteningStatistics(memory, size, size, 1);
         for (int i = 0; i < size * size; i++)
         {
             statistics.Covariance[(i / size * Core.Kernels.Product.MatrixPitch(size)) + (i % size)] = covariance[i / size, i % size];
         }
 
-        InverseRoot.Compute(statistics, 1, size, Epsilon, shrinkage);
+        WhiteningMatrices.Compute(default(InverseRoot), statistics, 1, size, new Regularization(Epsilon, shrinkage));
         return statistics;
     }
 
