@@ -376,11 +376,18 @@ internal readonly struct QuarterPower<A>(int quarters) : IPower<A>
     }
 }
 
-/// <summary>value^-beta by exponential and logarithm, in double.</summary>
+/// <summary>value^-beta, lane by lane in double: the runtime's vectors of exponential and logarithm have other bits at other widths.</summary>
 internal readonly struct GeneralPower(double beta) : IPower<double>
 {
     private readonly double _beta = beta;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<double> Of(Vector512<double> value) => Vector512.Exp(Vector512.Log(value) * -_beta);
+    public Vector512<double> Of(Vector512<double> value)
+    {
+        for (int lane = 0; lane < Vector512<double>.Count; lane++)
+        {
+            value = value.WithElement(lane, Math.Pow(value.GetElement(lane), -_beta));
+        }
+
+        return value;
+    }
 }
