@@ -73,5 +73,5 @@ internal static class Summary
         terminal.WriteLine();
     }
 
-    private static string Answer(Finding finding) => finding.Choice.Count > 0 ? string.Join(", ", finding.Choice) : finding.Answer;
+    private static string Answer(Finding finding) => finding.Answer.Length > 0 ? finding.Answer : string.Join(", ", finding.Choice);
 }

@@ -350,13 +350,15 @@ internal static unsafe class Standardizer
     internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
         where T : unmanaged
     {
-        if (layout.Elements * sizeof(T) < LargeBytes)
-        {
-            return StoreKind.Cached;
-        }
-
         nint run = layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns)
             : layout.Columns > 1 ? StreamedRun : layout.BlockLength;
+        nint bytes = layout.Elements * sizeof(T);
+        if (bytes < LargeBytes)
+        {
+            // The hardware does not look beyond the end of a short run in time.
+            return bytes >= NearBytes && layout.Columns == 1 && run < StreamedRun ? StoreKind.Fetching : StoreKind.Cached;
+        }
+
         return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
 

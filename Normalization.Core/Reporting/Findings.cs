@@ -20,7 +20,7 @@ public readonly record struct FindingPart(string Text, ReportRow? Row)
 /// <summary>What the records say about one case: whom to choose, and the numbers that say so.</summary>
 /// <param name="Case">The case in a few words.</param>
 /// <param name="Choice">The strategies that the numbers favour, in report order; empty where there is nothing to choose.</param>
-/// <param name="Answer">What stands in place of a choice where there is none.</param>
+/// <param name="Answer">What stands in place of a choice: where there is none, or where it is longer to say than who is not in it.</param>
 /// <param name="Sentence">Why, every number with its row.</param>
 public sealed record Finding(string Case, IReadOnlyList<string> Choice, string Answer, IReadOnlyList<FindingPart> Sentence)
 {
@@ -62,7 +62,16 @@ public static class Findings
     {
         ArgumentNullException.ThrowIfNull(run);
         var rows = new RunRows(run);
-        return [.. Rules.Select(rule => rule(rows)).OfType<Finding>(), .. BenchmarkFindings.Draw(rows)];
+        return [.. Rules.Select(rule => rule(rows)).OfType<Finding>().Select(finding => Shortened(rows, finding)), .. BenchmarkFindings.Draw(rows)];
+    }
+
+    // Of many that are alike, who is left out says more than who is in.
+    private static Finding Shortened(RunRows rows, Finding finding)
+    {
+        const int Readable = 6;
+        string[] others = [.. rows.Strategies.Where(strategy => rows.Competes(strategy) && !finding.Choice.Contains(strategy))];
+        return finding.Choice.Count <= Readable || others.Length >= finding.Choice.Count ? finding
+            : finding with { Answer = others.Length == 0 ? "all" : $"all but {string.Join(", ", others)}" };
     }
 
     private static Finding? SmallestBatch(RunRows rows)
@@ -88,7 +97,7 @@ public static class Findings
             ];
         }
 
-        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. NotFormed(rows, here)]);
+        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. FastestOf(rows, ranking), .. NotFormed(rows, here)]);
     }
 
     private static Finding? SmallBatchInference(RunRows rows)
@@ -100,8 +109,16 @@ public static class Findings
             ranking =>
             [
                 $"Trained at N = {ReportText.Number(n)}, the gap between inference and training, {Over(here)}, {ranking.IsLowest}: ", .. ranking.BestValues,
-                .. ranking.Against("most with"), ".", .. NotFormed(rows, here),
+                .. ranking.Against("most with"), ".", .. FastestOf(rows, ranking), .. NotFormed(rows, here),
             ]);
+    }
+
+    // Who has to choose among equals is told what they cost.
+    private static FindingPart[] FastestOf(RunRows rows, Ranking ranking)
+    {
+        var times = SpeedRows(rows, "ns_per_element", "forward").Where(row => ranking.Names.Contains(row.Strategy)).ToList();
+        return ranking.Best.Count < 2 || times.Count < 2 ? []
+            : [$" Of these {times.MinBy(row => row.Value).Strategy} is the fastest forward: ", times.MinBy(row => row.Value), "."];
     }
 
     private static Finding? SingleSample(RunRows rows)
@@ -218,8 +235,15 @@ public static class Findings
             ranking =>
             [
                 $"{(scenarios.Length > 1 ? $"Of the gradient gains on {ReportText.List(scenarios)} the larger decides; it" : $"The gradient gain on {scenarios[0]}")} {ranking.IsLowest}: ",
-                .. ranking.BestValues, .. ranking.Against("highest with"), ".",
+                .. ranking.BestValues, .. ranking.Against("highest with"), .. Unnormalized(rows, hostile), ".",
             ]);
+    }
+
+    // What does next to nothing comes out like nothing at all: the yardstick says so.
+    private static FindingPart[] Unnormalized(RunRows rows, List<ReportRow> here)
+    {
+        var own = here.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null && !rows.Failures.Contains(row.Strategy)).ToList();
+        return own.Count == 0 ? [] : ["; without normalization ", own.MaxBy(row => row.Value)];
     }
 
     private static Finding? JacobianSpread(RunRows rows)
@@ -230,7 +254,7 @@ public static class Findings
             ranking =>
             [
                 $"Behind a random linear layer the Jacobian's largest singular value over its median, {Over(all)}, {ranking.IsLowest}: ",
-                .. ranking.BestValues, .. ranking.Against("highest with"), ".", .. NotFormed(rows, all),
+                .. ranking.BestValues, .. ranking.Against("highest with"), .. Unnormalized(rows, all), ".", .. NotFormed(rows, all),
             ]);
     }
 

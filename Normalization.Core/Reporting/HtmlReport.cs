@@ -125,7 +125,7 @@ public sealed class HtmlReport : IReportWriter
             foreach (var finding in page.Findings)
             {
                 Put($"<tr><th scope=\"row\">{E(finding.Case)}</th><td class=\"choice\">");
-                string[] choice = [.. finding.Choice.DefaultIfEmpty(finding.Answer)];
+                string[] choice = finding.Answer.Length > 0 ? [finding.Answer] : [.. finding.Choice];
                 for (int i = 0; i < choice.Length; i++) Put($"<span class=\"id{Colour(choice[i])}\">{E(choice[i])}{(i + 1 < choice.Length ? "," : "")}</span> ");
                 _html.Append("</td><td>");
                 foreach (var part in finding.Sentence)

@@ -32,6 +32,8 @@ internal sealed class ReportContent
     private ReportPage Page()
     {
         var sections = new List<Section>();
+        var findings = _run.Header.Experiments is null ? Findings.Draw(_run) : ExperimentContent.Findings(_run);
+        if (AtAGlance(findings) is { } glance) sections.Add(new Section("at-a-glance", "Each strategy at a glance", [glance]));
         bool isBenchmark = _rows.Benchmark.All.Count > 0;
         sections.AddRange(ExperimentContent.Of(_run, _rows));
         foreach (string aspect in Aspects.All.Union(_rows.All.Select(row => row.Measurement.Aspect), StringComparer.Ordinal))
@@ -54,7 +56,22 @@ internal sealed class ReportContent
             isBenchmark ? "Speed of normalization" : _run.Header.Experiments is null ? "Normalization strategies compared" : "The literature, run again", Origin(), Warnings(isBenchmark),
             isBenchmark ? new FindingsHead("What was measured", "answer")
                 : _run.Header.Experiments is null ? new FindingsHead("Which strategy for which case", "strategy") : new FindingsHead("What held", "verdict"),
-            _run.Header.Experiments is null ? Findings.Draw(_run) : ExperimentContent.Findings(_run), sections);
+            findings, sections);
+    }
+
+    // The findings turned around: what each strategy was chosen for.
+    private Table? AtAGlance(IReadOnlyList<Finding> findings)
+    {
+        const int Many = 8;
+        Finding[] choices = [.. findings.Where(finding => finding.Choice.Count > 0)];
+        if (choices.Length < 2 || _rows.Strategies.Count(_rows.Competes) <= Many) return null;
+        return new Table(
+            "● a choice of that line of the first table",
+            [new Head("strategy", IsText: true), .. choices.Select(finding => new Head(finding.Case, IsText: true))],
+            [
+                .. _rows.Strategies.Where(_rows.Competes).Select(strategy => (IReadOnlyList<Cell>)
+                    [NameOf(strategy), .. choices.Select(finding => finding.Choice.Contains(strategy) ? new Cell("●", Mark: Mark.Best) : new Cell(""))]),
+            ]);
     }
 
     private string Origin()
@@ -401,7 +418,26 @@ internal sealed class ReportContent
         return _rows.Scenarios.Where(having.Contains);
     }
 
-    private List<ChartSeries> SeriesOf(List<ReportRow> rows, string parameter) =>
+    // Strategies whose every value is the same but for rounding share a line and its name.
+    private List<ChartSeries> SeriesOf(List<ReportRow> rows, string parameter)
+    {
+        var lines = new List<ChartSeries>();
+        foreach (var series in AllSeriesOf(rows, parameter))
+        {
+            int like = lines.FindIndex(line => Alike(line.Points, series.Points));
+            if (like < 0) lines.Add(series);
+            else lines[like] = lines[like] with { Name = $"{lines[like].Name}, {series.Name}" };
+        }
+
+        return lines;
+
+        static bool Alike(IReadOnlyList<ChartPoint> some, IReadOnlyList<ChartPoint> others) =>
+            some.Count == others.Count && some.Zip(others).All(pair => pair.First.X == pair.Second.X && Same(pair.First.Y, pair.Second.Y));
+
+        static bool Same(double? a, double? b) => a.Equals(b) || (a is { } one && b is { } other && Math.Abs(one - other) <= 1e-9 * Math.Max(1, Math.Abs(one)));
+    }
+
+    private List<ChartSeries> AllSeriesOf(List<ReportRow> rows, string parameter) =>
     [
         .. _rows.Strategies.Select((strategy, style) => new ChartSeries(strategy, style,
         [

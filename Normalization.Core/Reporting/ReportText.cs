@@ -53,7 +53,7 @@ internal static class ReportText
     };
 
     /// <summary>Whom a finding chooses, or what it says instead.</summary>
-    public static string Answer(Finding finding) => finding.Choice.Count > 0 ? string.Join(", ", finding.Choice) : finding.Answer;
+    public static string Answer(Finding finding) => finding.Answer.Length > 0 ? finding.Answer : string.Join(", ", finding.Choice);
 
     /// <summary>The rows that findings rest on, each once, in the order of results.json.</summary>
     public static IEnumerable<ReportRow> Evidence(IEnumerable<Finding> findings) =>

@@ -120,7 +120,7 @@ internal static class SvgChart
                     svg.Append(CultureInfo.InvariantCulture, $"<polygon class=\"band\" points=\"{string.Join(' ', outline.Select(corner => $"{N(X(corner.X))},{N(Y(corner.Value))}"))}\"/>");
                 }
 
-                string dash = Dashes[line.Style % StyleCount];
+                string dash = Dashes[Variant(line.Style)];
                 if (run.Count > 1)
                     svg.Append(CultureInfo.InvariantCulture, $"<polyline class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} points=\"{string.Join(' ', run.Select(point => $"{N(X(point.X))},{N(Y(point.Y!.Value))}"))}\"/>");
 
@@ -338,7 +338,7 @@ internal static class SvgChart
 
     private static void LineSample(StringBuilder svg, int style, double x, double y, double width)
     {
-        string dash = Dashes[style % StyleCount];
+        string dash = Dashes[Variant(style)];
         svg.Append(CultureInfo.InvariantCulture, $"<path class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} d=\"M{N(x)} {N(y)}h{N(width)}\"/>");
         Marker(svg, style, x + width / 2, y);
     }
@@ -382,7 +382,7 @@ internal static class SvgChart
     private static void Marker(StringBuilder svg, int style, double x, double y)
     {
         string at = $"M{N(x)} {N(y)}";
-        svg.Append((style % StyleCount) switch
+        svg.Append(Variant(style) switch
         {
             0 => $"<circle cx=\"{N(x)}\" cy=\"{N(y)}\" r=\"3.4\"/>",
             1 => $"<path d=\"{at}m-3.2-3.2h6.4v6.4h-6.4z\"/>",
@@ -400,6 +400,9 @@ internal static class SvgChart
 
     private static void Text(StringBuilder svg, string kind, double x, double y, string text, string anchor) =>
         svg.Append(CultureInfo.InvariantCulture, $"<text class=\"{kind}\" x=\"{N(x)}\" y=\"{N(y)}\"{(anchor == "start" ? "" : $" text-anchor=\"{anchor}\"")}>{Escape(text)}</text>");
+
+    // Where colours come around again, dashes and markers do not come with them.
+    private static int Variant(int style) => (style + (3 * (style / StyleCount))) % StyleCount;
 
     private static string Class(int style) => $"c{style % StyleCount}";
 
