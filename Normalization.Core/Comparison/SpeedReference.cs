@@ -39,6 +39,15 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
             if (TrainsBeforeInference)
             {
                 ProbeCase.Forward(normalizer, shape, Input);
+
+                // As a float instance holds them: where eigenvectors hang on the last bits of a covariance, those are to be the same.
+                foreach (StateBuffer<double> buffer in normalizer.Buffers)
+                {
+                    for (int i = 0; i < buffer.Values.Length; i++)
+                    {
+                        buffer.Values[i] = (float)buffer.Values[i];
+                    }
+                }
             }
 
             normalizer.Training = false;

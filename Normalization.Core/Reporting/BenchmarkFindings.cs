@@ -12,7 +12,7 @@ internal static class BenchmarkFindings
 
     private delegate IEnumerable<Finding> Rule(BenchmarkCells cells);
 
-    private static readonly Rule[] Rules = [Measured, FastestPeer, EachPeer, LargeTensors, Growth, Threads, Allocation, CrossCheck];
+    private static readonly Rule[] Rules = [Measured, FastestPeer, EachPeer, LargeTensors, BothPasses, Growth, Threads, Allocation, CrossCheck];
 
     /// <summary>What the rules find, in the order of the page.</summary>
     public static IEnumerable<Finding> Draw(RunRows rows) => Rules.SelectMany(rule => rule(rows.Benchmark));
@@ -108,6 +108,25 @@ internal static class BenchmarkFindings
             [$"Those that do: {string.Join(", ", directions)}; the lowest is ", WithInterval(lowest.Formed(Copy)!.Value), $" ({lowest.Name})."]);
 
         static bool Reaches(BenchmarkCell cell) => cell.Formed(Copy)!.Value.Value >= Least;
+    }
+
+    // Strategies that are timed on both passes together are there to be chosen between: tensor by tensor, the fastest first.
+    private static IEnumerable<Finding> BothPasses(BenchmarkCells all)
+    {
+        var tensors = all.Cells.Where(cell => cell.Direction.Contains('+', StringComparison.Ordinal) && cell.Remark.Length == 0 && cell.Formed(Time) is not null)
+            .GroupBy(cell => cell.Setting).Where(group => group.Count() > 1).ToList();
+        if (tensors.Count == 0) yield break;
+        var sentence = new List<FindingPart>();
+        foreach (var tensor in tensors)
+        {
+            sentence.Add($"{(sentence.Count == 0 ? "" : " ")}{tensor.Key}: ");
+            foreach (var cell in tensor.OrderBy(cell => cell.Formed(Time)!.Value.Value))
+                sentence.AddRange([$"{(sentence[^1].Row is null ? "" : ", ")}{cell.Strategy} ", cell.Formed(Time)!.Value]);
+            sentence.Add(".");
+        }
+
+        string[] fastest = [.. tensors.Select(tensor => tensor.MinBy(cell => cell.Formed(Time)!.Value.Value)!.Strategy).Distinct()];
+        yield return new Finding("Forward and backward together", [], fastest.Length == 1 ? $"{fastest[0]} is the fastest everywhere" : $"{ReportText.List(fastest)}, by the tensor", sentence);
     }
 
     private static IEnumerable<Finding> Growth(BenchmarkCells all)

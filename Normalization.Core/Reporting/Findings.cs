@@ -204,10 +204,12 @@ public static class Findings
         if (carrying.Count + refused.Count < 2) return null;
 
         var sentence = new List<FindingPart>();
-        foreach (string strategy in refused)
+        if (refused.Count > 0)
         {
-            var row = here.First(row => row.Strategy == strategy);
-            sentence.AddRange([$"{strategy} cannot carry (N, C) features: ", row, $"{(row.Measurement.Note is { } note ? $" ({note.TrimEnd('.')})" : "")}. "]);
+            // One reason is told; the table of outputs has those of the others.
+            var row = here.First(row => row.Strategy == refused[0]);
+            string reason = row.Measurement.Note is not { } note ? "" : refused.Count == 1 ? $" ({note.TrimEnd('.')})" : $" (of {refused[0]}: {note.TrimEnd('.')})";
+            sentence.AddRange([$"{ReportText.List(refused)} cannot carry (N, C) features: ", row, $"{reason}. "]);
         }
 
         var worst = rows.Worst(here.Where(row => row.Measurement.Metric == "float_error"));
@@ -326,8 +328,8 @@ public static class Findings
     {
         var missing = here.Where(row => row.Value is null && rows.Competes(row.Strategy)).ToLookup(row => row.Strategy, StringComparer.Ordinal);
         var parts = new List<FindingPart>();
-        foreach (string strategy in rows.Strategies.Where(missing.Contains))
-            parts.AddRange([$" {strategy} on {ReportText.List([.. missing[strategy].Select(row => row.Scenario).Distinct()])}: ", missing[strategy].First(), "."]);
+        foreach (var alike in rows.Strategies.Where(missing.Contains).GroupBy(strategy => ReportText.List([.. missing[strategy].Select(row => row.Scenario).Distinct()])))
+            parts.AddRange([$" {ReportText.List([.. alike])} on {alike.Key}: ", missing[alike.First()].First(), "."]);
         return parts;
     }
 

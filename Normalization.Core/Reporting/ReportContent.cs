@@ -70,7 +70,7 @@ internal sealed class ReportContent
             [new Head("strategy", IsText: true), .. choices.Select(finding => new Head(finding.Case, IsText: true))],
             [
                 .. _rows.Strategies.Where(_rows.Competes).Select(strategy => (IReadOnlyList<Cell>)
-                    [NameOf(strategy), .. choices.Select(finding => finding.Choice.Contains(strategy) ? new Cell("●", Mark: Mark.Best) : new Cell(""))]),
+                    [NameOf(strategy), .. choices.Select(finding => finding.Choice.Contains(strategy) ? new Cell("●") : new Cell(""))]),
             ]);
     }
 
