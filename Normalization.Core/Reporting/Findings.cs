@@ -83,7 +83,7 @@ public static class Findings
         FindingPart[] sentence =
         [
             $"At N = {ReportText.Number(n)} the noise that the rest of the batch puts on a sample's output, {Over(here)}, {ranking.IsLowest}: ",
-            .. ranking.BestValues, .. ranking.Against("most with"), ".",
+            .. ranking.BestValues, .. ranking.Against("most with"), ".", .. FastestOf(rows, ranking),
         ];
         // Who wants batch statistics all the same is told the least noisy of those.
         double rounding = RunRows.Rounding("output_noise");
@@ -97,7 +97,7 @@ public static class Findings
             ];
         }
 
-        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. FastestOf(rows, ranking), .. NotFormed(rows, here)]);
+        return ranking.Finding($"Smallest batches (N = {ReportText.Number(n)})", [.. sentence, .. NotFormed(rows, here)]);
     }
 
     private static Finding? SmallBatchInference(RunRows rows)
@@ -118,7 +118,7 @@ public static class Findings
     {
         var times = SpeedRows(rows, "ns_per_element", "forward").Where(row => ranking.Names.Contains(row.Strategy)).ToList();
         return ranking.Best.Count < 2 || times.Count < 2 ? []
-            : [$" Of these {times.MinBy(row => row.Value).Strategy} is the fastest forward: ", times.MinBy(row => row.Value), "."];
+            : [$" Of the choices {times.MinBy(row => row.Value).Strategy} is the fastest forward: ", times.MinBy(row => row.Value), "."];
     }
 
     private static Finding? SingleSample(RunRows rows)

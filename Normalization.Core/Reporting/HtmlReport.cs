@@ -42,7 +42,7 @@ public sealed class HtmlReport : IReportWriter
         .notes{font-size:.85rem;margin:.3rem 0;padding-left:1.5rem;max-width:60rem;overflow-wrap:anywhere}
         .legend{font-size:.85rem;margin:.5rem 0 1.2rem;max-width:60rem}.legend div{margin:.15rem 0}.legend dt{display:inline;font-weight:600}.legend dt::after{content:": "}.legend dd{display:inline;margin:0}
         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,27rem),1fr));gap:1.5rem 2.5rem;margin:1.2rem 0}
-        figure{margin:0;min-width:0;max-width:33rem}figure>.chart{max-width:33rem}figure:has(>details[open]){grid-column:1/-1;max-width:none}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
+        figure{margin:0;min-width:0;max-width:33rem}figure>.chart{max-width:33rem}figure.wide{grid-column:1/-1;max-width:none}figure.wide .scroll{margin:0}figure.wide .chart{min-width:66rem;max-width:80rem}figure:has(>details[open]){grid-column:1/-1;max-width:none}figcaption{font-size:.92rem;color:var(--ink);font-weight:600;margin-bottom:.4rem;overflow-wrap:anywhere}
         details{margin:.5rem 0;min-width:0}summary{cursor:pointer;color:var(--link);padding:.25rem 0;font-size:.94rem;overflow-wrap:anywhere}details details,figure details{font-size:.95em}
         :target{background:var(--warn);outline:2px solid var(--warn-ink)}
         footer{font-size:.88rem;padding-top:2rem;padding-bottom:2.5rem}
@@ -185,8 +185,9 @@ public sealed class HtmlReport : IReportWriter
                     Table(table);
                     break;
                 case Figure figure:
-                    Put($"<figure>\n<figcaption>{E(figure.Caption)}</figcaption>\n");
-                    _html.Append(figure.Svg);
+                    Put($"<figure{(figure.IsWide ? " class=\"wide\"" : "")}>\n<figcaption>{E(figure.Caption)}</figcaption>\n");
+                    if (figure.IsWide) _html.Append("<div class=\"scroll\" tabindex=\"0\">").Append(figure.Svg).Append("</div>\n");
+                    else _html.Append(figure.Svg);
                     if (figure.Data is not null)
                     {
                         _html.Append("<details><summary>The data as a table</summary>\n");

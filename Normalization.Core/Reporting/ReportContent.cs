@@ -213,7 +213,7 @@ internal sealed class ReportContent
         var rows = names.Select((name, row) => (IReadOnlyList<Cell>)
             [NameOf(name), .. names.Select((_, column) => row == column ? new Cell("0") : Pair(row, column) is { } pair ? CellOf(pair) : Empty)]);
         return new Figure(title, svg, new Table(
-            title, [new Head("strategy", IsText: true), .. names.Select(name => HeadOfStrategy(name))], [.. rows], LegendOf("distance")));
+            title, [new Head("strategy", IsText: true), .. names.Select(name => HeadOfStrategy(name))], [.. rows], LegendOf("distance")), IsWide: names.Length > 10);
     }
 
     private Figure Spectrum(string scenario)

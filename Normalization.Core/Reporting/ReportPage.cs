@@ -52,8 +52,8 @@ internal sealed record Paragraph(string Text) : Block;
 internal sealed record Table(
     string Caption, IReadOnlyList<Head> Heads, IReadOnlyList<IReadOnlyList<Cell>> Rows, string? Legend = null, IReadOnlyList<Head>? RowHeads = null) : Block;
 
-/// <summary>A chart with its data; null where the table before it has them.</summary>
-internal sealed record Figure(string Caption, string Svg, Table? Data) : Block;
+/// <summary>A chart with its data; null where the table before it has them. A wide one has the page's width, and scrolls where that is narrow.</summary>
+internal sealed record Figure(string Caption, string Svg, Table? Data, bool IsWide = false) : Block;
 
 /// <summary>Blocks behind a line that opens them.</summary>
 internal sealed record Folded(string Summary, IReadOnlyList<Block> Blocks) : Block;
