@@ -185,6 +185,11 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         }
     }
 
+    internal override void BeginPass(RecalibratedVariance variance) => throw new InvalidOperationException(
+        _runningMatrix is null
+            ? $"{Name} keeps no running statistics that a pass over data could set. Leave it out of the recalibration."
+            : $"{Name} keeps a running {(_options.Running == WhiteningRunning.Covariance ? "covariance" : "whitening matrix")}, which a recalibration does not set yet. Leave it out, or run training batches with momentum null after ResetStatistics().");
+
     private protected override void WriteInitialStatistics()
     {
         for (int i = 0; _runningMatrix is not null && i < _channels; i++)
@@ -221,7 +226,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             fixed (double* memory = rented)
             {
                 WhiteningStatistics statistics = Carve(memory);
-                TakeStatistics(shape, order, view, x, statistics);
+                TakeStatistics(shape, order, view, x, statistics, forGradient: false);
                 Whiten(view, x, y, statistics);
             }
 

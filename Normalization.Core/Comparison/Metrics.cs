@@ -106,7 +106,7 @@ public static class Metrics
         new("steps_to_accuracy", Aspects.Training, "steps to accuracy", "1", Better.Lower,
             "Steps to the first entry at which the test accuracy reaches the stated one; not formed where it never does."),
         new("bias_drift_error", Aspects.Training, "departure from the prediction", "1", Better.Lower,
-            "Largest relative departure of the bias from the straight line T * rate * 2 * mean(t) that ignoring the mean's gradient predicts."),
+            "Largest relative departure of the bias from the straight line T * rate * 2 * mean(t) that ignoring the mean's gradient predicts, or where it is not ignored from 0, over the larger of 1 and the prediction."),
         new("bias_value", Aspects.Training, "bias", "1", Better.Neither, "The bias before the normalization."),
         new("loss_value", Aspects.Training, "loss", "1", Better.Neither, "The loss at a step."),
         new("loss_change", Aspects.Training, "change of the loss", "1", Better.Lower, "Largest less smallest loss over all steps."),

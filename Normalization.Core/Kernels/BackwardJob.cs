@@ -69,7 +69,7 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics;
+        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows(start, end, Accumulators + (piece * AccumulatorSize(Layout)));

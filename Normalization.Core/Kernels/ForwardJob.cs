@@ -48,7 +48,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null;
+        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null && Standardizer.HasFewRuns(Layout);
         if (rows)
         {
             Rows(start, end);

@@ -78,6 +78,9 @@ internal static unsafe class Standardizer
     private const nint CachedColumns = 1 << 13;
     private const int AccumulatorTasks = 16;
 
+    // Of 80 bytes each; threads may have small stacks.
+    private const int MostRuns = 512;
+
     /// <summary>Takes the moments of every set and writes the standardized output.</summary>
     /// <remarks>
     /// Weight and bias are in the layout's weight order; null stands for 1 and 0. So is the threshold, for layouts of one weight per set:
@@ -361,6 +364,9 @@ internal static unsafe class Standardizer
 
         return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
+
+    /// <summary>Whether a panel is so few runs that their lines may lie on the stack.</summary>
+    internal static bool HasFewRuns(in ReductionLayout layout) => layout.RunLength == 0 || layout.PanelElements / layout.RunLength <= MostRuns;
 
     /// <summary>Panels that are summed before any of them is written.</summary>
     internal static int PanelsTogether(in ReductionLayout layout) =>

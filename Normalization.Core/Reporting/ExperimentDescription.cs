@@ -38,7 +38,10 @@ public enum ClaimCombination
 /// <summary>Which of several numbers of a seed counts, such as one for each step.</summary>
 public enum ClaimOver
 {
-    /// <summary>The least: the claim is of every one of them.</summary>
+    /// <summary>The one that is worst for the claim: it is of every one of them.</summary>
+    Worst,
+
+    /// <summary>The least.</summary>
     Least,
 
     /// <summary>The greatest.</summary>

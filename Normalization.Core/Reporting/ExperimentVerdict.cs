@@ -8,7 +8,7 @@ namespace Normalization.Core.Reporting;
 /// <param name="Experiment">E1 to E18.</param>
 /// <param name="Claim">The claim's sentence.</param>
 /// <param name="Verdict">held, refuted, inconclusive, or not run.</param>
-/// <param name="Observed">The mean over seeds; null where nothing was measured.</param>
+/// <param name="Observed">The mean over seeds, of a claim without randomness the worst seed's; null where nothing was measured.</param>
 /// <param name="Interval">Its 95 % interval, low and high; null with fewer than two seeds.</param>
 /// <param name="Threshold">Where the claimed side begins.</param>
 /// <param name="Side">above or below.</param>
@@ -54,7 +54,11 @@ public sealed record ExperimentVerdict(
     {
         ArgumentNullException.ThrowIfNull(claim);
         double[] differences = Differences(claim, [.. rows]);
-        double? mean = differences.Length == 0 ? null : differences.Average();
+        // A claim without randomness holds for every seed or not at all: the worst one speaks.
+        double? mean = differences.Length == 0 ? null
+            : !claim.Exact ? differences.Average()
+            : Array.Exists(differences, double.IsNaN) ? double.NaN
+            : claim.Above ? differences.Min() : differences.Max();
         double[]? interval = differences.Length < 2 || claim.Exact ? null : IntervalOf(differences);
         return new ExperimentVerdict(
             experiment, claim.Text, Decide(claim, mean, interval), mean, interval, claim.Threshold, claim.Above ? "above" : "below", claim.Published, differences.Length)
@@ -112,7 +116,8 @@ public sealed record ExperimentVerdict(
                 {
                     ClaimOver.Least => numbers.Min(),
                     ClaimOver.Greatest => numbers.Max(),
-                    _ => numbers.Average(),
+                    ClaimOver.Mean => numbers.Average(),
+                    _ => claim.Above ? numbers.Min() : numbers.Max(),
                 });
             }
         }

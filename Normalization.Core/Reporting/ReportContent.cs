@@ -6,7 +6,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>Makes the report's tables and charts from a run's rows.</summary>
 internal sealed class ReportContent
 {
-    private const string BestKey = "★ marks the best strategy of a value and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick and strategies that failed a check are left out, and a value that is alike for all has none.";
+    private const string BestKey = "★ marks the best strategy of a value and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick, strategies that failed a check and those that leave the input's scale as it is are left out, and a value that is alike for all has none.";
 
     private static readonly Dictionary<string, string> AspectTitles = new(StringComparer.Ordinal)
     {

@@ -60,6 +60,11 @@ internal sealed class RunRows
     /// <summary>The one claim that a large deviation proves.</summary>
     public const string DependenceClaim = "batch-dependence";
 
+    private const string ScaleClaim = "scale-invariance";
+
+    // Of the output's largest value: what scales with its input changes by more than itself.
+    private const double MostDeviation = 1;
+
     private readonly ILookup<string, ReportRow> _byMetric;
 
     public RunRows(RunData run)
@@ -77,6 +82,8 @@ internal sealed class RunRows
         SpeedSettings = [.. compared.Select(SpeedSetting.Of).Distinct().OrderByDescending(setting => setting.Elements)];
         Directions = [.. compared.Select(row => row.Text("direction")).Distinct()];
         Benchmark = new BenchmarkCells(All);
+        FollowingScale = Of("claim").Where(row => row.Text("claim") == ScaleClaim && row.Strategy != Yardstick && row.Value > MostDeviation)
+            .ToLookup(row => row.Strategy, StringComparer.Ordinal);
     }
 
     public IReadOnlyList<ReportRow> All { get; }
@@ -98,8 +105,14 @@ internal sealed class RunRows
     /// <summary>The cases in which a strategy failed a check, by strategy.</summary>
     public ILookup<string, CaseRecord> Failures { get; }
 
-    /// <summary>Whether a strategy may be recommended or compared with: the yardstick never is, nor one that failed a check.</summary>
-    public bool Competes(string strategy) => strategy != Yardstick && !Failures.Contains(strategy);
+    /// <summary>The strategies whose output grows with the scale of the input, as no normalization's does, with the deviations that say so.</summary>
+    public ILookup<string, ReportRow> FollowingScale { get; }
+
+    /// <summary>
+    /// Whether a strategy may be recommended or compared with: the yardstick never is, nor one that failed a check, nor one that leaves
+    /// the input's scale as it is, which is good at much that asks for doing nothing.
+    /// </summary>
+    public bool Competes(string strategy) => strategy != Yardstick && !Failures.Contains(strategy) && !FollowingScale.Contains(strategy);
 
     public IEnumerable<ReportRow> Of(string metric) => _byMetric[metric];
 

@@ -62,6 +62,9 @@ internal static class SvgChart
     private const double Width = 480;
     private const double LineHeight = 22;
 
+    // Of the largest value of a map: what is less is written as 0; the table beneath has it.
+    private const double Rounding = 1e-12;
+
     // Sums and differences of what is drawn stay finite.
     private const double Largest = 1e300;
 
@@ -283,7 +286,7 @@ internal static class SvgChart
                 double cellLeft = left + column * Cell;
                 if (cell is { } number && double.IsFinite(number))
                     svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"cell\" fill-opacity=\"{N(Shade(largest > 0 ? Math.Abs(number) / largest : 0))}\" x=\"{N(cellLeft + 1)}\" y=\"{N(y + 1)}\" width=\"{N(Cell - 2)}\" height=\"{N(CellHeight - 2)}\"/>");
-                Text(svg, "v", cellLeft + Cell / 2, y + CellHeight / 2 + 4, cell is { } shown ? ReportText.Number(shown) : "–", "middle");
+                Text(svg, "v", cellLeft + Cell / 2, y + CellHeight / 2 + 4, cell is not { } shown ? "–" : Math.Abs(shown) <= Rounding * largest ? "0" : ReportText.Number(shown), "middle");
             }
         }
 

@@ -20,7 +20,7 @@ public sealed class FindingsTests
         ["Mean far above the spread", new[] { "float_error" }, "group-norm", "batch-norm"],
         ["Heavy tails or dead channels", new[] { "gradient_gain" }, "layer-norm", "batch-norm"],
         ["Evenly scaled gradients", new[] { "jacobian_condition" }, "zca-whitening", "group-norm"],
-        ["Fastest against a memory copy", new[] { "fraction_of_copy" }, "batch-norm", "zca-whitening"],
+        ["Fastest", new[] { "ns_per_element" }, "batch-norm", "zca-whitening"],
     ];
 
     [TestMethod]
@@ -223,17 +223,29 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
-    public void Draw_OverlappingSpreads_TieAndAboveOneIsSaidToBeNoise()
+    public void Draw_OverlappingSpreads_Tie()
     {
-        var run = SampleRun.Map(Run, row => row.Metric != "fraction_of_copy" || !row.Parameters!["direction"].Equals("forward") ? row : row.Strategy switch
+        var run = SampleRun.Map(Run, row => row.Metric != "ns_per_element" || !row.Parameters!["direction"].Equals("forward") ? row : row.Strategy switch
         {
-            "batch-norm" => row with { Value = 1.02, Spread = [0.9, 1.1] },
-            "layer-norm" => row with { Value = 0.85, Spread = [0.8, 0.91] },
-            _ => row with { Value = 0.88, Spread = [0.87, 0.89] },
+            "batch-norm" => row with { Value = 0.2, Spread = [0.19, 0.22] },
+            "layer-norm" => row with { Value = 0.23, Spread = [0.21, 0.25] },
+            _ => row with { Value = 0.3, Spread = [0.29, 0.31] },
         });
         StringAssert.Contains(
-            Of(Findings.Draw(run), "Fastest against a memory copy")!.Text,
-            "forward 0.850 to 1.02 (batch-norm and layer-norm, tied within their spread; above 1 is faster than the copy: within noise)");
+            Of(Findings.Draw(run), "Fastest")!.Text, "forward 0.200 ns/element to 0.230 ns/element (batch-norm and layer-norm, tied within their spread; ");
+    }
+
+    [TestMethod]
+    public void Draw_OutputThatFollowsTheScale_IsNamedAndNeverChosen()
+    {
+        var run = SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "layer-norm", Scenario: "gaussian" } && row.Parameters!["claim"].Equals("shift")
+            ? row with { Value = 2, Parameters = new Dictionary<string, object>(row.Parameters) { ["claim"] = "scale-invariance", ["declared"] = false, ["verdict"] = "not claimed" } }
+            : row);
+        var findings = Findings.Draw(run);
+
+        Assert.AreEqual("layer-norm", Of(findings, "Not recommended")!.Answer);
+        Assert.IsNull(Of(Sample, "Not recommended"));
+        foreach (var finding in findings) CollectionAssert.DoesNotContain(finding.Choice.ToList(), "layer-norm", finding.Case);
     }
 
     [TestMethod]
