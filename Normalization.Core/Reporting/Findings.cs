@@ -242,17 +242,17 @@ public static class Findings
 
     private static Finding? HostileInput(RunRows rows)
     {
-        // A gradient that is damped, or none at all, is no mild one.
+        // A gradient that is damped, or none at all, is no mild one; beside a dead channel the others have unit variance, and 1 is undamped.
         const double Undamped = 0.9;
         var all = rows.Of("gradient_gain").Where(row => row.Scenario is "heavy-tails" or "dead-channel").ToList();
-        string[] damping = [.. all.Where(row => row.Value < Undamped).Select(row => row.Strategy).Distinct()];
+        string[] damping = [.. all.Where(row => row.Scenario == "dead-channel" && row.Value < Undamped).Select(row => row.Strategy).Distinct()];
         var hostile = all.Where(row => !damping.Contains(row.Strategy)).ToList();
         string[] scenarios = [.. hostile.Select(row => row.Scenario).Distinct()];
         return Ranking.Lowest(rows, hostile)?.Finding(
             "Heavy tails or dead channels",
             ranking =>
             [
-                $"{(damping.Length == 0 ? "" : $"Of those that pass at least {ReportText.Number(Undamped)} of a gradient on: ")}{(scenarios.Length > 1 ? $"{(damping.Length == 0 ? "Of" : "of")} the gradient gains on {ReportText.List(scenarios)} the larger decides; it" : $"{(damping.Length == 0 ? "The" : "the")} gradient gain on {scenarios[0]}")} {ranking.IsLowest}: ",
+                $"{(damping.Length == 0 ? "" : "Of those that pass at least 0.9 of a gradient on beside a dead channel: ")}{(scenarios.Length > 1 ? $"{(damping.Length == 0 ? "Of" : "of")} the gradient gains on {ReportText.List(scenarios)} the larger decides; it" : $"{(damping.Length == 0 ? "The" : "the")} gradient gain on {scenarios[0]}")} {ranking.IsLowest}: ",
                 .. ranking.BestValues, .. ranking.Against("highest with"), .. Unnormalized(rows, hostile), ".",
             ]);
     }
