@@ -5,22 +5,6 @@ namespace Normalization.Core.Kernels;
 /// <content>Sets of one chunk that lie along memory.</content>
 internal unsafe partial struct BackwardJob<T>
 {
-    private readonly void Rows(int start, int end)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                Rows<CachedStore>(start, end);
-                break;
-            case StoreKind.Fetching:
-                Rows<FetchingStore>(start, end);
-                break;
-            default:
-                Rows<StreamingStore>(start, end);
-                break;
-        }
-    }
-
     // As in the forward pass, a few sets are summed before they are written. What a run costs beside its elements counts here: loops take
     // the runs of all these sets in one call.
     [SkipLocalsInit]

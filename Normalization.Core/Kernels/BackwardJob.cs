@@ -19,7 +19,7 @@ internal enum BackwardPhase
 /// products (product: gradient * xhat). Columns that carry one weight each hold plain sums; otherwise they are weighted. Arithmetic is
 /// chosen as in <see cref="ForwardJob{T}"/>.
 /// </remarks>
-internal unsafe partial struct BackwardJob<T> : IPieceJob
+internal unsafe partial struct BackwardJob<T> : IStoringJob
     where T : unmanaged
 {
     public const int TileElements = 1024;
@@ -65,18 +65,21 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
-    public void Run(int piece)
+    public void Run(int piece) => Stores.Run(ref this, Store, piece);
+
+    public readonly void Run<TStore>(int piece)
+        where TStore : struct, IStore
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
         if (_phase == BackwardPhase.Rows)
         {
-            AccumulateRows(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
+            AccumulateRows<TStore>(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
         }
         else if (rows)
         {
-            Rows(start, end);
+            Rows<TStore>(start, end);
         }
 
         for (int item = start; item < end && _phase != BackwardPhase.Rows && !rows; item++)
@@ -87,7 +90,7 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
                 case BackwardPhase.Panels:
                     PanelPlace place = Layout.Place(item);
                     PanelSums(item, place);
-                    ApplyPanel(place);
+                    ApplyPanel<TStore>(place);
                     break;
                 case BackwardPhase.ChunkSums:
                     double* sums = Sums + ((nint)item * SumsPerPanel(Layout));
@@ -98,15 +101,13 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk(Layout.Place(panel), Chunks[item % Chunks.Count]);
+                    ApplyChunk<TStore>(Layout.Place(panel), Chunks[item % Chunks.Count]);
                     break;
                 default:
                     ApplyTile(item);
                     break;
             }
         }
-
-        Standardizer.FinishStores(Store);
     }
 
     /// <summary>Adds the tasks' column accumulators, in task order, to the parameter gradients.</summary>
@@ -501,27 +502,12 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
         }
     }
 
-    private readonly void ApplyPanel(PanelPlace place)
+    private readonly void ApplyPanel<TStore>(PanelPlace place)
+        where TStore : struct, IStore
     {
         for (int index = 0; index < Chunks.Count; index++)
         {
-            ApplyChunk(place, Chunks[index]);
-        }
-    }
-
-    private readonly void ApplyChunk(PanelPlace place, Chunk chunk)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                ApplyChunk<CachedStore>(place, chunk);
-                break;
-            case StoreKind.Fetching:
-                ApplyChunk<FetchingStore>(place, chunk);
-                break;
-            default:
-                ApplyChunk<StreamingStore>(place, chunk);
-                break;
+            ApplyChunk<TStore>(place, Chunks[index]);
         }
     }
 
@@ -712,22 +698,6 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
 
     // Weights by element of a row (layer norm): a block of rows is summed, its weight gradients are added up, and then it is written,
     // all while it is in cache.
-    private readonly void AccumulateRows(int firstBlock, int endBlock, double* accumulators)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                AccumulateRows<CachedStore>(firstBlock, endBlock, accumulators);
-                break;
-            case StoreKind.Fetching:
-                AccumulateRows<FetchingStore>(firstBlock, endBlock, accumulators);
-                break;
-            default:
-                AccumulateRows<StreamingStore>(firstBlock, endBlock, accumulators);
-                break;
-        }
-    }
-
     private readonly void AccumulateRows<TStore>(int firstBlock, int endBlock, double* accumulators)
         where TStore : struct, IStore
     {
@@ -761,7 +731,7 @@ internal unsafe partial struct BackwardJob<T> : IPieceJob
                 AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
-                    ApplyPanel(Layout.Place(panel + (row * Layout.Inner)));
+                    ApplyPanel<TStore>(Layout.Place(panel + (row * Layout.Inner)));
                 }
             }
 

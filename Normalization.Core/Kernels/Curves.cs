@@ -156,7 +156,7 @@ internal static unsafe class Curves
 }
 
 /// <summary>Writes a curve chunk by chunk.</summary>
-internal unsafe struct CurveJob<T, TCurve> : IPieceJob
+internal unsafe struct CurveJob<T, TCurve> : IStoringJob
     where T : unmanaged
     where TCurve : struct, ICurve
 {
@@ -178,28 +178,16 @@ internal unsafe struct CurveJob<T, TCurve> : IPieceJob
         WorkTeam.Run(ref this, (_items + _itemsPerTask - 1) / _itemsPerTask, Layout.Elements);
     }
 
-    public readonly void Run(int piece)
+    public void Run(int piece) => Stores.Run(ref this, Store, piece);
+
+    public readonly void Run<TStore>(int piece)
+        where TStore : struct, IStore
     {
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         for (int item = piece * _itemsPerTask; item < end; item++)
         {
-            PanelPlace place = Layout.Place(item / Chunks.Count);
-            Chunk chunk = Chunks[item % Chunks.Count];
-            switch (Store)
-            {
-                case StoreKind.Cached:
-                    Apply<CachedStore>(place, chunk);
-                    break;
-                case StoreKind.Fetching:
-                    Apply<FetchingStore>(place, chunk);
-                    break;
-                default:
-                    Apply<StreamingStore>(place, chunk);
-                    break;
-            }
+            Apply<TStore>(Layout.Place(item / Chunks.Count), Chunks[item % Chunks.Count]);
         }
-
-        Standardizer.FinishStores(Store);
     }
 
     private readonly void Apply<TStore>(PanelPlace place, Chunk chunk)

@@ -72,7 +72,7 @@ internal enum FilterResponsePhase
 }
 
 /// <summary>The backward pass cut into tasks of consecutive items (panels or chunks), as <see cref="BackwardJob{T}"/> is.</summary>
-internal unsafe struct FilterResponseJob<T> : IPieceJob
+internal unsafe struct FilterResponseJob<T> : IStoringJob
     where T : unmanaged
 {
     public ReductionLayout Layout;
@@ -99,7 +99,10 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
-    public readonly void Run(int piece)
+    public void Run(int piece) => Stores.Run(ref this, Store, piece);
+
+    public readonly void Run<TStore>(int piece)
+        where TStore : struct, IStore
     {
         nint perSet = 3 * (nint)Layout.Columns;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
@@ -119,7 +122,7 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
 
                     for (int index = 0; index < Chunks.Count; index++)
                     {
-                        ApplyChunk(item, Chunks[index]);
+                        ApplyChunk<TStore>(item, Chunks[index]);
                     }
 
                     break;
@@ -134,12 +137,10 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
 
                     break;
                 default:
-                    ApplyChunk(panel, Chunks[item % Chunks.Count]);
+                    ApplyChunk<TStore>(panel, Chunks[item % Chunks.Count]);
                     break;
             }
         }
-
-        Standardizer.FinishStores(Store);
     }
 
     /// <summary>Adds the panels' sums, in panel order, to the parameter gradients and returns epsilon's; totals is room for all three.</summary>
@@ -289,22 +290,6 @@ internal unsafe struct FilterResponseJob<T> : IPieceJob
         for (int i = 0; i < chunk.BlockCount; i++, offset += Layout.BlockStride)
         {
             FilterLoops.AddColumns<T, A>(X + offset, G + offset, rows, width, Layout.Columns, filter, tile, tile + capacity, tile + (2 * capacity));
-        }
-    }
-
-    private readonly void ApplyChunk(int panel, Chunk chunk)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                ApplyChunk<CachedStore>(panel, chunk);
-                break;
-            case StoreKind.Fetching:
-                ApplyChunk<FetchingStore>(panel, chunk);
-                break;
-            default:
-                ApplyChunk<StreamingStore>(panel, chunk);
-                break;
         }
     }
 

@@ -16,7 +16,7 @@ internal enum ForwardPhase
 /// Moments are taken in double. What is written is computed in T; a float set whose coefficients do not suit that
 /// (<see cref="Simd.SuitsSingle"/>) is computed in double: a matter of that set alone.
 /// </remarks>
-internal unsafe struct ForwardJob<T> : IPieceJob
+internal unsafe struct ForwardJob<T> : IStoringJob
     where T : unmanaged
 {
     public ReductionLayout Layout;
@@ -44,14 +44,17 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
-    public void Run(int piece)
+    public void Run(int piece) => Stores.Run(ref this, Store, piece);
+
+    public readonly void Run<TStore>(int piece)
+        where TStore : struct, IStore
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null && Standardizer.HasFewRuns(Layout);
         if (rows)
         {
-            Rows(start, end);
+            Rows<TStore>(start, end);
         }
 
         for (int item = start; item < end && !rows; item++)
@@ -62,7 +65,7 @@ internal unsafe struct ForwardJob<T> : IPieceJob
                     PanelMoments(item);
                     for (int chunk = 0; chunk < Chunks.Count; chunk++)
                     {
-                        ApplyChunk(item, Chunks[chunk]);
+                        ApplyChunk<TStore>(item, Chunks[chunk]);
                     }
 
                     break;
@@ -74,27 +77,9 @@ internal unsafe struct ForwardJob<T> : IPieceJob
                     CombineChunks(item);
                     break;
                 default:
-                    ApplyChunk(item / Chunks.Count, Chunks[item % Chunks.Count]);
+                    ApplyChunk<TStore>(item / Chunks.Count, Chunks[item % Chunks.Count]);
                     break;
             }
-        }
-
-        Standardizer.FinishStores(Store);
-    }
-
-    private readonly void Rows(int start, int end)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                Rows<CachedStore>(start, end);
-                break;
-            case StoreKind.Fetching:
-                Rows<FetchingStore>(start, end);
-                break;
-            default:
-                Rows<StreamingStore>(start, end);
-                break;
         }
     }
 
@@ -380,22 +365,6 @@ internal unsafe struct ForwardJob<T> : IPieceJob
         {
             variance[j] *= share;
             inverse[j] = Standardizer.InverseStd(variance[j], Epsilon);
-        }
-    }
-
-    private readonly void ApplyChunk(int panel, Chunk chunk)
-    {
-        switch (Store)
-        {
-            case StoreKind.Cached:
-                ApplyChunk<CachedStore>(panel, chunk);
-                break;
-            case StoreKind.Fetching:
-                ApplyChunk<FetchingStore>(panel, chunk);
-                break;
-            default:
-                ApplyChunk<StreamingStore>(panel, chunk);
-                break;
         }
     }
 

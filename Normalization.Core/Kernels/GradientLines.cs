@@ -17,7 +17,7 @@ internal unsafe struct GradientLines
 }
 
 /// <summary>Writes dx chunk by chunk.</summary>
-internal unsafe struct GradientLinesJob<T> : IPieceJob
+internal unsafe struct GradientLinesJob<T> : IStoringJob
     where T : unmanaged
 {
     public ReductionLayout Layout;
@@ -38,28 +38,16 @@ internal unsafe struct GradientLinesJob<T> : IPieceJob
         WorkTeam.Run(ref this, (_items + _itemsPerTask - 1) / _itemsPerTask, Layout.Elements);
     }
 
-    public readonly void Run(int piece)
+    public void Run(int piece) => Stores.Run(ref this, Store, piece);
+
+    public readonly void Run<TStore>(int piece)
+        where TStore : struct, IStore
     {
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         for (int item = piece * _itemsPerTask; item < end; item++)
         {
-            PanelPlace place = Layout.Place(item / Chunks.Count);
-            Chunk chunk = Chunks[item % Chunks.Count];
-            switch (Store)
-            {
-                case StoreKind.Cached:
-                    Apply<CachedStore>(place, chunk);
-                    break;
-                case StoreKind.Fetching:
-                    Apply<FetchingStore>(place, chunk);
-                    break;
-                default:
-                    Apply<StreamingStore>(place, chunk);
-                    break;
-            }
+            Apply<TStore>(Layout.Place(item / Chunks.Count), Chunks[item % Chunks.Count]);
         }
-
-        Standardizer.FinishStores(Store);
     }
 
     private readonly void Apply<TStore>(PanelPlace place, Chunk chunk)

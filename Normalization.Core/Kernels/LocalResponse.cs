@@ -129,7 +129,7 @@ internal unsafe struct LocalResponseJob<T> : IPieceJob
             }
         }
 
-        Standardizer.FinishStores(Streams ? StoreKind.Streaming : StoreKind.Cached);
+        Stores.Finish(Streams ? StoreKind.Streaming : StoreKind.Cached);
     }
 
     private readonly bool SuitsSingle =>

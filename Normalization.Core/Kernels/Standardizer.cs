@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
@@ -331,15 +330,6 @@ internal static unsafe class Standardizer
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static ConstantLine<A> Line<A>(double mean, double slope, double bias)
         where A : unmanaged => new(mean, slope, bias + ((Simd.Round<A>(mean) - mean) * slope));
-
-    /// <summary>Streaming stores are not ordered with others: whoever is told that a piece is done must see them.</summary>
-    internal static void FinishStores(StoreKind store)
-    {
-        if (store == StoreKind.Streaming && Sse.IsSupported)
-        {
-            Sse.StoreFence();
-        }
-    }
 
     /// <summary>How a forward pass over a layout stores.</summary>
     internal static StoreKind ForwardStore<T>(in ReductionLayout layout, T* x, T* y)
