@@ -1,4 +1,5 @@
 using Normalization.Core;
+using Normalization.Core.Comparison;
 
 namespace Normalization.Bench.Experiments;
 
@@ -11,6 +12,10 @@ internal sealed record Examples(float[] Pixels, byte[] Labels, int Height, int W
 
     /// <summary>The examples with another value for each pixel.</summary>
     public Examples Map(Func<float, float> value) => this with { Pixels = Array.ConvertAll(Pixels, pixel => value(pixel)) };
+
+    /// <summary>The examples with a share of the labels replaced by any of the ten, drawn evenly: a tenth of those stay right.</summary>
+    public Examples WithLabelNoise(double share, RandomStream random) =>
+        this with { Labels = Array.ConvertAll(Labels, label => random.NextDouble() < share ? (byte)random.NextInt32(10) : label) };
 
     /// <summary>The first of them.</summary>
     public Examples Take(int count) => this with { Pixels = Pixels[..(count * Size)], Labels = Labels[..count] };

@@ -81,7 +81,7 @@ internal sealed class E3BatchSize : Experiment
         {
             Sequential<float> network = Networks.Perceptron(
                 train.Size, 128, 3, strategy, Settings, () => new Relu<float>(), new RandomStream(seed, Id, "weights"));
-            var training = new Training(network, (train, test), size, new RandomStream(seed, Id, "order"), momentum: Momentum);
+            var training = new Training(network, (train, test), size, new RandomStream(seed, Id, "order"), new TrainingOptions { Momentum = Momentum });
             int steps = train.Count / size * Epochs(scale);
             for (int step = 0; step < steps; step++)
             {

@@ -96,7 +96,7 @@ internal sealed class ExperimentContent
     // The mean over seeds with its interval, strategy by strategy.
     private Figure? Chart(ExperimentChart chart, List<ReportRow> here)
     {
-        var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null).ToList();
+        var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null && Has(row, chart.Only)).ToList();
         if (rows.Count == 0)
         {
             return null;
@@ -106,7 +106,7 @@ internal sealed class ExperimentContent
         var series = new List<ChartSeries>();
         foreach (string strategy in _strategies)
         {
-            foreach (var line in rows.Where(row => row.Strategy == strategy).GroupBy(row => Others(row, chart.X)).OrderBy(line => line.Key, StringComparer.Ordinal))
+            foreach (var line in rows.Where(row => row.Strategy == strategy).GroupBy(row => Others(row, [chart.X, .. chart.Only?.Keys ?? []])).OrderBy(line => line.Key, StringComparer.Ordinal))
             {
                 ChartPoint[] points = [.. line.GroupBy(row => row.Number(chart.X)!.Value).OrderBy(at => at.Key).Select(at => Point(at.Key, [.. at.Select(row => row.Value!.Value)]))];
                 series.Add(new ChartSeries(line.Key.Length == 0 ? strategy : $"{strategy}, {line.Key}", _strategies.IndexOf(strategy), points));
@@ -148,15 +148,18 @@ internal sealed class ExperimentContent
         return new ChartPoint(x, mean, interval[0], interval[1]);
     }
 
-    private static string Others(ReportRow row, string x) => string.Join(", ", (row.Measurement.Parameters ?? new Dictionary<string, object>(StringComparer.Ordinal))
-        .Where(pair => pair.Key != x && pair.Key != "seed").Select(pair => $"{pair.Key} {ReportText.Parameter(pair.Value)}"));
+    private static bool Has(ReportRow row, IReadOnlyDictionary<string, object>? asked) =>
+        asked is null || asked.All(pair => row.Measurement.Parameters?.TryGetValue(pair.Key, out object? value) == true && ReportText.Parameter(value) == ReportText.Parameter(pair.Value));
+
+    private static string Others(ReportRow row, IReadOnlyList<string> told) => string.Join(", ", (row.Measurement.Parameters ?? new Dictionary<string, object>(StringComparer.Ordinal))
+        .Where(pair => !told.Contains(pair.Key) && pair.Key != "seed").Select(pair => $"{pair.Key} {ReportText.Parameter(pair.Value)}"));
 
     // What has no place on an axis: one number a strategy and seed.
     private Table? Values(ExperimentDescription experiment, List<ReportRow> here)
     {
         string[] charted = [.. experiment.Charts.Select(chart => chart.Metric)];
         var single = here.Where(row => !charted.Contains(row.Measurement.Metric)).ToList();
-        var columns = single.Select(row => (row.Measurement.Metric, Others: Others(row, ""))).Distinct().ToList();
+        var columns = single.Select(row => (row.Measurement.Metric, Others: Others(row, []))).Distinct().ToList();
         return columns.Count == 0 ? null : new Table(
             $"{experiment.Id}, means over seeds ± their standard deviation",
             [new Head("strategy", IsText: true), .. columns.Select(column => new Head($"{ReportText.Title(column.Metric)}{(column.Others.Length > 0 ? ", " + column.Others : "")}", "", Metrics.Find(column.Metric)?.Legend))],
@@ -166,7 +169,7 @@ internal sealed class ExperimentContent
                    select (IReadOnlyList<Cell>)
                    [
                        new Cell(strategy),
-                       .. columns.Select(column => Cell([.. single.Where(row => row.Strategy == strategy && row.Measurement.Metric == column.Metric && Others(row, "") == column.Others)])),
+                       .. columns.Select(column => Cell([.. single.Where(row => row.Strategy == strategy && row.Measurement.Metric == column.Metric && Others(row, []) == column.Others)])),
                    ],
             ]);
     }

@@ -17,7 +17,9 @@ public sealed record ExperimentDescription(
 /// <param name="XTitle">The horizontal axis's title, with the unit.</param>
 /// <param name="LogX">Whether the horizontal axis is logarithmic.</param>
 /// <param name="LogY">Whether the vertical axis is.</param>
-public sealed record ExperimentChart(string Title, string Metric, string X, string XTitle, bool LogX = false, bool LogY = false);
+/// <param name="Only">Parameters that a row must have to be drawn, such as one of two networks; null draws all rows of the metric.</param>
+public sealed record ExperimentChart(
+    string Title, string Metric, string X, string XTitle, bool LogX = false, bool LogY = false, IReadOnlyDictionary<string, object>? Only = null);
 
 /// <summary>The rows a claim speaks of: those of one strategy and metric that have all the given parameters.</summary>
 /// <param name="Strategy">The strategy's id.</param>
