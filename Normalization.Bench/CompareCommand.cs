@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Security.Cryptography;
+using Normalization.Bench.Data;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Core.Reporting;
@@ -22,7 +23,7 @@ internal static class CompareCommand
         $"Which scenarios: {string.Join(", ", Scenarios.Ids)}. Default all; speed has shapes of its own.");
 
     private static readonly Option<string?> Data = Options.Path(
-        "--data", "DIR", "A folder with MNIST's IDX or IDX.gz files for the scenario activations. Default digits drawn by the program.");
+        "--data", "DIR", "A folder with MNIST's IDX or IDX.gz files for the scenario activations, or mnist once it was fetched (data fetch). Default digits drawn by the program.");
 
     private static readonly Option<long> Seed = Options.Whole("--seed", "N", 0, long.MaxValue, "Where all randomness comes from. Default 1.");
 
@@ -59,7 +60,7 @@ internal static class CompareCommand
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
         long seed = parse.ValueOr(Seed, 1);
-        DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(data, needsLabels: false)
+        DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(RemoteDataSet.Resolve(data), needsLabels: false)
             : scenarios.Contains(Scenarios.ActivationsId) ? GeneratedDigits.Generate(GeneratedImages, (int)(seed & int.MaxValue))
             : null;
         IReadOnlyList<Scenario> available = digits is null ? Scenarios.Synthetic(seed) : Scenarios.WithDigits(seed, digits);

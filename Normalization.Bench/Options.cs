@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using Normalization.Core.Reporting;
 
 namespace Normalization.Bench;
 
@@ -44,6 +45,18 @@ internal static class Options
 
     public static Option<double> Real(string name, string value, double minimum, double maximum, string description) =>
         Create(name, value, description, (text, fail) => ParseReal(name, text, minimum, maximum, "", fail));
+
+    /// <summary>A part of a run, such as 2/4.</summary>
+    public static Option<Shard> Shard(string name, string description) =>
+        Create(name, "I/N", description, (text, fail) =>
+        {
+            if (!Core.Reporting.Shard.TryParse(text, out Shard shard))
+            {
+                fail($"{name} must be I/N, the I-th of N parts with I from 1 to N, such as 2/4; got '{text}'");
+            }
+
+            return shard;
+        });
 
     /// <summary>A fraction, written as 10% or as 0.1; a bare number of 1 or more is refused, since it was meant as a percentage.</summary>
     public static Option<double> Percentage(string name, string description) =>

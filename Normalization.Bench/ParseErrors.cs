@@ -22,7 +22,11 @@ internal static class ParseErrors
             return $"{value.Message}{(value.Message.EndsWith('?') || value.Message.EndsWith('.') ? "" : ".")} See '{verb}--help'.";
         }
 
-        string word = parse.UnmatchedTokens[0];
+        if (parse.UnmatchedTokens is not [string word, ..])
+        {
+            return $"{command.Name} needs a verb of its own: {string.Join(", ", command.Subcommands.Select(known => known.Name))}. See '{verb}--help'.";
+        }
+
         return command is RootCommand
             ? $"{Text.Unknown("verb", word, command.Subcommands.Select(known => known.Name))} See '--help'."
             : $"{command.Name} does not know what to do with '{word}'. Lists are written with commas and no spaces; see '{verb}--help'.";

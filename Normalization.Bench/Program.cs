@@ -5,11 +5,11 @@ using Normalization.Bench;
 
 Verb[] verbs =
 [
-    CompareCommand.Create(), SpeedCommand.Create(), TrainCommand.Create(), ApplyCommand.Create(), ReportCommand.Create(), DiffCommand.Create(),
-    SyncCheckCommand.Create(), ListCommand.Create(),
+    CompareCommand.Create(), SpeedCommand.Create(), TrainCommand.Create(), ApplyCommand.Create(), .. ReportCommand.Create(), DiffCommand.Create(),
+    SyncCheckCommand.Create(), ListCommand.Create(), .. DataCommand.Create(),
 ];
 var root = new RootCommand("Compares normalization strategies by measurement. Without a verb: compare.");
-foreach (Verb verb in verbs)
+foreach (Verb verb in verbs.Where(verb => !verb.Command.Parents.Any()))
 {
     root.Add(verb.Command);
 }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using Normalization.Bench.Data;
 using Normalization.Bench.Experiments;
 using Normalization.Core;
 using Normalization.Core.Comparison;
@@ -26,18 +27,21 @@ internal static class TrainCommand
     private static readonly Option<long> SeedsOption = Options.Whole("--seeds", "N", 1, 1000, "How many seeds each variant is trained from. Default 5; with --quick 3.");
 
     private static readonly Option<string?> Data = Options.Path(
-        "--data", "DIR", "A folder with MNIST's IDX or IDX.gz files, training and test set. Default digits drawn by the program, which every page then says.");
+        "--data", "DIR", "A folder with MNIST's IDX or IDX.gz files, training and test set, or mnist once it was fetched (data fetch). Default digits drawn by the program, which every page then says.");
 
     private static readonly Option<long> Seed = Options.Whole("--seed", "N", 0, int.MaxValue, "The first seed; where all randomness comes from. Default 1.");
 
     private static readonly Option<long> Threads = Options.Whole(
         "--threads", "N", 1, KernelThreads.Maximum, "Trials that run at once; results do not depend on it. Default the processor count.");
 
+    private static readonly Option<Shard> ShardOption = Options.Shard(
+        "--shard", "Runs the I-th of N parts, 1 to N, of about equal length; report merge joins them. Default the whole.");
+
     public static Verb Create()
     {
         var command = new Command("train", "Runs experiments of the literature and says which of their claims hold.")
         {
-            Which, Quick, SeedsOption, Data, Seed, Threads, RecordedRun.Out, RecordedRun.Resume,
+            Which, Quick, SeedsOption, Data, Seed, Threads, ShardOption, RecordedRun.Out, RecordedRun.Resume,
         };
         command.SetAction(Run);
         return new Verb(
@@ -50,7 +54,12 @@ internal static class TrainCommand
 
             {ExitCodes.Legend}
             """,
-            ["train E1 --quick", "train all --data mnist --out reports/literature", "train all --resume reports/literature --data mnist"]);
+            [
+                "train E1 --quick",
+                "train all --data mnist --out reports/literature",
+                "train all --resume reports/literature --data mnist",
+                "train all --shard 2/8 --out reports/part-2",
+            ]);
     }
 
     private static int Run(ParseResult parse)
@@ -72,21 +81,26 @@ internal static class TrainCommand
         var scale = new ExperimentScale(quick, (int)parse.ValueOr(SeedsOption, quick ? 3 : 5), seed);
         int threads = (int)parse.ValueOr(Threads, KernelThreads.Default);
         Experiment[] experiments = [.. ExperimentCatalog.All.Where(experiment => named.Contains(AllExperiments) || named.Contains(experiment.Id))];
-        DigitData data = parse.GetValue(Data) is { } folder ? DigitData.Load(folder) : DigitData.Generate(quick ? 6000 : 20_000, quick ? 1000 : 4000, seed);
+        DigitData data = parse.GetValue(Data) is { } folder ? DigitData.Load(RemoteDataSet.Resolve(folder)) : DigitData.Generate(quick ? 6000 : 20_000, quick ? 1000 : 4000, seed);
         Case[] cases = [.. experiments.SelectMany(experiment => experiment.Trials(data, scale).Select(trial => new Case(experiment, trial)))];
-        foreach (Experiment experiment in experiments)
+        Shard? shard = parse.Has(ShardOption) ? parse.GetValue(ShardOption) : null;
+        cases = [.. shard?.Of(cases, one => one.Trial.Cost) ?? cases];
+        foreach (Experiment experiment in experiments.Where(experiment => cases.Any(one => one.Experiment == experiment)))
         {
             double seconds = cases.Where(one => one.Experiment == experiment).Sum(one => one.Trial.Cost) / threads;
             Console.Error.WriteLine($"{experiment.Id} {experiment.Describe(scale).Title}: {cases.Count(one => one.Experiment == experiment)} trials, about {Math.Ceiling(seconds):0} s");
         }
 
         return recorded.Execute(
-            Describe(experiments, scale, data, threads, cases.Length), [.. cases.Select(one => new PlannedCase(one.Id, one.Experiment.Id, one.Trial.Cost))],
+            Describe(experiments, scale, data, threads, cases.Length, shard), [.. cases.Select(one => new PlannedCase(one.Id, one.Experiment.Id, one.Trial.Cost))],
             $", {data.Source}", (finished, done, progress, cancellation) => Measure(cases, threads, finished, done, progress, cancellation),
-            (run, files) => Summary.Print(run, files, Lines(run)));
+            Print);
     }
 
-    /// <summary>The claims, a line each.</summary>
+    /// <summary>Prints the claims, a line each, and the page's path; of a shard, which has not all seeds, what it takes to judge them.</summary>
+    internal static int Print(RunData run, IReadOnlyList<string> files) => Summary.Print(
+        run, files, RunShards.Of(run.Header) is { } shard ? [$"shard {shard}: {run.Cases.Count} trials recorded; claims are judged once report merge has joined all {shard.Count}."] : Lines(run));
+
     private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict => string.Create(CultureInfo.InvariantCulture,
         $"{verdict.Experiment} {verdict.Verdict.ToUpperInvariant()}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {verdict.Seeds} seeds."));
 
@@ -132,21 +146,27 @@ internal static class TrainCommand
         progress.Report(new ComparisonProgress(cases.Length, cases.Length, null));
     }
 
-    private static RunHeader Describe(Experiment[] experiments, ExperimentScale scale, DigitData data, int threads, int cases)
+    private static RunHeader Describe(Experiment[] experiments, ExperimentScale scale, DigitData data, int threads, int cases, Shard? shard)
     {
         string[] commandLine = Environment.GetCommandLineArgs();
+        var settings = new Dictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["experiments"] = string.Join(",", experiments.Select(experiment => experiment.Id)),
+            ["length"] = scale.Quick ? "quick" : "full",
+            ["seeds"] = scale.Seeds.ToString(CultureInfo.InvariantCulture),
+            ["seed"] = scale.Seed.ToString(CultureInfo.InvariantCulture),
+            ["data"] = data.Source,
+        };
+        if (shard is not null)
+        {
+            settings[RunShards.Setting] = shard.ToString()!;
+        }
+
         ExperimentDescription[] descriptions = [.. experiments.Select(experiment => experiment.Describe(scale))];
         return new RunHeader
         {
             Environment = RunEnvironment.Capture(commandLine[0], commandLine[1..], scale.Seed, threads),
-            Settings = new Dictionary<string, string>(StringComparer.Ordinal)
-            {
-                ["experiments"] = string.Join(",", experiments.Select(experiment => experiment.Id)),
-                ["length"] = scale.Quick ? "quick" : "full",
-                ["seeds"] = scale.Seeds.ToString(CultureInfo.InvariantCulture),
-                ["seed"] = scale.Seed.ToString(CultureInfo.InvariantCulture),
-                ["data"] = data.Source,
-            },
+            Settings = settings,
             Strategies = [.. experiments.SelectMany(experiment => experiment.Strategies).DistinctBy(strategy => strategy.Id)
                 .Select(strategy => new StrategyDescription(strategy.Id, "", strategy.Options))],
             Scenarios = [.. descriptions.Select(description => new ScenarioDescription(description.Id, description.Title, description.Question))],

@@ -93,6 +93,11 @@ internal sealed class ReportContent
                 $"Incomplete: {_run.Cases.Count} of {_run.Header.CaseCount} cases finished. What follows holds for these alone; --resume with this folder goes on from here.", []));
         }
 
+        if (RunShards.Of(_run.Header) is { } shard)
+        {
+            warnings.Add(new Warning($"A part of a run: shard {shard}. What follows holds for this part alone; report merge joins it with the others.", []));
+        }
+
         foreach (var failed in _rows.Failures)
         {
             string[] cases = [.. failed.Select(record => $"{record.Case}: {record.Failure}")];

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Normalization.Core.Comparison;
 
 namespace Normalization.Core.Reporting;
@@ -37,6 +38,40 @@ public sealed record RunHeader
 
     /// <summary>How many cases the whole run has; a file with fewer is incomplete.</summary>
     public required int CaseCount { get; init; }
+
+    /// <summary>What makes two runs different runs whatever machine they are on: settings, program, what is measured; a phrase each.</summary>
+    internal IReadOnlyList<string> DifferencesTo(RunHeader other)
+    {
+        var values = new List<(string, string?, string?)> { ("schemaVersion", Text(SchemaVersion), Text(other.SchemaVersion)) };
+        foreach (string name in Settings.Keys.Union(other.Settings.Keys, StringComparer.Ordinal))
+            values.Add((name, Settings.GetValueOrDefault(name), other.Settings.GetValueOrDefault(name)));
+        AddEach("strategies",
+            [.. Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))],
+            [.. other.Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))]);
+        AddEach("scenarios",
+            [.. Scenarios.Select(scenario => (scenario.Id, scenario.Description))],
+            [.. other.Scenarios.Select(scenario => (scenario.Id, scenario.Description))]);
+        if (!Settings.ContainsKey("seed")) values.Add(("seed", Text(Environment.Seed), Text(other.Environment.Seed)));
+
+        // What a training run records does not depend on its threads.
+        if (!Settings.ContainsKey("threads") && Experiments is null) values.Add(("threads", Text(Environment.Threads), Text(other.Environment.Threads)));
+        values.Add(("commit", Environment.Commit, other.Environment.Commit));
+        values.Add(("number of cases", Text(CaseCount), Text(other.CaseCount)));
+        return RunEnvironment.Differences(values);
+
+        // Descriptions are sentences: only those that changed are shown.
+        void AddEach(string kind, List<(string Id, string Description)> then, List<(string Id, string Description)> today)
+        {
+            values.Add((kind, string.Join(", ", then.Select(entry => entry.Id)), string.Join(", ", today.Select(entry => entry.Id))));
+            foreach (var (id, description) in then)
+            {
+                int index = today.FindIndex(entry => entry.Id == id);
+                if (index >= 0) values.Add((id, $"[{description}]", $"[{today[index].Description}]"));
+            }
+        }
+
+        static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
+    }
 }
 
 /// <summary>One further line of records.jsonl: a finished case and its measurements.</summary>

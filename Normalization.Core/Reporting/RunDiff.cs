@@ -90,11 +90,10 @@ public sealed class RunDiff
             OnlyInBase = [.. before.Where(row => !after.ContainsKey(row.Key)).Select(row => row.Value)],
             OnlyInNew = [.. after.Where(row => !before.ContainsKey(row.Key)).Select(row => row.Value)],
             CopyRatio = Median([.. Times(first, CopyMetric).Where(row => copies.ContainsKey(row.Key)).Select(row => copies[row.Key].Value!.Value / row.Value.Value!.Value)]),
-            MachineDifferences = Differences(
-                [.. Machine(first.Environment).Zip(Machine(second.Environment), (one, other) => (one.Name, one.Value, other.Value))]),
-            SettingDifferences = Differences(
-                [.. Settings(first).Keys.Union(Settings(second).Keys, StringComparer.Ordinal)
-                    .Select(name => (name, Settings(first).GetValueOrDefault(name, "not set"), Settings(second).GetValueOrDefault(name, "not set")))]),
+            MachineDifferences = RunEnvironment.Differences(first.Environment.Machine, second.Environment.Machine),
+            SettingDifferences = RunEnvironment.Differences(
+                Settings(first).Keys.Union(Settings(second).Keys, StringComparer.Ordinal)
+                    .Select(name => (name, Settings(first).GetValueOrDefault(name), Settings(second).GetValueOrDefault(name)))),
         };
     }
 
@@ -144,21 +143,12 @@ public sealed class RunDiff
         return string.Join('\n', parameters.Prepend(row.Metric).Prepend(row.Scenario).Prepend(row.Strategy).Prepend(row.Aspect));
     }
 
-    private static (string Name, string Value)[] Machine(RunEnvironment environment) =>
-    [
-        ("cpu", environment.Cpu), ("vector bits", Whole(environment.SimdBits)), ("cores", Whole(environment.Cores)),
-        ("system", environment.Os), ("runtime", environment.Runtime),
-    ];
-
     private static Dictionary<string, string> Settings(ResultFile run)
     {
         var settings = run.Settings.Where(setting => !Selecting.Contains(setting.Key)).ToDictionary(StringComparer.Ordinal);
         settings.TryAdd("threads", Whole(run.Environment.Threads));
         return settings;
     }
-
-    private static List<string> Differences(List<(string Name, string First, string Second)> values) =>
-        [.. values.Where(value => value.First != value.Second).Select(value => $"{value.Name} was {value.First} and is now {value.Second}")];
 
     private static double Median(double[] values) => values.Length == 0 ? double.NaN : Arithmetic.Median(values);
 

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Normalization.Core.Reporting;
 
 /// <summary>The machine and the program a run was made with.</summary>
@@ -35,4 +37,22 @@ public sealed partial record RunEnvironment
 
     /// <summary>Threads the kernels use.</summary>
     public required int Threads { get; init; }
+
+    /// <summary>What times depend on, beside the program: name and value.</summary>
+    internal IReadOnlyList<(string Name, string Value)> Machine =>
+    [
+        .. Arithmetic, ("cores", Cores.ToString(CultureInfo.InvariantCulture)), ("system", Os),
+    ];
+
+    /// <summary>What the last bits of a result may depend on, beside the program: name and value.</summary>
+    internal IReadOnlyList<(string Name, string Value)> Arithmetic =>
+        [("cpu", Cpu), ("vector bits", SimdBits.ToString(CultureInfo.InvariantCulture)), ("runtime", Runtime)];
+
+    /// <summary>The values that differ, a phrase each; null stands for one that was not set.</summary>
+    internal static IReadOnlyList<string> Differences(IEnumerable<(string Name, string? First, string? Second)> values) =>
+        [.. values.Where(value => value.First != value.Second).Select(value => $"{value.Name} was {value.First ?? "not set"} and is now {value.Second ?? "not set"}")];
+
+    /// <summary>The same of two lists of the same names.</summary>
+    internal static IReadOnlyList<string> Differences(IReadOnlyList<(string Name, string Value)> first, IReadOnlyList<(string Name, string Value)> second) =>
+        Differences(first.Zip(second, (then, now) => (then.Name, (string?)then.Value, (string?)now.Value)));
 }

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json;
 
 namespace Normalization.Core.Reporting;
@@ -192,7 +191,7 @@ public sealed class RunRecorder : IDisposable
         {
             string path = Path.Combine(directory, RunFile.FileName);
             var (run, wholeBytes) = RunFile.Parse(RunFile.Read(path), path);
-            var differences = Differences(run.Header, header);
+            IReadOnlyList<string> differences = [.. run.Header.DifferencesTo(header), .. RunEnvironment.Differences(run.Header.Environment.Arithmetic, header.Environment.Arithmetic)];
             if (differences.Count > 0)
             {
                 throw new ArgumentException(
@@ -241,11 +240,13 @@ public sealed class RunRecorder : IDisposable
             _records.Write([.. json, (byte)'\n']);
             _records.Flush(flushToDisk: true);
         }
-        catch (IOException)
+        catch (Exception error) when (error is IOException or ArgumentOutOfRangeException)
         {
+            // The latter is what the runtime makes of a file grown longer than the system allows.
             _records.SetLength(before);
             _records.Position = before;
-            throw;
+            throw new IOException(
+                $"'{_records.Name}' could not be written ({error.Message.Split('\n')[0].TrimEnd('.')}). The {_cases.Count} cases before are kept: make room and go on with --resume.", error);
         }
     }
 
@@ -287,44 +288,4 @@ public sealed class RunRecorder : IDisposable
 
     private static IOException NotWritable(string directory, string why) =>
         new($"Cannot write to '{directory}': {why}. Name a folder that can be written with --out DIR.");
-
-    private static List<string> Differences(RunHeader recorded, RunHeader now)
-    {
-        var differences = new List<string>();
-        Compare("schemaVersion", Text(recorded.SchemaVersion), Text(now.SchemaVersion));
-        foreach (string name in recorded.Settings.Keys.Union(now.Settings.Keys, StringComparer.Ordinal))
-            Compare(name, recorded.Settings.GetValueOrDefault(name), now.Settings.GetValueOrDefault(name));
-        CompareEach("strategies",
-            [.. recorded.Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))],
-            [.. now.Strategies.Select(strategy => (strategy.Id, $"{strategy.Axes}; {strategy.Options}"))]);
-        CompareEach("scenarios",
-            [.. recorded.Scenarios.Select(scenario => (scenario.Id, scenario.Description))],
-            [.. now.Scenarios.Select(scenario => (scenario.Id, scenario.Description))]);
-        if (!recorded.Settings.ContainsKey("seed")) Compare("seed", Text(recorded.Environment.Seed), Text(now.Environment.Seed));
-        if (!recorded.Settings.ContainsKey("threads")) Compare("threads", Text(recorded.Environment.Threads), Text(now.Environment.Threads));
-        Compare("commit", recorded.Environment.Commit, now.Environment.Commit);
-        Compare("cpu", recorded.Environment.Cpu, now.Environment.Cpu);
-        Compare("vector bits", Text(recorded.Environment.SimdBits), Text(now.Environment.SimdBits));
-        Compare("runtime", recorded.Environment.Runtime, now.Environment.Runtime);
-        Compare("number of cases", Text(recorded.CaseCount), Text(now.CaseCount));
-        return differences;
-
-        void Compare(string name, string? then, string? today)
-        {
-            if (then != today) differences.Add($"{name} was {then ?? "not set"} and is now {today ?? "not set"}");
-        }
-
-        // Descriptions are sentences: only those that changed are shown.
-        void CompareEach(string kind, List<(string Id, string Description)> then, List<(string Id, string Description)> today)
-        {
-            Compare(kind, string.Join(", ", then.Select(entry => entry.Id)), string.Join(", ", today.Select(entry => entry.Id)));
-            foreach (var (id, description) in then)
-            {
-                int index = today.FindIndex(entry => entry.Id == id);
-                if (index >= 0) Compare(id, $"[{description}]", $"[{today[index].Description}]");
-            }
-        }
-    }
-
-    private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
 }

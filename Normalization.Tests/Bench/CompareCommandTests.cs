@@ -89,7 +89,7 @@ public sealed class CompareCommandTests : IDisposable
         CollectionAssert.AreEqual(
             new[]
             {
-                $"incomplete: 1 of {run.Header.CaseCount} cases are recorded; compare --resume goes on from there.",
+                $"incomplete: 1 of {run.Header.CaseCount} cases are recorded; --resume with this folder goes on from there.",
                 $"check failed: {run.Cases[0].Case}: the first and the last differ",
             },
             result.ErrorLines);

@@ -72,9 +72,57 @@ public sealed class TrainCommandTests : IDisposable
             using var reader = new StreamReader(stream);
             return reader.ReadToEnd().Count(letter => letter == '\n');
         }
+    }
 
-        string[] Measurements(string name) =>
-            [.. RunFile.Load(_folder.File(name)).Cases.Select(record => $"{record.Case} {JsonSerializer.Serialize(record.Measurements)} {record.Failure}")];
+    [TestMethod]
+    public void Train_InShards_MergesToTheRecordsOfTheWholeRun()
+    {
+        string[] arguments = ["train", "E6", "E7", "--quick", "--seeds", "2"];
+        Assert.AreEqual(0, BenchProcess.Run(_folder.Path, [.. arguments, "--out", "whole"]).ExitCode);
+        for (int shard = 1; shard <= 2; shard++)
+        {
+            BenchResult part = BenchProcess.Run(_folder.Path, [.. arguments, "--shard", $"{shard}/2", "--out", $"part-{shard}"]);
+            Assert.AreEqual(0, part.ExitCode, part.Error);
+            StringAssert.Contains(part.Output, $"shard {shard}/2");
+        }
+
+        BenchResult alone = BenchProcess.Run(_folder.Path, "report", "merge", "part-2", "--out", "merged");
+        Assert.AreEqual(2, alone.ExitCode);
+        StringAssert.Contains(alone.Error, "shard 1/2 is missing");
+        Assert.IsFalse(Directory.Exists(_folder.File("merged")));
+
+        BenchResult merged = BenchProcess.Run(_folder.Path, "report", "merge", "part-2", "part-1", "--out", "merged");
+        Assert.AreEqual(0, merged.ExitCode, merged.Error);
+        StringAssert.Contains(merged.Output, "E7 HELD: ");
+        CollectionAssert.AreEqual(Measurements("whole"), Measurements("merged"));
+        CollectionAssert.AreEquivalent(RunFile.Load(_folder.File("whole")).Header.Settings.ToArray(), RunFile.Load(_folder.File("merged")).Header.Settings.ToArray());
+    }
+
+    // A limit on the length of files stands for a full disk; the signal that comes with it is ignored, as programs that write much do.
+    [TestMethod]
+    [OSCondition(OperatingSystems.Linux)]
+    public void Train_DiskFullWhileRecording_StopsAndKeepsWhatWasComplete()
+    {
+        string program = Path.Combine(AppContext.BaseDirectory, "Normalization.Bench.dll");
+        var start = new ProcessStartInfo("bash", ["-c", $"trap '' XFSZ; ulimit -f 24; exec dotnet '{program}' train E6 E7 --quick --seeds 40 --out run"])
+        {
+            WorkingDirectory = _folder.Path,
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["DOTNET_EnableWriteXorExecute"] = "0"; // else the runtime itself needs a file longer than that
+        using Process process = Process.Start(start)!;
+        BenchResult result = BenchProcess.Finish(process);
+
+        Assert.AreEqual(2, result.ExitCode, result.Error);
+        StringAssert.Contains(result.Error, "error: ");
+        RunData kept = RunFile.Load(_folder.File("run"));
+        Assert.IsGreaterThan(0, kept.Cases.Count);
+        Assert.IsFalse(kept.Complete);
+        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "E6", "E7", "--quick", "--seeds", "40", "--resume", "run");
+        Assert.AreEqual(0, resumed.ExitCode, resumed.Error);
+        Assert.IsTrue(RunFile.Load(_folder.File("run")).Complete);
     }
 
     [TestMethod]
@@ -95,4 +143,7 @@ public sealed class TrainCommandTests : IDisposable
         Assert.AreEqual(2, result.ExitCode);
         StringAssert.Contains(result.Error, "train-images-idx3-ubyte");
     }
+
+    private string[] Measurements(string name) =>
+        [.. RunFile.Load(_folder.File(name)).Cases.Select(record => $"{record.Case} {JsonSerializer.Serialize(record.Measurements)} {record.Failure}")];
 }
