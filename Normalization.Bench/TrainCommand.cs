@@ -162,13 +162,16 @@ internal static class TrainCommand
             settings[RunShards.Setting] = shard.ToString()!;
         }
 
-        ExperimentDescription[] descriptions = [.. experiments.Select(experiment => experiment.Describe(scale))];
+        ExperimentDescription[] descriptions =
+        [
+            .. experiments.Select(experiment => experiment.Describe(scale) with { Variants = [.. experiment.Strategies.Select(variant => new ExperimentVariant(variant.Id, variant.Options))] }),
+        ];
         return new RunHeader
         {
             Environment = RunEnvironment.Capture(commandLine[0], commandLine[1..], scale.Seed, threads),
             Settings = settings,
             Strategies = [.. experiments.SelectMany(experiment => experiment.Strategies).DistinctBy(strategy => strategy.Id)
-                .Select(strategy => new StrategyDescription(strategy.Id, "", strategy.Options))],
+                .Select(strategy => new StrategyDescription(strategy.Id, "", ""))],
             Scenarios = [.. descriptions.Select(description => new ScenarioDescription(description.Id, description.Title, description.Question))],
             Experiments = descriptions,
             CaseCount = cases,

@@ -7,13 +7,11 @@ namespace Normalization.Core.Reporting;
 internal sealed class ExperimentContent
 {
     private readonly RunRows _rows;
-    private readonly List<string> _strategies;
     private readonly ILookup<string, ExperimentVerdict> _verdicts;
 
     private ExperimentContent(RunData run, RunRows rows)
     {
         _rows = rows;
-        _strategies = [.. run.Header.Strategies.Select(strategy => strategy.Id)];
         _verdicts = ExperimentVerdict.Of(run).ToLookup(verdict => verdict.Experiment, StringComparer.Ordinal);
     }
 
@@ -24,23 +22,37 @@ internal sealed class ExperimentContent
         return (run.Header.Experiments ?? []).Select(content.Page);
     }
 
-    /// <summary>The front page: a line for each experiment, its claims and how they came out.</summary>
+    /// <summary>What the marks of the front page mean.</summary>
+    public const string MarkKey = "claims: ✓ held, ✗ refuted, ? inconclusive, – not run";
+
+    /// <summary>The front page: how all claims came out, then a line for each experiment with its claims by name.</summary>
     public static IReadOnlyList<Finding> Findings(RunData run)
     {
         ILookup<string, ExperimentVerdict> verdicts = ExperimentVerdict.Of(run).ToLookup(verdict => verdict.Experiment, StringComparer.Ordinal);
         return
         [
+            new Finding("All", [], Answer([.. verdicts.SelectMany(own => own)]), [Unmet([.. verdicts.SelectMany(own => own)])]),
             .. from experiment in run.Header.Experiments ?? []
                let own = verdicts[experiment.Id].ToList()
-               select new Finding($"{experiment.Id} {experiment.Title}", [], Answer(own), [string.Join(" ", own.Select(Sentence))]),
+               select new Finding($"{experiment.Id} {experiment.Title}", [], Answer(own), [string.Join(" · ", own.Select(verdict => $"{Mark(verdict)} {verdict.Id.Replace('-', ' ')}"))])
+               {
+                   Section = Anchor(experiment),
+               },
         ];
     }
 
-    private static string Answer(List<ExperimentVerdict> verdicts) => string.Join(", ", verdicts
-        .GroupBy(verdict => verdict.Verdict)
-        .Select(group => verdicts.Count == 1 ? group.Key : string.Create(CultureInfo.InvariantCulture, $"{group.Count()} {group.Key}")));
+    private static string Anchor(ExperimentDescription experiment) => experiment.Id.ToLowerInvariant();
 
-    private static string Sentence(ExperimentVerdict verdict) => $"{Mark(verdict)} {verdict.Claim.TrimEnd('.')}: {Observed(verdict)}.";
+    private static string Answer(List<ExperimentVerdict> verdicts) => string.Join(", ", new[] { ExperimentVerdict.Held, ExperimentVerdict.Refuted, ExperimentVerdict.Inconclusive, ExperimentVerdict.NotRun }
+        .Select(kind => (Kind: kind, Count: verdicts.Count(verdict => verdict.Verdict == kind)))
+        .Where(one => one.Count > 0)
+        .Select(one => string.Create(CultureInfo.InvariantCulture, $"{one.Count} {one.Kind}")));
+
+    private static string Unmet(List<ExperimentVerdict> verdicts)
+    {
+        ExperimentVerdict[] refuted = [.. verdicts.Where(verdict => verdict.Verdict == ExperimentVerdict.Refuted)];
+        return refuted.Length == 0 ? "No claim was refuted." : $"Refuted: {string.Join("; ", refuted.Select(verdict => $"{verdict.Experiment} {verdict.Id.Replace('-', ' ')}"))}.";
+    }
 
     private static string Mark(ExperimentVerdict verdict) => verdict.Verdict switch
     {
@@ -50,29 +62,23 @@ internal sealed class ExperimentContent
         _ => "–",
     };
 
-    private static string Observed(ExperimentVerdict verdict)
-    {
-        if (verdict.Observed is not { } value)
-        {
-            return "not run";
-        }
-
-        string interval = verdict.Interval is [var low, var high] ? $" [{ReportText.Number(low)}, {ReportText.Number(high)}]" : "";
-        return $"{ReportText.Number(value)}{interval}, claimed {verdict.Side} {ReportText.Number(verdict.Threshold)}";
-    }
-
     private Section Page(ExperimentDescription experiment)
     {
         var here = _rows.All.Where(row => row.Scenario == experiment.Id).ToList();
         var blocks = new List<Block> { new Paragraph(experiment.Question), Claims(experiment) };
-        blocks.AddRange(experiment.Charts.Select(chart => Chart(chart, here)).OfType<Figure>());
-        if (Values(experiment, here) is { } values)
+        string[] variants = [.. experiment.Variants.Select(variant => variant.Id)];
+        blocks.AddRange(experiment.Charts.Select(chart => Chart(chart, variants, here)).OfType<Figure>());
+        if (Values(experiment, variants, here) is { } values)
         {
             blocks.Add(values);
         }
 
+        blocks.Add(new Table(
+            $"{experiment.Id}, what was trained",
+            [new Head("variant", IsText: true), new Head("what it is", IsText: true)],
+            [.. experiment.Variants.Select(variant => (IReadOnlyList<Cell>)[new Cell(variant.Id), new Cell(variant.Text)])]));
         blocks.Add(new Paragraph($"Set-up: {string.Join(" ", experiment.SetUp)}"));
-        return new Section(experiment.Id.ToLowerInvariant(), $"{experiment.Id} {experiment.Title}", blocks);
+        return new Section(Anchor(experiment), $"{experiment.Id} {experiment.Title}", blocks);
     }
 
     private Table Claims(ExperimentDescription experiment) => new(
@@ -94,7 +100,7 @@ internal sealed class ExperimentContent
         ]);
 
     // The mean over seeds with its interval, strategy by strategy.
-    private Figure? Chart(ExperimentChart chart, List<ReportRow> here)
+    private static Figure? Chart(ExperimentChart chart, string[] variants, List<ReportRow> here)
     {
         var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null && Has(row, chart.Only)).ToList();
         if (rows.Count == 0)
@@ -104,12 +110,12 @@ internal sealed class ExperimentContent
 
         string unit = Metrics.Find(chart.Metric)?.Unit is { } own && own != "1" ? $", {own}" : "";
         var series = new List<ChartSeries>();
-        foreach (string strategy in _strategies)
+        foreach (string strategy in variants)
         {
             foreach (var line in rows.Where(row => row.Strategy == strategy).GroupBy(row => Others(row, [chart.X, .. chart.Only?.Keys ?? []])).OrderBy(line => line.Key, StringComparer.Ordinal))
             {
                 ChartPoint[] points = [.. line.GroupBy(row => row.Number(chart.X)!.Value).OrderBy(at => at.Key).Select(at => Point(at.Key, [.. at.Select(row => row.Value!.Value)]))];
-                series.Add(new ChartSeries(line.Key.Length == 0 ? strategy : $"{strategy}, {line.Key}", _strategies.IndexOf(strategy), points));
+                series.Add(new ChartSeries(line.Key.Length == 0 ? strategy : $"{strategy}, {line.Key}", Array.IndexOf(variants, strategy), points));
             }
         }
 
@@ -155,7 +161,7 @@ internal sealed class ExperimentContent
         .Where(pair => !told.Contains(pair.Key) && pair.Key != "seed").Select(pair => $"{pair.Key} {ReportText.Parameter(pair.Value)}"));
 
     // What has no place on an axis: one number a strategy and seed.
-    private Table? Values(ExperimentDescription experiment, List<ReportRow> here)
+    private static Table? Values(ExperimentDescription experiment, string[] variants, List<ReportRow> here)
     {
         string[] charted = [.. experiment.Charts.Select(chart => chart.Metric)];
         var single = here.Where(row => !charted.Contains(row.Measurement.Metric)).ToList();
@@ -164,7 +170,7 @@ internal sealed class ExperimentContent
             $"{experiment.Id}, means over seeds ± their standard deviation",
             [new Head("strategy", IsText: true), .. columns.Select(column => new Head($"{ReportText.Title(column.Metric)}{(column.Others.Length > 0 ? ", " + column.Others : "")}", "", Metrics.Find(column.Metric)?.Legend))],
             [
-                .. from strategy in _strategies
+                .. from strategy in variants
                    where single.Any(row => row.Strategy == strategy)
                    select (IReadOnlyList<Cell>)
                    [

@@ -8,7 +8,16 @@ namespace Normalization.Core.Reporting;
 /// <param name="Charts">What is drawn.</param>
 /// <param name="Claims">What is to hold, written down before the runs.</param>
 public sealed record ExperimentDescription(
-    string Id, string Title, string Question, IReadOnlyList<string> SetUp, IReadOnlyList<ExperimentChart> Charts, IReadOnlyList<ExperimentClaim> Claims);
+    string Id, string Title, string Question, IReadOnlyList<string> SetUp, IReadOnlyList<ExperimentChart> Charts, IReadOnlyList<ExperimentClaim> Claims)
+{
+    /// <summary>What is trained, in report order.</summary>
+    public IReadOnlyList<ExperimentVariant> Variants { get; init; } = [];
+}
+
+/// <summary>Something that an experiment trains beside the others.</summary>
+/// <param name="Id">A strategy's id, or one with words added; what rows name as their strategy.</param>
+/// <param name="Text">What it is, in words.</param>
+public sealed record ExperimentVariant(string Id, string Text);
 
 /// <summary>A chart of one metric over one parameter, a line for each strategy: the mean over seeds, and its 95 % interval.</summary>
 /// <param name="Title">What it shows.</param>

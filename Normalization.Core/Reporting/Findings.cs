@@ -27,6 +27,9 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
     /// <summary>The rows the sentence rests on.</summary>
     public IEnumerable<ReportRow> Rows => Sentence.Where(part => part.Row is not null).Select(part => part.Row!.Value);
 
+    /// <summary>The id of the section that the finding sums up; null where there is no such one.</summary>
+    public string? Section { get; init; }
+
     /// <summary>The sentence without its links.</summary>
     public string Text => string.Concat(Sentence.Select(part => part.Text));
 }

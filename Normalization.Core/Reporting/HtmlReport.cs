@@ -93,7 +93,8 @@ public sealed class HtmlReport : IReportWriter
             }
 
             _html.Append("<nav aria-label=\"Parts of the report\">");
-            foreach (var section in page.Sections) Put($"<a href=\"#{section.Id}\">{E(section.Title)}</a>");
+            string?[] linked = [.. page.Findings.Select(finding => finding.Section)];
+            foreach (var section in page.Sections.Where(section => !linked.Contains(section.Id))) Put($"<a href=\"#{section.Id}\">{E(section.Title)}</a>");
             _html.Append("</nav>\n</header>\n<main>\n");
 
             Findings();
@@ -121,10 +122,11 @@ public sealed class HtmlReport : IReportWriter
                 return;
             }
 
-            Put($"<table class=\"findings\"><thead><tr><th scope=\"col\">case</th><th scope=\"col\">{E(page.FindingsHead.Choice)}</th><th scope=\"col\">measured</th></tr></thead>\n<tbody>\n");
+            Put($"<table class=\"findings\"><thead><tr><th scope=\"col\">{E(page.FindingsHead.Case)}</th><th scope=\"col\">{E(page.FindingsHead.Choice)}</th><th scope=\"col\">{E(page.FindingsHead.Sentence)}</th></tr></thead>\n<tbody>\n");
             foreach (var finding in page.Findings)
             {
-                Put($"<tr><th scope=\"row\">{E(finding.Case)}</th><td class=\"choice\">");
+                string about = finding.Section is { } section ? $"<a href=\"#{section}\">{E(finding.Case)}</a>" : E(finding.Case);
+                Put($"<tr><th scope=\"row\">{about}</th><td class=\"choice\">");
                 string[] choice = finding.Answer.Length > 0 ? [finding.Answer] : [.. finding.Choice];
                 for (int i = 0; i < choice.Length; i++) Put($"<span class=\"id{Colour(choice[i])}\">{E(choice[i])}{(i + 1 < choice.Length ? "," : "")}</span> ");
                 _html.Append("</td><td>");

@@ -26,7 +26,7 @@ public sealed class MarkdownReport : IReportWriter
 
         if (page.Findings.Count > 0)
         {
-            text.Append(CultureInfo.InvariantCulture, $"## {Escape(page.FindingsHead.Title)}\n\n| case | {Escape(page.FindingsHead.Choice)} | measured |\n|---|---|---|\n");
+            text.Append(CultureInfo.InvariantCulture, $"## {Escape(page.FindingsHead.Title)}\n\n| {Escape(page.FindingsHead.Case)} | {Escape(page.FindingsHead.Choice)} | {Escape(page.FindingsHead.Sentence)} |\n|---|---|---|\n");
             foreach (var finding in page.Findings)
                 text.Append(CultureInfo.InvariantCulture, $"| {Escape(finding.Case)} | {Escape(ReportText.Answer(finding))} | {Escape(finding.Text)} |\n");
             Append(text, Evidence(page.Findings), 3);

@@ -54,8 +54,9 @@ internal sealed class ReportContent
         sections.Add(new Section("method", "How this was measured", Method(isBenchmark)));
         return new ReportPage(
             isBenchmark ? "Speed of normalization" : _run.Header.Experiments is null ? "Normalization strategies compared" : "The literature, run again", Origin(), Warnings(isBenchmark),
-            isBenchmark ? new FindingsHead("What was measured", "answer")
-                : _run.Header.Experiments is null ? new FindingsHead("Which strategy for which case", "strategy") : new FindingsHead("What held", "verdict"),
+            isBenchmark ? new FindingsHead("What was measured", "case", "answer", "measured")
+                : _run.Header.Experiments is null ? new FindingsHead("Which strategy for which case", "case", "strategy", "measured")
+                : new FindingsHead("What held", "experiment", "verdicts", ExperimentContent.MarkKey),
             findings, sections);
     }
 

@@ -71,8 +71,10 @@ internal sealed record Section(string Id, string Title, IReadOnlyList<Block> Blo
 
 /// <summary>What stands over the findings.</summary>
 /// <param name="Title">The heading.</param>
+/// <param name="Case">The column of what the findings are about.</param>
 /// <param name="Choice">The column of answers.</param>
-internal sealed record FindingsHead(string Title, string Choice);
+/// <param name="Sentence">The column of what they rest on.</param>
+internal sealed record FindingsHead(string Title, string Case, string Choice, string Sentence);
 
 /// <summary>The report before it is written as HTML or Markdown: both say the same.</summary>
 /// <param name="Title">The heading.</param>
