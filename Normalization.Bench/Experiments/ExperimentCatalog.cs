@@ -6,9 +6,13 @@ internal static class ExperimentCatalog
     public static IReadOnlyList<Experiment> All { get; } =
     [
         new E1InternalShift(),
+        new E2LearningRates(),
         new E3BatchSize(),
+        new E4LargeBatches(),
         new E6ScaleInvariance(),
         new E7BiasDrift(),
+        new E15BatchRenorm(),
+        new E17Settings(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];

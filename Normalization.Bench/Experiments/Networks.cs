@@ -19,18 +19,26 @@ internal static class Networks
     /// <param name="deviation">The weights' standard deviation; null is sqrt(2 / inputs).</param>
     public static Sequential<T> Perceptron<T>(
         int inputs, int width, int depth, string? strategy, StrategySettings settings, Func<Layer<T>> activation, RandomStream random, double? deviation = null)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Perceptron<T>(
+            inputs, width, depth, bias: strategy is null, _ => strategy is null ? [activation()] : [Normalizer<T>(strategy, settings), activation()], random, deviation);
+
+    /// <summary>Hidden layers of equal width with anything between them, then a linear layer to ten classes.</summary>
+    /// <param name="inputs">Pixels.</param>
+    /// <param name="width">Units of a hidden layer.</param>
+    /// <param name="depth">Hidden layers.</param>
+    /// <param name="bias">Whether the hidden layers have biases.</param>
+    /// <param name="after">Makes what follows a hidden layer, given its index.</param>
+    /// <param name="random">Draws the weights.</param>
+    /// <param name="deviation">The weights' standard deviation; null is sqrt(2 / inputs).</param>
+    public static Sequential<T> Perceptron<T>(
+        int inputs, int width, int depth, bool bias, Func<int, IReadOnlyList<Layer<T>>> after, RandomStream random, double? deviation = null)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var layers = new List<Layer<T>>();
         for (int i = 0; i < depth; i++)
         {
-            layers.Add(new Linear<T>(i == 0 ? inputs : width, width, random, bias: strategy is null, deviation));
-            if (strategy is not null)
-            {
-                layers.Add(Normalizer<T>(strategy, settings));
-            }
-
-            layers.Add(activation());
+            layers.Add(new Linear<T>(i == 0 ? inputs : width, width, random, bias, deviation));
+            layers.AddRange(after(i));
         }
 
         layers.Add(new Linear<T>(width, 10, random, bias: true, deviation));

@@ -102,7 +102,8 @@ internal sealed class ExperimentContent
     // The mean over seeds with its interval, strategy by strategy.
     private static Figure? Chart(ExperimentChart chart, string[] variants, List<ReportRow> here)
     {
-        var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null && Has(row, chart.Only)).ToList();
+        var rows = here.Where(row => row.Measurement.Metric == chart.Metric && row.Value is not null && row.Number(chart.X) is not null && Has(row, chart.Only)
+            && (chart.Line is null || row.Measurement.Parameters?.ContainsKey(chart.Line) == true)).ToList();
         if (rows.Count == 0)
         {
             return null;
@@ -110,12 +111,14 @@ internal sealed class ExperimentContent
 
         string unit = Metrics.Find(chart.Metric)?.Unit is { } own && own != "1" ? $", {own}" : "";
         var series = new List<ChartSeries>();
-        foreach (string strategy in variants)
+        string LineOf(ReportRow row) => chart.Line is { } line ? ReportText.Parameter(row.Measurement.Parameters![line]) : row.Strategy;
+        string[] names = chart.Line is null ? variants : [.. rows.Select(LineOf).Distinct()];
+        foreach (string name in names)
         {
-            foreach (var line in rows.Where(row => row.Strategy == strategy).GroupBy(row => Others(row, [chart.X, .. chart.Only?.Keys ?? []])).OrderBy(line => line.Key, StringComparer.Ordinal))
+            foreach (var line in rows.Where(row => LineOf(row) == name).GroupBy(row => Others(row, [chart.X, chart.Line ?? chart.X, .. chart.Only?.Keys ?? []])).OrderBy(line => line.Key, StringComparer.Ordinal))
             {
                 ChartPoint[] points = [.. line.GroupBy(row => row.Number(chart.X)!.Value).OrderBy(at => at.Key).Select(at => Point(at.Key, [.. at.Select(row => row.Value!.Value)]))];
-                series.Add(new ChartSeries(line.Key.Length == 0 ? strategy : $"{strategy}, {line.Key}", Array.IndexOf(variants, strategy), points));
+                series.Add(new ChartSeries(line.Key.Length == 0 ? name : $"{name}, {line.Key}", Array.IndexOf(names, name), points));
             }
         }
 

@@ -27,8 +27,9 @@ public sealed record ExperimentVariant(string Id, string Text);
 /// <param name="LogX">Whether the horizontal axis is logarithmic.</param>
 /// <param name="LogY">Whether the vertical axis is.</param>
 /// <param name="Only">Parameters that a row must have to be drawn, such as one of two networks; null draws all rows of the metric.</param>
+/// <param name="Line">The parameter that has a line for each value, where several strategies are points of one line; null has a line for each strategy.</param>
 public sealed record ExperimentChart(
-    string Title, string Metric, string X, string XTitle, bool LogX = false, bool LogY = false, IReadOnlyDictionary<string, object>? Only = null);
+    string Title, string Metric, string X, string XTitle, bool LogX = false, bool LogY = false, IReadOnlyDictionary<string, object>? Only = null, string? Line = null);
 
 /// <summary>The rows a claim speaks of: those of one strategy and metric that have all the given parameters.</summary>
 /// <param name="Strategy">The strategy's id.</param>
