@@ -102,7 +102,7 @@ internal sealed class E2LearningRates : Experiment
             });
     }
 
-    private static int Steps(ExperimentScale scale) => scale.Quick ? 1200 : 6000;
+    private static int Steps(ExperimentScale scale) => scale.Quick ? 500 : 6000;
 
     private static int Count(ExperimentScale scale) => scale.Quick ? 3000 : 20_000;
 
