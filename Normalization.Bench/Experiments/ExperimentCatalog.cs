@@ -13,6 +13,13 @@ internal static class ExperimentCatalog
         new E7BiasDrift(),
         new E15BatchRenorm(),
         new E17Settings(),
+        new E5LossLandscape(),
+        new E6ScaleInvariance(),
+        new E7BiasDrift(),
+        new E8Placement(),
+        new E11WhiteningNoise(),
+        new E13WhiteningTraining(),
+        new E16Initialization(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];

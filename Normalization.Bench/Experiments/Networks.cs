@@ -45,13 +45,14 @@ internal static class Networks
         return new Sequential<T>(layers);
     }
 
-    /// <summary>Convolutions of 3 x 3, each normalized before its ReLU, then an average over all positions and a linear layer.</summary>
+    /// <summary>Convolutions of 3 x 3, each normalized before its activation, then an average over all positions and a linear layer.</summary>
     /// <param name="plan">Output channels and stride of each convolution.</param>
     /// <param name="strategy">A strategy's id; null for none.</param>
     /// <param name="settings">The strategy's options.</param>
     /// <param name="random">Draws the weights.</param>
+    /// <param name="activation">Makes an activation; null is ReLU.</param>
     public static Sequential<T> Convolutional<T>(
-        IReadOnlyList<(int Channels, int Stride)> plan, string? strategy, StrategySettings settings, RandomStream random)
+        IReadOnlyList<(int Channels, int Stride)> plan, string? strategy, StrategySettings settings, RandomStream random, Func<Layer<T>>? activation = null)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var layers = new List<Layer<T>>();
@@ -64,7 +65,7 @@ internal static class Networks
                 layers.Add(Normalizer<T>(strategy, settings));
             }
 
-            layers.Add(new Relu<T>());
+            layers.Add(activation?.Invoke() ?? new Relu<T>());
             channels = outputs;
         }
 
