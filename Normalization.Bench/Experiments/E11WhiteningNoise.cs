@@ -59,7 +59,7 @@ internal sealed class E11WhiteningNoise : Experiment
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>
         from strategy in Order
         from seed in Seeds(scale)
-        select new Trial(strategy.Id, seed, Draws(scale) * 0.01, log => Run(strategy.Id, seed, Draws(scale), log));
+        select new Trial(strategy.Id, seed, Draws(scale) * 0.015, log => Run(strategy.Id, seed, Draws(scale), log));
 
     private static int Draws(ExperimentScale scale) => scale.Quick ? 50 : 200;
 

@@ -79,7 +79,7 @@ internal sealed class E16Initialization : Experiment
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>
         from strategy in Strategies
         from seed in Seeds(scale)
-        select new Trial(strategy.Id, seed, Steps(scale) * 1e-2, log => Run(data, strategy.Id, seed, scale, log));
+        select new Trial(strategy.Id, seed, Steps(scale) * 1.2e-2, log => Run(data, strategy.Id, seed, scale, log));
 
     private static int Steps(ExperimentScale scale) => scale.Quick ? 300 : 1500;
 

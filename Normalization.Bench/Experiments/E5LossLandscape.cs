@@ -63,7 +63,7 @@ internal sealed class E5LossLandscape : Experiment
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>
         from strategy in new[] { Plain, BatchNorm, Noisy }
         from seed in Seeds(scale)
-        select new Trial(strategy, seed, Steps(scale) * 2e-3, log => Run(data, strategy, seed, Steps(scale), log));
+        select new Trial(strategy, seed, Steps(scale) * 1.5e-3, log => Run(data, strategy, seed, Steps(scale), log));
 
     private static int Steps(ExperimentScale scale) => scale.Quick ? 600 : 3000;
 

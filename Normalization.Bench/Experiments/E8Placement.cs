@@ -47,11 +47,11 @@ internal sealed class E8Placement : Experiment
         from strategy in new[] { Plain, Before, After }
         from seed in Seeds(scale)
         select new Trial(
-            strategy, seed, Examples(scale) * Epochs(scale) * (strategy == Plain ? 1e-4 : 2e-4), log => Run(data, strategy, seed, scale, log));
+            strategy, seed, Examples(scale) * Epochs(scale) * (strategy == Plain ? 5e-5 : 1e-4), log => Run(data, strategy, seed, scale, log));
 
-    private static int Examples(ExperimentScale scale) => scale.Quick ? 3000 : 20_000;
+    private static int Examples(ExperimentScale scale) => scale.Quick ? 6000 : 20_000;
 
-    private static int Epochs(ExperimentScale scale) => scale.Quick ? 3 : 4;
+    private static int Epochs(ExperimentScale scale) => scale.Quick ? 6 : 8;
 
     private static ExperimentChart Chart(string title, string network) => new(title, "test_accuracy", "epoch", "epochs", Only: With("network", network));
 
