@@ -44,10 +44,10 @@ internal sealed class E5LossLandscape : Experiment
             new("Effective smoothness", "effective_beta", "step", "step", LogX: true, LogY: true),
         ],
         [
-            Times("band-mean", "The band of the loss is at least 5 times narrower with batch norm, on the mean over training", "loss_band_mean", 5, "figure 4(a), VGG on CIFAR-10: a band far narrower throughout, no table"),
-            Times("band-median", "and at the median step", "loss_band_median", 5, "figure 4(a), VGG on CIFAR-10: no table"),
-            Times("gradient-change", "The relative change of the gradient is smaller with batch norm, on the mean over training", "gradient_change_mean", 1, "figure 4(b), VGG on CIFAR-10, of the absolute change: smaller throughout, no table"),
-            Times("effective-beta", "The effective smoothness constant is smaller with batch norm, on the mean over training", "effective_beta_mean", 1, "figure 4(c), VGG on CIFAR-10: smaller throughout, no table"),
+            Share("band-mean", "The band of the loss with batch norm is at most a fifth of that without, on the mean over training", "loss_band_mean", 0.2, "figure 4(a), VGG on CIFAR-10: a band far narrower throughout, no table"),
+            Share("band-median", "and at the median step", "loss_band_median", 0.2, "figure 4(a), VGG on CIFAR-10: no table"),
+            Share("gradient-change", "The relative change of the gradient is smaller with batch norm, on the mean over training", "gradient_change_mean", 1, "figure 4(b), VGG on CIFAR-10, of the absolute change: smaller throughout, no table"),
+            Share("effective-beta", "The effective smoothness constant is smaller with batch norm, on the mean over training", "effective_beta_mean", 1, "figure 4(c), VGG on CIFAR-10: smaller throughout, no table"),
             new ExperimentClaim
             {
                 Id = "noisy-trains",
@@ -67,13 +67,15 @@ internal sealed class E5LossLandscape : Experiment
 
     private static int Steps(ExperimentScale scale) => scale.Quick ? 600 : 3000;
 
-    private static ExperimentClaim Times(string id, string text, string metric, double threshold, string published) => new()
+    // With batch norm over without: the other way round a seed whose band is very wide without would widen the interval as well.
+    private static ExperimentClaim Share(string id, string text, string metric, double threshold, string published) => new()
     {
         Id = id,
         Text = text,
-        Left = new(Plain, metric),
-        Right = new(BatchNorm, metric),
+        Left = new(BatchNorm, metric),
+        Right = new(Plain, metric),
         Combination = ClaimCombination.Ratio,
+        Above = false,
         Threshold = threshold,
         Published = published,
     };
