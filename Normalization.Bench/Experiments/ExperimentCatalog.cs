@@ -9,17 +9,17 @@ internal static class ExperimentCatalog
         new E2LearningRates(),
         new E3BatchSize(),
         new E4LargeBatches(),
-        new E6ScaleInvariance(),
-        new E7BiasDrift(),
-        new E15BatchRenorm(),
-        new E17Settings(),
         new E5LossLandscape(),
         new E6ScaleInvariance(),
         new E7BiasDrift(),
         new E8Placement(),
+        new E9DropoutShift(),
         new E11WhiteningNoise(),
+        new E12FoldingQuantization(),
         new E13WhiteningTraining(),
+        new E15BatchRenorm(),
         new E16Initialization(),
+        new E17Settings(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];
