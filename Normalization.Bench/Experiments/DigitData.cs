@@ -19,6 +19,9 @@ internal sealed record Examples(float[] Pixels, byte[] Labels, int Height, int W
 
     /// <summary>The first of them.</summary>
     public Examples Take(int count) => this with { Pixels = Pixels[..(count * Size)], Labels = Labels[..count] };
+
+    /// <summary>All but the first of them.</summary>
+    public Examples Skip(int count) => this with { Pixels = Pixels[(count * Size)..], Labels = Labels[count..] };
 }
 
 /// <summary>The digits an experiment trains and is tested on: MNIST where the user has it, else drawn ones.</summary>
@@ -33,6 +36,7 @@ internal sealed class DigitData
         Source = source;
         Examples rawTrain = Of(train);
         Examples rawTest = Of(test);
+        Raw = (rawTrain, rawTest);
         _binary = new(() => (rawTrain.Map(Binary), rawTest.Map(Binary)));
         _standardized = new(() =>
         {
@@ -45,6 +49,9 @@ internal sealed class DigitData
 
     /// <summary>Where the images come from, for every plot.</summary>
     public string Source { get; }
+
+    /// <summary>Images as they are, 0 paper to 1 full ink.</summary>
+    public (Examples Train, Examples Test) Raw { get; }
 
     /// <summary>Standardized images.</summary>
     public (Examples Train, Examples Test) Standardized => _standardized.Value;

@@ -20,6 +20,9 @@ internal static class ExperimentCatalog
         new E15BatchRenorm(),
         new E16Initialization(),
         new E17Settings(),
+        new E10DomainShift(),
+        new E12FoldingQuantization(),
+        new E18FineTuning(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];
