@@ -14,14 +14,13 @@ internal static class ExperimentCatalog
         new E7BiasDrift(),
         new E8Placement(),
         new E9DropoutShift(),
+        new E10DomainShift(),
         new E11WhiteningNoise(),
         new E12FoldingQuantization(),
         new E13WhiteningTraining(),
         new E15BatchRenorm(),
         new E16Initialization(),
         new E17Settings(),
-        new E10DomainShift(),
-        new E12FoldingQuantization(),
         new E18FineTuning(),
     ];
 
