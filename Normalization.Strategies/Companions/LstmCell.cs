@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Numerics;
+using System.Numerics.Tensors;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 
@@ -70,7 +71,7 @@ public sealed record LstmOptions
 /// <para>Masks: a sample that is masked out of a step keeps its h and c through it (the output repeats h), and does not enter its statistics.</para>
 /// <para>Degenerate: one sample in a step follows <see cref="SingleValuePolicy"/>; two pass no gradient through batch normalization
 /// (<see cref="NormalizerWarnings.NoInputGradient"/>).</para>
-/// <para>Threads: an instance belongs to one thread, in inference too.</para>
+/// <para>Threads: an instance belongs to one thread, in inference too. Working memory of the largest call is kept: about 29 T N H values.</para>
 /// <para>Source: as <see cref="LstmNormalization"/> says; the authors' code orders the gates g, f, i, o.</para>
 /// </remarks>
 public sealed class LstmCell<T>
@@ -82,7 +83,25 @@ public sealed class LstmCell<T>
     private readonly LstmNormalizer<T>? _cellNorm;
     private readonly LstmNormalizer<T>[] _norms;
     private readonly RandomStream _noise;
-    private Tape? _tape;
+    private readonly Tape _tape;
+
+    // Working memory, kept from call to call: weights as products read them, h and c (in Backward their gradients), a step's and all steps' rows.
+    private readonly LstmMatrix<T> _weightByInput;
+    private readonly LstmMatrix<T> _weightByHidden;
+    private readonly LstmMatrix<T> _weightByInputOutput;
+    private readonly LstmMatrix<T> _weightByHiddenOutput;
+    private readonly LstmMatrix<T> _h;
+    private readonly LstmMatrix<T> _c;
+    private readonly LstmMatrix<T> _fromInput;
+    private readonly LstmMatrix<T> _fromHidden;
+    private readonly LstmMatrix<T> _normalizedCell;
+    private readonly LstmMatrix<T> _cellGradient;
+    private readonly LstmMatrix<T> _gateGradient;
+    private readonly LstmMatrix<T> _inputProductGradient;
+    private readonly LstmMatrix<T> _hiddenProductGradient;
+    private readonly LstmMatrix<T> _hiddenGradient;
+    private readonly LstmMatrix<T> _packedInputGradient;
+    private bool _canGoBack;
     private bool _training = true;
 
     /// <summary>A cell with initial weights.</summary>
@@ -130,6 +149,15 @@ public sealed class LstmCell<T>
             norm.WarningRaised = Warn;
         }
 
+        _tape = new Tape(inputs, hidden);
+        (_weightByInput, _weightByHidden) = (new(4 * hidden), new(4 * hidden));
+        (_weightByInputOutput, _weightByHiddenOutput) = (new(inputs), new(hidden));
+        (_h, _c) = (new(hidden), new(hidden));
+        (_fromInput, _fromHidden, _normalizedCell) = (new(4 * hidden), new(4 * hidden), new(hidden));
+        (_cellGradient, _gateGradient) = (new(hidden), new(4 * hidden));
+        _inputProductGradient = _inputNorm is null ? _gateGradient : new(4 * hidden);
+        _hiddenProductGradient = _hiddenNorm is null ? _gateGradient : new(4 * hidden);
+        (_hiddenGradient, _packedInputGradient) = (new(hidden), new(inputs));
         Parameters = [InputWeight, HiddenWeight, Bias, .. _norms.SelectMany(norm => norm.Bias is null ? [norm.Weight] : new[] { norm.Weight, norm.Bias })];
     }
 
@@ -243,28 +271,29 @@ public sealed class LstmCell<T>
         }
 
         RequireState(state, samples);
-        _tape = null; // a Forward that throws leaves nothing for Backward
+        _canGoBack = false; // a Forward that throws leaves nothing for Backward
         int firstStep = state?.Step ?? 0;
-        var tape = new Tape(steps, samples, firstStep, mask, Inputs, Hidden);
-        RequireSteps(tape);
+        Tape tape = _tape;
+        tape.Begin(steps, samples, firstStep, mask);
+        RequireSteps();
 
         for (int r = 0; r < tape.Count; r++)
         {
             input.Slice(tape.Place[r] * Inputs, Inputs).CopyTo(tape.X.Row(r));
         }
 
-        tape.InputProduct.SetProduct(tape.X, LstmMatrix<T>.Of(InputWeight.Values, 4 * Hidden, Inputs, transposed: true), 0, tape.Count);
-        LstmMatrix<T> hiddenWeight = LstmMatrix<T>.Of(HiddenWeight.Values, 4 * Hidden, Hidden, transposed: true);
-        T[] h = state is null ? new T[samples * Hidden] : [.. state.Hidden];
-        T[] c = state is null ? new T[samples * Hidden] : [.. state.Cell];
-        for (int i = 0; i < h.Length && Training && firstStep == 0 && _options.InitialNoise > 0; i++)
+        tape.InputProduct.SetProduct(tape.X, _weightByInput.SetTransposed(InputWeight.Values, Inputs), 0, tape.Count);
+        LstmMatrix<T> hiddenWeight = _weightByHidden.SetTransposed(HiddenWeight.Values, Hidden);
+        Start(_h, state?.Hidden, samples);
+        Start(_c, state?.Cell, samples);
+        for (int n = 0; n < samples && Training && firstStep == 0 && _options.InitialNoise > 0; n++)
         {
-            h[i] += T.CreateTruncating(_options.InitialNoise * _noise.NextGaussian());
+            foreach (ref T value in _h.Row(n))
+            {
+                value += T.CreateTruncating(_options.InitialNoise * _noise.NextGaussian());
+            }
         }
 
-        var fromInput = new LstmMatrix<T>(samples, 4 * Hidden);
-        var fromHidden = new LstmMatrix<T>(samples, 4 * Hidden);
-        var normalizedCell = new LstmMatrix<T>(samples, Hidden);
         for (int t = 0; t < steps; t++)
         {
             int first = tape.First[t];
@@ -272,108 +301,82 @@ public sealed class LstmCell<T>
             for (int r = first; r < first + count; r++)
             {
                 int n = tape.Place[r] % samples;
-                h.AsSpan(n * Hidden, Hidden).CopyTo(tape.PreviousHidden.Row(r));
-                c.AsSpan(n * Hidden, Hidden).CopyTo(tape.PreviousCell.Row(r));
+                _h.Row(n).CopyTo(tape.PreviousHidden.Row(r));
+                _c.Row(n).CopyTo(tape.PreviousCell.Row(r));
             }
 
             if (count > 0)
             {
                 tape.HiddenProduct.SetProduct(tape.PreviousHidden, hiddenWeight, first, count);
-                Normalize(_inputNorm, firstStep + t, tape.InputProduct, first, count, fromInput);
-                Normalize(_hiddenNorm, firstStep + t, tape.HiddenProduct, first, count, fromHidden);
-                for (int r = 0; r < count; r++)
-                {
-                    OpenGates(fromInput.Row(r), fromHidden.Row(r), tape.PreviousCell.Row(first + r), tape.Gates.Row(first + r), tape.Cell.Row(first + r));
-                }
-
-                Normalize(_cellNorm, firstStep + t, tape.Cell, first, count, normalizedCell);
+                Step(firstStep + t, first, count);
             }
 
-            for (int r = 0; r < count; r++)
+            for (int n = 0; n < samples; n++)
             {
-                int n = tape.Place[first + r] % samples;
-                Emit(normalizedCell.Row(r), tape.Gates.Row(first + r), tape.Squashed.Row(first + r), h.AsSpan(n * Hidden, Hidden));
-                tape.Cell.Row(first + r).CopyTo(c.AsSpan(n * Hidden));
+                _h.Row(n).CopyTo(output[(((t * samples) + n) * Hidden)..]);
             }
-
-            h.CopyTo(output[(t * h.Length)..]);
         }
 
         if (state is not null)
         {
-            h.CopyTo(state.Hidden, 0);
-            c.CopyTo(state.Cell, 0);
+            Finish(_h, state.Hidden);
+            Finish(_c, state.Cell);
             state.Step += steps;
         }
 
-        _tape = Training ? tape : null;
+        _canGoBack = Training;
     }
 
     /// <summary>Takes the gradient of the last training Forward's outputs back through time.</summary>
     /// <param name="outputGradient">dL/dh of every step, (T, N, H) row-major.</param>
-    /// <param name="inputGradient">Receives dL/dx, (T, N, D) row-major; 0 at masked places. Parameter gradients are added to theirs.</param>
+    /// <param name="inputGradient">Receives dL/dx, (T, N, D) row-major; 0 at masked places. Empty where it is not wanted. Parameter gradients are added to theirs.</param>
     /// <param name="stateGradient">dL/dh and dL/dc of the state after the last step, replaced by those of the state before the first; null for none.</param>
     /// <exception cref="ArgumentException">A length does not agree with the Forward's.</exception>
     /// <exception cref="InvalidOperationException">No training Forward came before.</exception>
     public void Backward(ReadOnlySpan<T> outputGradient, Span<T> inputGradient, LstmState<T>? stateGradient = null)
     {
-        if (_tape is not { } tape)
+        if (!_canGoBack)
         {
             throw new InvalidOperationException("LstmCell.Backward needs a Forward in training before it: the values of its steps are used.");
         }
 
+        Tape tape = _tape;
         int samples = tape.Samples;
         RequireLength(outputGradient.Length, nameof(outputGradient), tape.Steps, samples, Hidden);
-        RequireLength(inputGradient.Length, nameof(inputGradient), tape.Steps, samples, Inputs);
+        if (!inputGradient.IsEmpty)
+        {
+            RequireLength(inputGradient.Length, nameof(inputGradient), tape.Steps, samples, Inputs);
+        }
+
         RequireState(stateGradient, samples);
 
-        LstmMatrix<T> hiddenWeight = LstmMatrix<T>.Of(HiddenWeight.Values, 4 * Hidden, Hidden);
-        double[] dh = stateGradient is null ? new double[samples * Hidden] : Array.ConvertAll(stateGradient.Hidden, double.CreateTruncating);
-        double[] dc = stateGradient is null ? new double[samples * Hidden] : Array.ConvertAll(stateGradient.Cell, double.CreateTruncating);
-        var gateGradient = new LstmMatrix<T>(tape.Count, 4 * Hidden);
-        LstmMatrix<T> inputProductGradient = _inputNorm is null ? gateGradient : new LstmMatrix<T>(tape.Count, 4 * Hidden);
-        LstmMatrix<T> hiddenProductGradient = _hiddenNorm is null ? gateGradient : new LstmMatrix<T>(tape.Count, 4 * Hidden);
-        var cellGradient = new LstmMatrix<T>(samples, Hidden);
-        var hiddenGradient = new LstmMatrix<T>(tape.Count, Hidden);
+        LstmMatrix<T> hiddenWeight = _weightByHiddenOutput.Set(HiddenWeight.Values, 4 * Hidden);
+        Start(_h, stateGradient?.Hidden, samples);
+        Start(_c, stateGradient?.Cell, samples);
+        _gateGradient.Resize(tape.Count);
+        _inputProductGradient.Resize(tape.Count);
+        _hiddenProductGradient.Resize(tape.Count);
+        _hiddenGradient.Resize(tape.Count);
         for (int t = tape.Steps - 1; t >= 0; t--)
         {
-            int step = tape.FirstStep + t;
-            int first = tape.First[t];
-            int count = tape.First[t + 1] - first;
-            for (int i = 0; i < dh.Length; i++)
+            for (int n = 0; n < samples; n++)
             {
-                dh[i] += double.CreateTruncating(outputGradient[(t * dh.Length) + i]);
+                Span<T> dh = _h.Row(n);
+                TensorPrimitives.Add(dh, outputGradient.Slice(((t * samples) + n) * Hidden, Hidden), dh);
             }
 
+            int first = tape.First[t];
+            int count = tape.First[t + 1] - first;
             if (count == 0)
             {
                 continue;
             }
 
-            for (int r = 0; r < count; r++)
-            {
-                int place = tape.Place[first + r] % samples * Hidden;
-                BackwardEmit(dh.AsSpan(place, Hidden), tape.Gates.Row(first + r), tape.Squashed.Row(first + r), cellGradient.Row(r), gateGradient.Row(first + r));
-            }
-
-            _cellNorm?.Backward(step, tape.Cell, first, count, cellGradient, 0, cellGradient, 0);
-            for (int r = 0; r < count; r++)
-            {
-                int place = tape.Place[first + r] % samples * Hidden;
-                BackwardGates(dc.AsSpan(place, Hidden), cellGradient.Row(r), tape.Gates.Row(first + r), tape.PreviousCell.Row(first + r), gateGradient.Row(first + r));
-            }
-
-            _inputNorm?.Backward(step, tape.InputProduct, first, count, gateGradient, first, inputProductGradient, first);
-            _hiddenNorm?.Backward(step, tape.HiddenProduct, first, count, gateGradient, first, hiddenProductGradient, first);
-            hiddenGradient.SetProduct(hiddenProductGradient, hiddenWeight, first, count);
+            BackwardStep(tape.FirstStep + t, first, count);
+            _hiddenGradient.SetProduct(_hiddenProductGradient, hiddenWeight, first, count);
             for (int r = first; r < first + count; r++)
             {
-                Span<double> destination = dh.AsSpan(tape.Place[r] % samples * Hidden, Hidden);
-                Span<T> source = hiddenGradient.Row(r);
-                for (int j = 0; j < Hidden; j++)
-                {
-                    destination[j] = double.CreateTruncating(source[j]);
-                }
+                _hiddenGradient.Row(r).CopyTo(_h.Row(tape.Place[r] % samples));
             }
         }
 
@@ -382,12 +385,18 @@ public sealed class LstmCell<T>
             norm.AddParameterGradients();
         }
 
-        AddParameterGradients(tape, gateGradient, inputProductGradient, hiddenProductGradient);
-        WriteInputGradient(tape, inputProductGradient, inputGradient);
-        for (int i = 0; i < dh.Length && stateGradient is not null; i++)
+        LstmMatrix<T>.AddTransposedProduct(_inputProductGradient, tape.X, tape.Count, InputWeight.Gradient);
+        LstmMatrix<T>.AddTransposedProduct(_hiddenProductGradient, tape.PreviousHidden, tape.Count, HiddenWeight.Gradient);
+        _gateGradient.AddRows(tape.Count, Bias.Gradient);
+        if (!inputGradient.IsEmpty)
         {
-            stateGradient.Hidden[i] = T.CreateTruncating(dh[i]);
-            stateGradient.Cell[i] = T.CreateTruncating(dc[i]);
+            WriteInputGradient(inputGradient);
+        }
+
+        if (stateGradient is not null)
+        {
+            Finish(_h, stateGradient.Hidden);
+            Finish(_c, stateGradient.Cell);
         }
     }
 
@@ -417,99 +426,101 @@ public sealed class LstmCell<T>
         }
     }
 
-    // z, then i, f, g and o in its place, and the new c.
-    private void OpenGates(ReadOnlySpan<T> fromInput, ReadOnlySpan<T> fromHidden, ReadOnlySpan<T> previousCell, Span<T> gates, Span<T> cell)
+    // From the products of a step's rows to their gates, c and h.
+    private unsafe void Step(int step, int first, int count)
     {
-        for (int k = 0; k < gates.Length; k++)
+        Tape tape = _tape;
+        (LstmMatrix<T> fromInput, int inputRow) = Normalize(_inputNorm, step, tape.InputProduct, first, count, _fromInput);
+        (LstmMatrix<T> fromHidden, int hiddenRow) = Normalize(_hiddenNorm, step, tape.HiddenProduct, first, count, _fromHidden);
+        fixed (T* bias = Bias.Values)
         {
-            double z = double.CreateTruncating(fromInput[k]) + double.CreateTruncating(fromHidden[k]) + double.CreateTruncating(Bias.Values[k]);
-            gates[k] = T.CreateTruncating(k / Hidden == 2 ? Math.Tanh(z) : 1 / (1 + Math.Exp(-z)));
+            for (int r = 0; r < count; r++)
+            {
+                LstmGates<T>.Open(
+                    fromInput.RowAddress(inputRow + r), fromHidden.RowAddress(hiddenRow + r), bias, tape.PreviousCell.RowAddress(first + r),
+                    tape.Gates.RowAddress(first + r), tape.Cell.RowAddress(first + r), Hidden);
+            }
         }
 
-        for (int j = 0; j < Hidden; j++)
-        {
-            (double i, double f, double g, _) = GatesOf(gates, j);
-            cell[j] = T.CreateTruncating((f * double.CreateTruncating(previousCell[j])) + (i * g));
-        }
-    }
-
-    private void Emit(ReadOnlySpan<T> normalizedCell, ReadOnlySpan<T> gates, Span<T> squashed, Span<T> h)
-    {
-        for (int j = 0; j < Hidden; j++)
-        {
-            squashed[j] = T.CreateTruncating(Math.Tanh(double.CreateTruncating(normalizedCell[j])));
-            h[j] = T.CreateTruncating(GatesOf(gates, j).O * double.CreateTruncating(squashed[j]));
-        }
-    }
-
-    // From dL/dh to the gradient of the normalized cell and of the output gate's z.
-    private void BackwardEmit(ReadOnlySpan<double> dh, ReadOnlySpan<T> gates, ReadOnlySpan<T> squashed, Span<T> cellGradient, Span<T> gateGradient)
-    {
-        for (int j = 0; j < Hidden; j++)
-        {
-            double o = GatesOf(gates, j).O;
-            double q = double.CreateTruncating(squashed[j]);
-            cellGradient[j] = T.CreateTruncating(dh[j] * o * (1 - (q * q)));
-            gateGradient[(3 * Hidden) + j] = T.CreateTruncating(dh[j] * q * o * (1 - o));
-        }
-    }
-
-    // From dL/dc to the other gates' z; dc becomes that of the step before.
-    private void BackwardGates(Span<double> dc, ReadOnlySpan<T> cellGradient, ReadOnlySpan<T> gates, ReadOnlySpan<T> previousCell, Span<T> gateGradient)
-    {
-        for (int j = 0; j < Hidden; j++)
-        {
-            (double i, double f, double g, _) = GatesOf(gates, j);
-            double d = dc[j] + double.CreateTruncating(cellGradient[j]);
-            gateGradient[j] = T.CreateTruncating(d * g * i * (1 - i));
-            gateGradient[Hidden + j] = T.CreateTruncating(d * double.CreateTruncating(previousCell[j]) * f * (1 - f));
-            gateGradient[(2 * Hidden) + j] = T.CreateTruncating(d * i * (1 - (g * g)));
-            dc[j] = d * f;
-        }
-    }
-
-    private (double I, double F, double G, double O) GatesOf(ReadOnlySpan<T> gates, int unit) =>
-        (double.CreateTruncating(gates[unit]), double.CreateTruncating(gates[Hidden + unit]),
-            double.CreateTruncating(gates[(2 * Hidden) + unit]), double.CreateTruncating(gates[(3 * Hidden) + unit]));
-
-    private static void Normalize(LstmNormalizer<T>? norm, int step, LstmMatrix<T> x, int first, int count, LstmMatrix<T> y)
-    {
-        if (norm is not null)
-        {
-            norm.Forward(step, x, first, count, y);
-            return;
-        }
-
+        (LstmMatrix<T> normalizedCell, int cellRow) = Normalize(_cellNorm, step, tape.Cell, first, count, _normalizedCell);
         for (int r = 0; r < count; r++)
         {
-            x.Row(first + r).CopyTo(y.Row(r));
+            int n = tape.Place[first + r] % tape.Samples;
+            LstmGates<T>.Emit(
+                normalizedCell.RowAddress(cellRow + r), tape.Gates.RowAddress(first + r), tape.Squashed.RowAddress(first + r), _h.RowAddress(n), Hidden);
+            tape.Cell.Row(first + r).CopyTo(_c.Row(n));
         }
     }
 
-    private void AddParameterGradients(Tape tape, LstmMatrix<T> gates, LstmMatrix<T> inputProduct, LstmMatrix<T> hiddenProduct)
+    // From dL/dh and dL/dc to the gradients of a step's products.
+    private unsafe void BackwardStep(int step, int first, int count)
     {
-        LstmMatrix<T>.AddTransposedProduct(inputProduct, tape.X, tape.Count, InputWeight.Gradient);
-        LstmMatrix<T>.AddTransposedProduct(hiddenProduct, tape.PreviousHidden, tape.Count, HiddenWeight.Gradient);
-        for (int k = 0; k < 4 * Hidden; k++)
+        Tape tape = _tape;
+        _cellGradient.Resize(count);
+        for (int r = 0; r < count; r++)
         {
-            double sum = double.CreateTruncating(Bias.Gradient[k]);
-            for (int r = 0; r < tape.Count; r++)
+            int n = tape.Place[first + r] % tape.Samples;
+            LstmGates<T>.BackwardEmit(
+                _h.RowAddress(n), tape.Gates.RowAddress(first + r), tape.Squashed.RowAddress(first + r), _cellGradient.RowAddress(r),
+                _gateGradient.RowAddress(first + r), Hidden);
+        }
+
+        _cellNorm?.Backward(step, tape.Cell, first, count, _cellGradient, 0, _cellGradient, 0);
+        for (int r = 0; r < count; r++)
+        {
+            int n = tape.Place[first + r] % tape.Samples;
+            LstmGates<T>.BackwardGates(
+                _c.RowAddress(n), _cellGradient.RowAddress(r), tape.Gates.RowAddress(first + r), tape.PreviousCell.RowAddress(first + r),
+                _gateGradient.RowAddress(first + r), Hidden);
+        }
+
+        _inputNorm?.Backward(step, tape.InputProduct, first, count, _gateGradient, first, _inputProductGradient, first);
+        _hiddenNorm?.Backward(step, tape.HiddenProduct, first, count, _gateGradient, first, _hiddenProductGradient, first);
+    }
+
+    // Where there is no normalization, the rows themselves.
+    private static (LstmMatrix<T> Rows, int First) Normalize(LstmNormalizer<T>? norm, int step, LstmMatrix<T> x, int first, int count, LstmMatrix<T> y)
+    {
+        if (norm is null)
+        {
+            return (x, first);
+        }
+
+        norm.Forward(step, x, first, count, y.Resize(count));
+        return (y, 0);
+    }
+
+    private static void Start(LstmMatrix<T> rows, T[]? state, int samples)
+    {
+        rows.Resize(samples);
+        for (int n = 0; n < samples; n++)
+        {
+            if (state is null)
             {
-                sum += double.CreateTruncating(gates.Row(r)[k]);
+                rows.Row(n).Clear();
             }
-
-            Bias.Gradient[k] = T.CreateTruncating(sum);
+            else
+            {
+                state.AsSpan(n * rows.Columns, rows.Columns).CopyTo(rows.Row(n));
+            }
         }
     }
 
-    private void WriteInputGradient(Tape tape, LstmMatrix<T> inputProductGradient, Span<T> inputGradient)
+    private static void Finish(LstmMatrix<T> rows, T[] state)
     {
-        var packed = new LstmMatrix<T>(tape.Count, Inputs);
-        packed.SetProduct(inputProductGradient, LstmMatrix<T>.Of(InputWeight.Values, 4 * Hidden, Inputs), 0, tape.Count);
-        inputGradient.Clear();
-        for (int r = 0; r < tape.Count; r++)
+        for (int n = 0; n < state.Length / rows.Columns; n++)
         {
-            packed.Row(r).CopyTo(inputGradient[(tape.Place[r] * Inputs)..]);
+            rows.Row(n).CopyTo(state.AsSpan(n * rows.Columns));
+        }
+    }
+
+    private void WriteInputGradient(Span<T> inputGradient)
+    {
+        _packedInputGradient.Resize(_tape.Count).SetProduct(_inputProductGradient, _weightByInputOutput.Set(InputWeight.Values, 4 * Hidden), 0, _tape.Count);
+        inputGradient.Clear();
+        for (int r = 0; r < _tape.Count; r++)
+        {
+            _packedInputGradient.Row(r).CopyTo(inputGradient[(_tape.Place[r] * Inputs)..]);
         }
     }
 
@@ -534,8 +545,9 @@ public sealed class LstmCell<T>
     }
 
     // Before anything is computed, so that a refusal leaves all statistics as they were.
-    private void RequireSteps(Tape tape)
+    private void RequireSteps()
     {
+        Tape tape = _tape;
         if (_options.Normalization != LstmNormalization.Batch || !Training || Frozen)
         {
             return;
@@ -580,73 +592,76 @@ public sealed class LstmCell<T>
     }
 
     /// <summary>What Backward needs of a Forward, the samples that take part in a step packed row upon row.</summary>
-    private sealed class Tape
+    private sealed class Tape(int inputs, int hidden)
     {
-        public Tape(int steps, int samples, int firstStep, ReadOnlySpan<bool> mask, int inputs, int hidden)
+        public int Steps { get; private set; }
+
+        public int Samples { get; private set; }
+
+        public int FirstStep { get; private set; }
+
+        /// <summary>By step its first row; after the last step the number of rows.</summary>
+        public int[] First { get; private set; } = [0];
+
+        /// <summary>By row its place t * N + n.</summary>
+        public int[] Place { get; private set; } = [];
+
+        public int Count => First[Steps];
+
+        /// <summary>x of every row.</summary>
+        public LstmMatrix<T> X { get; } = new(inputs);
+
+        /// <summary>x W_ih^T, before its normalization.</summary>
+        public LstmMatrix<T> InputProduct { get; } = new(4 * hidden);
+
+        /// <summary>h W_hh^T of the step before, before its normalization.</summary>
+        public LstmMatrix<T> HiddenProduct { get; } = new(4 * hidden);
+
+        /// <summary>i, f, g, o after their functions.</summary>
+        public LstmMatrix<T> Gates { get; } = new(4 * hidden);
+
+        public LstmMatrix<T> PreviousHidden { get; } = new(hidden);
+
+        public LstmMatrix<T> PreviousCell { get; } = new(hidden);
+
+        /// <summary>The new c, before its normalization.</summary>
+        public LstmMatrix<T> Cell { get; } = new(hidden);
+
+        /// <summary>tanh of the normalized c.</summary>
+        public LstmMatrix<T> Squashed { get; } = new(hidden);
+
+        /// <summary>Takes the places of a Forward; rows are then undefined.</summary>
+        public void Begin(int steps, int samples, int firstStep, ReadOnlySpan<bool> mask)
         {
-            Steps = steps;
-            Samples = samples;
-            FirstStep = firstStep;
-            First = new int[steps + 1];
-            var places = new List<int>();
+            (Steps, Samples, FirstStep) = (steps, samples, firstStep);
+            if (First.Length <= steps)
+            {
+                First = new int[steps + 1];
+            }
+
+            if (Place.Length < steps * samples)
+            {
+                Place = new int[steps * samples];
+            }
+
+            int count = 0;
             for (int t = 0; t < steps; t++)
             {
                 for (int place = t * samples; place < (t + 1) * samples; place++)
                 {
                     if (mask.IsEmpty || mask[place])
                     {
-                        places.Add(place);
+                        Place[count++] = place;
                     }
                 }
 
-                First[t + 1] = places.Count;
+                First[t + 1] = count;
             }
 
-            Place = [.. places];
-            X = new LstmMatrix<T>(Count, inputs);
-            InputProduct = new LstmMatrix<T>(Count, 4 * hidden);
-            HiddenProduct = new LstmMatrix<T>(Count, 4 * hidden);
-            Gates = new LstmMatrix<T>(Count, 4 * hidden);
-            PreviousHidden = new LstmMatrix<T>(Count, hidden);
-            PreviousCell = new LstmMatrix<T>(Count, hidden);
-            Cell = new LstmMatrix<T>(Count, hidden);
-            Squashed = new LstmMatrix<T>(Count, hidden);
+            foreach (LstmMatrix<T> rows in new[] { X, InputProduct, HiddenProduct, Gates, PreviousHidden, PreviousCell, Cell, Squashed })
+            {
+                rows.Resize(count);
+            }
         }
-
-        public int Steps { get; }
-
-        public int Samples { get; }
-
-        public int FirstStep { get; }
-
-        /// <summary>By step its first row; after the last step the number of rows.</summary>
-        public int[] First { get; }
-
-        /// <summary>By row its place t * N + n.</summary>
-        public int[] Place { get; }
-
-        public int Count => Place.Length;
-
-        /// <summary>x of every row.</summary>
-        public LstmMatrix<T> X { get; }
-
-        /// <summary>x W_ih^T, before its normalization.</summary>
-        public LstmMatrix<T> InputProduct { get; }
-
-        /// <summary>h W_hh^T of the step before, before its normalization.</summary>
-        public LstmMatrix<T> HiddenProduct { get; }
-
-        /// <summary>i, f, g, o after their functions.</summary>
-        public LstmMatrix<T> Gates { get; }
-
-        public LstmMatrix<T> PreviousHidden { get; }
-
-        public LstmMatrix<T> PreviousCell { get; }
-
-        /// <summary>The new c, before its normalization.</summary>
-        public LstmMatrix<T> Cell { get; }
-
-        /// <summary>tanh of the normalized c.</summary>
-        public LstmMatrix<T> Squashed { get; }
     }
 }
