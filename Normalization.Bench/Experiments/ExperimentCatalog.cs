@@ -22,6 +22,7 @@ internal static class ExperimentCatalog
         new E16Initialization(),
         new E17Settings(),
         new E18FineTuning(),
+        new E14Recurrent(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];

@@ -173,6 +173,12 @@ public static class Metrics
             "Absolute difference between that factor and what infinitely wide layers predict: pi / (pi - 1) with batch norm, 1 with layer norm and without normalization."),
         new("dead_relu_share", Aspects.Training, "dead ReLUs", "1", Better.Lower,
             "Share of the ReLUs that pass none of 500 training images: at the start of each hidden layer, in training mode; at the end the mean over all hidden layers, in inference. Parameters: at, layer or what is varied, seed."),
+        new("tanh_slope", Aspects.Training, "mean slope of tanh", "1", Better.Neither,
+            "E[1 - tanh^2(sigma z)] of a standard normal z, by the trapezoidal rule. Parameter: sigma."),
+        new("tanh_slope_error", Aspects.Training, "departure from the stated slope", "1", Better.Lower,
+            "Absolute difference of that slope to the stated figure of three digits. Parameter: sigma."),
+        new("gradient_ratio", Aspects.Training, "gradient norm over the last step's", "1", Better.Neither,
+            "Euclidean norm of the loss's gradient with respect to a time step's state, over that of the last step's. Parameters: gamma, steps_back, seed."),
         new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
             "Managed bytes allocated by one warm call."),
     ];

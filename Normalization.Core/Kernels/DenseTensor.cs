@@ -76,6 +76,12 @@ internal static unsafe class DenseTensor
                     {
                         T* read = source + (a * from[0]) + (b * from[1]) + (c * from[2]) + (d * from[3]);
                         T* write = destination + (a * to[0]) + (b * to[1]) + (c * to[2]) + (d * to[3]);
+                        if (from[4] == 1 && to[4] == 1)
+                        {
+                            Buffer.MemoryCopy(read, write, lengths[4] * sizeof(T), lengths[4] * sizeof(T));
+                            continue;
+                        }
+
                         for (nint e = 0; e < lengths[4]; e++)
                         {
                             write[e * to[4]] = read[e * from[4]];
