@@ -1,20 +1,28 @@
+using System.Globalization;
 using Normalization.Core.Kernels;
 
 namespace Normalization.Core;
 
-/// <summary>What one layer has seen of a pass over data: exact pooled moments by channel, and averages over batches. Doubles throughout.</summary>
-internal sealed class PassStatistics(int channels, RecalibratedVariance variance)
+/// <summary>What one layer has seen of a pass over data: exact pooled moments, and averages over batches. Doubles throughout.</summary>
+/// <param name="channels">C.</param>
+/// <param name="variance">Which of the two is the result.</param>
+/// <param name="group">d: spreads are (C, d), of channel c with the d channels of its group. With d = 1 the variance by channel.</param>
+internal sealed class PassStatistics(int channels, RecalibratedVariance variance, int group = 1)
 {
     private readonly double[] _pooledMean = new double[channels];
-    private readonly double[] _pooledVariance = new double[channels];
+    private readonly double[] _pooledSpread = new double[channels * group];
     private readonly double[] _averageMean = new double[channels];
-    private readonly double[] _averageSpread = new double[channels];
+    private readonly double[] _averageSpread = new double[channels * group];
     private double _values;
 
     public RecalibratedVariance Variance => variance;
 
     /// <summary>How much has been taken in.</summary>
     public RecalibrationCount Count { get; private set; }
+
+    /// <summary>Why there is no result, as what follows the layer's name; null where there is one.</summary>
+    public string? Fault => Count.Batches > 0 ? null : string.Create(CultureInfo.InvariantCulture,
+        $"has taken in no batch ({Count.Skipped} skipped): the forward function must call its Forward in training, with more than 1 value per channel, all finite.");
 
     /// <summary>The batches, or ghosts, that the averages are over.</summary>
     public long Entries { get; private set; }
@@ -26,9 +34,9 @@ internal sealed class PassStatistics(int channels, RecalibratedVariance variance
         _averageSpread.CopyTo(spread);
     }
 
-    /// <summary>Takes a batch in: its moments, numbered group * C + channel, and the averages with it.</summary>
+    /// <summary>Takes a batch in: the moments of its sets, one (C) and (C, d) after the other, and the averages with it.</summary>
     public void Take(
-        ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts,
+        ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> populationSpread, ReadOnlySpan<ReductionLayout> layouts,
         ReadOnlySpan<double> averageMean, ReadOnlySpan<double> averageSpread, long entries)
     {
         averageMean.CopyTo(_averageMean);
@@ -38,14 +46,11 @@ internal sealed class PassStatistics(int channels, RecalibratedVariance variance
         int slot = 0;
         foreach (ReductionLayout layout in layouts)
         {
-            for (nint group = 0; group < layout.Slots / channels; group++, slot += channels)
+            for (nint part = 0; part < layout.Slots / channels; part++, slot += channels)
             {
                 double share = layout.SetSize / (_values + layout.SetSize);
-                for (int c = 0; c < channels; c++)
-                {
-                    StreamingMoments.Merge(ref _pooledMean[c], ref _pooledVariance[c], mean[slot + c], populationVariance[slot + c], share);
-                }
-
+                StreamingMoments.Merge(
+                    _pooledMean, _pooledSpread, mean.Slice(slot, channels), populationSpread.Slice(slot * group, channels * group), group, share);
                 _values += layout.SetSize;
             }
         }
@@ -64,6 +69,6 @@ internal sealed class PassStatistics(int channels, RecalibratedVariance variance
         }
 
         _pooledMean.CopyTo(mean);
-        _pooledVariance.CopyTo(spread);
+        _pooledSpread.CopyTo(spread);
     }
 }

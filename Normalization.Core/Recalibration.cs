@@ -7,7 +7,8 @@ namespace Normalization.Core;
 public enum RecalibratedVariance
 {
     /// <summary>
-    /// The population variance (divisor n) of all values of the pass, that between batches included: what the data have. The default.
+    /// The population variance (of whitening the covariance; divisor n) of all values of the pass, that between batches included: what the
+    /// data have. A running whitening matrix becomes that of the pooled covariance. The default.
     /// </summary>
     Pooled,
 
@@ -44,7 +45,9 @@ public static class Recalibration
     /// <param name="variance">Which variance is stored. Default pooled.</param>
     /// <returns>What each layer took in, in the order of <paramref name="layers"/>.</returns>
     /// <exception cref="ArgumentException">A layer is listed twice.</exception>
-    /// <exception cref="InvalidOperationException">A layer keeps no running statistics, is frozen, or saw no batch that could be taken in.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// A layer keeps no running statistics, is frozen, saw no batch that could be taken in, or has pooled a covariance that inference would refuse.
+    /// </exception>
     public static IReadOnlyList<RecalibrationCount> Run<T, TBatch>(
         IReadOnlyList<Normalizer<T>> layers, IEnumerable<TBatch> batches, Action<TBatch> forward, RecalibratedVariance variance = RecalibratedVariance.Pooled)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

@@ -140,10 +140,9 @@ internal sealed class RunningStatistics<T>
     /// <summary>What keeps the pass from being stored, or null.</summary>
     public string? PassFault()
     {
-        if (_pass!.Count.Batches == 0)
+        if (_pass!.Fault is { } fault)
         {
-            return string.Create(CultureInfo.InvariantCulture,
-                $"has taken in no batch ({_pass.Count.Skipped} skipped): the forward function must call its Forward in training, with more than 1 value per channel, all finite.");
+            return fault;
         }
 
         Finish();

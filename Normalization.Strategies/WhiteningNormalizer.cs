@@ -72,6 +72,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
     private readonly StateBuffer<T>? _tracked;
     private readonly double[] _saved;
     private double[] _inference;
+    private PassStatistics? _pass;
     private bool _savedRunning;
 
     /// <param name="channels">C.</param>
@@ -185,10 +186,59 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         }
     }
 
-    internal override void BeginPass(RecalibratedVariance variance) => throw new InvalidOperationException(
-        _runningMatrix is null
-            ? $"{Name} keeps no running statistics that a pass over data could set. Leave it out of the recalibration."
-            : $"{Name} keeps a running {(_options.Running == WhiteningRunning.Covariance ? "covariance" : "whitening matrix")}, which a recalibration does not set yet. Leave it out, or run training batches with momentum null after ResetStatistics().");
+    internal override void BeginPass(RecalibratedVariance variance)
+    {
+        if (_runningMatrix is null)
+        {
+            base.BeginPass(variance);
+        }
+
+        _pass = new PassStatistics(_channels, variance, _group);
+    }
+
+    internal override unsafe string? PassFault()
+    {
+        if (_pass!.Fault is { } fault)
+        {
+            return $"{Name}, {fault}";
+        }
+
+        try
+        {
+            (T[] mean, T[] matrix) = FinishPass();
+            if (!mean.Concat(matrix).All(T.IsFinite))
+            {
+                return $"{Name}, has statistics that {typeof(T).Name} cannot hold as finite numbers.";
+            }
+
+            // As stored: rounding to T may leave a covariance singular that was not.
+            fixed (double* memory = new double[_inference.Length])
+            {
+                Load<T>(CarveInference(memory), mean, matrix, KeepsCovariance);
+            }
+
+            return null;
+        }
+        catch (InvalidOperationException refused)
+        {
+            return refused.Message;
+        }
+    }
+
+    internal override RecalibrationCount EndPass(bool keep)
+    {
+        RecalibrationCount count = _pass!.Count;
+        if (keep)
+        {
+            (T[] mean, T[] matrix) = FinishPass();
+            mean.CopyTo(_runningMean!.Values, 0);
+            matrix.CopyTo(_runningMatrix!.Values, 0);
+            _tracked!.Count = count.Batches;
+        }
+
+        _pass = null;
+        return count;
+    }
 
     private protected override void WriteInitialStatistics()
     {
@@ -256,7 +306,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
                         Whiten(view, x, y, batch);
                     }
 
-                    Update(batch, view.Columns, updates);
+                    Update(shape, Layouts.PerChannel(shape, order), batch, updates);
                 }
 
                 if (rented is not null)
@@ -487,18 +537,22 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         }
     }
 
-    private unsafe void LoadRunning(WhiteningStatistics statistics)
+    private bool KeepsCovariance => _options.Running == WhiteningRunning.Covariance;
+
+    private void LoadRunning(WhiteningStatistics statistics) => Load<T>(statistics, _runningMean!.Values, _runningMatrix!.Values, KeepsCovariance);
+
+    // A mean and, by group, a covariance from which W is made, or W itself.
+    private unsafe void Load<TValue>(WhiteningStatistics statistics, ReadOnlySpan<TValue> mean, ReadOnlySpan<TValue> matrix, bool isCovariance)
+        where TValue : unmanaged, IBinaryFloatingPointIeee754<TValue>
     {
-        bool isCovariance = _options.Running == WhiteningRunning.Covariance;
         for (int c = 0; c < _channels; c++)
         {
-            statistics.Mean[c] = double.CreateTruncating(_runningMean!.Values[c]);
+            statistics.Mean[c] = double.CreateTruncating(mean[c]);
             statistics.Spectra[c / _group] = Spectrum.Unknown;
-            double* row = statistics.MatrixRow(_group, c);
-            row = isCovariance ? statistics.Covariance + (row - statistics.Matrix) : row;
+            double* row = Row(isCovariance ? statistics.Covariance : statistics.Matrix, c);
             for (int j = 0; j < _group; j++)
             {
-                row[j] = double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j]);
+                row[j] = double.CreateTruncating(matrix[(c * _group) + j]);
             }
         }
 
@@ -508,27 +562,29 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         }
     }
 
+    private unsafe double* Row(double* matrices, int channel) =>
+        matrices + (channel / _group * WhiteningStatistics.MatrixSize(_group)) + (channel % _group * Product.MatrixPitch(_group));
+
     // All or nothing: the batch's statistics and the new running ones must fit T.
-    private unsafe void Update(WhiteningStatistics batch, nint columns, bool updates)
+    private unsafe void Update(ActivationShape shape, ReductionLayout channels, WhiteningStatistics batch, bool updates)
     {
-        bool storesCovariance = _options.Running == WhiteningRunning.Covariance;
-        double correction = storesCovariance && _options.RunningVariance == RunningVariance.Sample && columns > 1 ? (double)columns / (columns - 1) : 1;
-        double* source = storesCovariance ? batch.Covariance : batch.Matrix;
-        double rate = _options.Momentum ?? 1.0 / ((_tracked?.Count ?? 0) + 1);
-        nint width = Product.MatrixPitch(_group);
-        nint size = WhiteningStatistics.MatrixSize(_group);
         if (!updates && NonFinite != NonFinitePolicy.Throw)
         {
             return;
         }
 
-        for (int pass = 0; pass < (updates ? 2 : 1); pass++)
+        double columns = channels.SetSize;
+        double correction = KeepsCovariance && _options.RunningVariance == RunningVariance.Sample && columns > 1 ? columns / (columns - 1) : 1;
+        double* source = KeepsCovariance ? batch.Covariance : batch.Matrix;
+        double rate = _options.Momentum ?? 1.0 / ((_tracked?.Count ?? 0) + 1);
+        bool stores = updates && _pass is null;
+        for (int round = 0; round < (stores ? 2 : 1); round++)
         {
             for (int c = 0; c < _channels; c++)
             {
                 double mean = batch.Mean[c];
-                double newMean = updates ? ((1 - rate) * double.CreateTruncating(_runningMean!.Values[c])) + (rate * mean) : mean;
-                if (pass == 1)
+                double newMean = stores ? ((1 - rate) * double.CreateTruncating(_runningMean!.Values[c])) + (rate * mean) : mean;
+                if (round == 1)
                 {
                     _runningMean!.Values[c] = T.CreateTruncating(newMean);
                 }
@@ -538,29 +594,78 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
                     return;
                 }
 
+                double* row = Row(source, c);
                 for (int j = 0; j < _group; j++)
                 {
-                    double value = source[(c / _group * size) + (c % _group * width) + j] * correction;
-                    double newValue = updates
+                    double value = row[j] * correction;
+                    double newValue = stores
                         ? ((1 - rate) * double.CreateTruncating(_runningMatrix!.Values[(c * _group) + j])) + (rate * value)
                         : value;
-                    if (pass == 1)
+                    if (round == 1)
                     {
                         _runningMatrix!.Values[(c * _group) + j] = T.CreateTruncating(newValue);
                     }
                     else if (!Simd.Fits<T>(value) || !Simd.Fits<T>(newValue))
                     {
-                        Refuse(storesCovariance ? "covariance" : "whitening matrix", c, value);
+                        Refuse(KeepsCovariance ? "covariance" : "whitening matrix", c, value);
                         return;
                     }
                 }
             }
         }
 
-        if (updates)
+        if (stores)
         {
             _tracked!.Count++;
         }
+        else if (updates)
+        {
+            TakeIntoPass(shape, channels, batch, source, correction);
+        }
+    }
+
+    private unsafe void TakeIntoPass(ActivationShape shape, ReductionLayout channels, WhiteningStatistics batch, double* source, double correction)
+    {
+        var averageMean = new double[_channels];
+        var averageMatrix = new double[_channels * _group];
+        var covariance = new double[_channels * _group];
+        _pass!.Averages(averageMean, averageMatrix);
+        double rate = 1.0 / (_pass.Entries + 1);
+        for (int c = 0; c < _channels; c++)
+        {
+            averageMean[c] = ((1 - rate) * averageMean[c]) + (rate * batch.Mean[c]);
+            double* row = Row(source, c);
+            for (int j = 0; j < _group; j++)
+            {
+                int at = (c * _group) + j;
+                averageMatrix[at] = ((1 - rate) * averageMatrix[at]) + (rate * correction * row[j]);
+                covariance[at] = Row(batch.Covariance, c)[j];
+            }
+        }
+
+        _pass.Take(shape, new ReadOnlySpan<double>(batch.Mean, _channels), covariance, [channels], averageMean, averageMatrix, _pass.Entries + 1);
+    }
+
+    // What the pass would store. Pooled, a running whitening matrix is that of the pooled covariance: matrices do not pool.
+    private unsafe (T[] Mean, T[] Matrix) FinishPass()
+    {
+        var mean = new double[_channels];
+        var matrix = new double[_channels * _group];
+        _pass!.Finish(mean, matrix);
+        if (!KeepsCovariance && _pass.Variance == RecalibratedVariance.Pooled)
+        {
+            fixed (double* memory = new double[_inference.Length])
+            {
+                WhiteningStatistics statistics = CarveInference(memory);
+                Load<double>(statistics, mean, matrix, isCovariance: true);
+                for (int c = 0; c < _channels; c++)
+                {
+                    new ReadOnlySpan<double>(statistics.MatrixRow(_group, c), _group).CopyTo(matrix.AsSpan(c * _group));
+                }
+            }
+        }
+
+        return (Array.ConvertAll(mean, T.CreateTruncating), Array.ConvertAll(matrix, T.CreateTruncating));
     }
 
     private void Refuse(string statistic, int channel, double value)
@@ -571,6 +676,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
                 $"{Name}: the {statistic} of channel {channel} is {value}, which {typeof(T).Name} cannot hold as a finite number. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
         }
 
+        _pass?.Skip();
         SkippedUpdates++;
     }
 }
