@@ -40,7 +40,7 @@ internal static class ApplyCommand
         "--output", "G.safetensors", "The file to write, whole or not at all; may be the input file.");
 
     private static readonly Option<Mode> ModeOption = Options.Choice<Mode>(
-        "--mode", "train: batch statistics, running ones are updated. inference: running statistics, which must be in the file. Default train.");
+        "--mode", "train: batch statistics, running ones are updated. inference: running statistics (a domain's own suffice), which must be in the file. Default train.");
 
     private enum Mode
     {
@@ -119,14 +119,12 @@ internal static class ApplyCommand
         {
             StateTensor input = file[InputName];
             var shape = new ActivationShape(input.Shape);
-            INormalizer<T> normalizer = StrategyCatalog.Create<T>(id, shape, settings);
+            var normalizer = (Normalizer<T>)StrategyCatalog.Create<T>(id, shape, settings);
             normalizer.Training = training;
             RequireKnownNames(id, normalizer, path, file);
-            RequireRunning(id, normalizer, shape, settings, training, path, file);
             normalizer.LoadState(StateOf(normalizer, file), strict: false);
-
-            var layer = normalizer as Normalizer<T>;
-            layer?.WarningRaised = (_, text) => Console.Error.WriteLine($"warning: {Text.OneLine(text)}");
+            RequireRunning(id, normalizer, shape, settings, training, path, file);
+            normalizer.WarningRaised = (_, text) => Console.Error.WriteLine($"warning: {Text.OneLine(text)}");
 
             var result = new StateDictionary();
             var values = new T[shape.Count];
@@ -146,7 +144,7 @@ internal static class ApplyCommand
                 }
             }
 
-            if (layer?.SkippedUpdates > 0)
+            if (normalizer.SkippedUpdates > 0)
             {
                 Console.Error.WriteLine("warning: the running statistics stay as they were, since this batch's are not finite or too large for the type.");
             }
@@ -221,11 +219,12 @@ internal static class ApplyCommand
         }
     }
 
+    // After loading: which statistics inference reads may depend on a counter in the file.
     private static void RequireRunning<T>(
-        string id, INormalizer<T> normalizer, ActivationShape shape, StrategySettings settings, bool training, string path, StateDictionary file)
+        string id, Normalizer<T> normalizer, ActivationShape shape, StrategySettings settings, bool training, string path, StateDictionary file)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        if (!training && normalizer.Buffers.FirstOrDefault(buffer => !buffer.IsCounter && !file.ContainsKey(buffer.Name)) is { } missing)
+        if (!training && normalizer.InferenceBuffers.FirstOrDefault(buffer => !file.ContainsKey(buffer.Name)) is { } missing)
         {
             throw new UsageException(
                 $"{path}: inference of {id} needs '{missing.Name}' of shape {Text.Shape(missing.Shape)}, which the file does not have. " +

@@ -317,6 +317,9 @@ public abstract class Normalizer<T> : INormalizer<T>
     /// <summary>What inference computes at every position, where that is one affine map whatever the input; null where statistics are the input's own.</summary>
     internal virtual InferenceMap? InferenceMap => null;
 
+    /// <summary>The buffers whose values inference reads as the counters now stand.</summary>
+    internal virtual IEnumerable<StateBuffer<T>> InferenceBuffers => Buffers.Where(buffer => !buffer.IsCounter);
+
     /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
     private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen && !HoldConstants;
 

@@ -77,6 +77,10 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
 
     private protected override string SetName => "channel";
 
+    // As LoadRunning: the domain's own, or the source's while the domain has seen nothing.
+    internal override IEnumerable<StateBuffer<T>> InferenceBuffers =>
+        _domain is { Count.Count: > 0 } domain ? [domain.Mean, domain.Variance] : [Running!.Mean, Running.Spread];
+
     /// <summary>Adds a domain that has seen nothing; its buffers come after those there are.</summary>
     /// <param name="name">A new name, at least one character: the prefix of its buffers.</param>
     /// <exception cref="ArgumentException">The name is taken or empty.</exception>

@@ -53,6 +53,36 @@ public sealed class ApplyCommandTests : IDisposable
         Assert.IsFalse(written.ContainsKey("running_mean"));
     }
 
+    // A domain that has seen values is all that inference reads; one that has seen none leaves it to the source.
+    [TestMethod]
+    [DataRow("target.mean,target.var,target.count", "")]
+    [DataRow("running_mean,running_var", "")]
+    [DataRow("target.mean,target.count", "'target.var' of shape (2, 4)")]
+    [DataRow("target.mean,target.var", "'target.count' is 0")]
+    [DataRow("running_var", "'running_mean' of shape (4)")]
+    public void Inference_AdaBatchNorm_NeedsTheStatisticsItReadsAlone(string present, string missing)
+    {
+        var layer = (AdaBatchNorm<double>)StrategyCatalog.Create<double>("ada-batch-norm", Shape, new StrategySettings());
+        layer.Forward(Shape, Numbers<double>(7, Shape.Count), new double[Shape.Count]);
+        layer.Domain = null;
+        layer.Forward(Shape, Numbers<double>(8, Shape.Count), new double[Shape.Count]);
+        StateDictionary file = Only(layer.GetState(), present.Split(','));
+        file.Add("input", StateTensor.Create<double>(Numbers<double>(9, Shape.Count), Shape.ToArray()));
+
+        BenchResult result = Apply("ada-batch-norm", file, "--mode", "inference");
+
+        Assert.AreEqual(missing == "" ? 0 : 2, result.ExitCode, result.Error);
+        StringAssert.Contains(result.Error, missing);
+        if (missing == "")
+        {
+            layer.Domain = present.Contains("target") ? "target" : null;
+            layer.Training = false;
+            var expected = new double[Shape.Count];
+            layer.Forward(Shape, file["input"].AsSpan<double>(), expected);
+            CollectionAssert.AreEqual(expected, StateDictionary.Load(_folder.File("out.safetensors"))["output"].ToArray<double>());
+        }
+    }
+
     [TestMethod]
     public void Train_BiasAlone_TakesOnesForTheWeightAndWritesTheGradientOfTheBiasAlone()
     {
