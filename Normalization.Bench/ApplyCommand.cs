@@ -261,14 +261,13 @@ internal static class ApplyCommand
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
         normalizer.Parameters.Select(parameter => parameter.Name).Concat(normalizer.Buffers.Select(buffer => buffer.Name));
 
-    // A strategy ignores settings it does not have. Its options in words then stay the same without them.
+    // A strategy ignores settings it does not have; one that was written with its default value changes nothing anywhere.
     private static void WarnOfUnused(string id, StrategySettings settings, ParseResult parse)
     {
         foreach (SettingOption setting in SettingOption.All.Where(setting => parse.Has(setting.Option)))
         {
             StrategySettings without = SettingOption.All.Where(other => other != setting).Aggregate(new StrategySettings(), (chosen, other) => other.Apply(chosen, parse));
-            bool inWords = without with { Epsilon = settings.Epsilon, Weight = settings.Weight, Bias = settings.Bias } != settings;
-            if (inWords && StrategyCatalog.Contestant(id, without).Options == StrategyCatalog.Contestant(id, settings).Options)
+            if (without != settings && !StrategyCatalog.TellsApart(id, without, settings))
             {
                 Console.Error.WriteLine($"warning: {setting.Option.Name} has no effect on {id} with these options.");
             }

@@ -467,6 +467,9 @@ internal readonly struct EvoNormB0Strategy : IStrategy
 
     public static IReadOnlyList<string> Tensors => ["weight", "bias", "v", "running_var", "num_batches_tracked"];
 
+    // Without the nonlinearity there is no deviation to divide by.
+    public static bool ReadsEpsilon(StrategySettings settings) => settings.Nonlinearity;
+
     public static string Options(StrategySettings settings) => $"nonlinearity {(settings.Nonlinearity ? "on" : "off")}, {settings.Running()}";
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)

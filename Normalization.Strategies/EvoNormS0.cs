@@ -348,6 +348,9 @@ internal readonly struct EvoNormS0Strategy : IStrategy
 
     public static IReadOnlyList<string> Tensors => ["weight", "bias", "v"];
 
+    // Without the nonlinearity there is no deviation to divide by.
+    public static bool ReadsEpsilon(StrategySettings settings) => settings.Nonlinearity;
+
     public static string Options(StrategySettings settings) => string.Create(CultureInfo.InvariantCulture,
         $"{settings.Groups} groups, nonlinearity {(settings.Nonlinearity ? "on" : "off")}");
 

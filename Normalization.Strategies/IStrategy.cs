@@ -15,7 +15,10 @@ internal interface IStrategy
     /// <summary>The names of every parameter and buffer that the strategy has under some setting.</summary>
     static virtual IReadOnlyList<string> Tensors => ["weight", "bias"];
 
-    /// <summary>The settings the strategy reads, in words.</summary>
+    /// <summary>Whether the strategy adds the epsilon of the settings to anything.</summary>
+    static virtual bool ReadsEpsilon(StrategySettings settings) => true;
+
+    /// <summary>The settings the strategy reads beside epsilon, weight and bias, in words.</summary>
     static abstract string Options(StrategySettings settings);
 
     /// <summary>A fresh instance for activations of a shape.</summary>

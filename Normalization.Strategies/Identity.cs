@@ -37,6 +37,8 @@ internal readonly struct IdentityStrategy : IStrategy
 
     public static IReadOnlyList<string> Tensors => [];
 
+    public static bool ReadsEpsilon(StrategySettings settings) => false;
+
     public static string Options(StrategySettings settings) => "none";
 
     public static INormalizer<T> Create<T>(ActivationShape shape, StrategySettings settings)

@@ -120,6 +120,9 @@ internal readonly struct LocalResponseNormStrategy : IStrategy
 
     public static IReadOnlyList<string> Tensors => [];
 
+    // What keeps the divisor from 0 is k.
+    public static bool ReadsEpsilon(StrategySettings settings) => false;
+
     public static string Options(StrategySettings settings) => string.Create(
         CultureInfo.InvariantCulture,
         $"size {settings.WindowSize}, alpha {settings.Alpha}{(settings.DivideAlpha ? " divided by it" : "")}, beta {settings.Beta}, k {settings.K}, window {Words.Of(settings.Window)}");

@@ -80,6 +80,22 @@ public static class StrategyCatalog
     public static IReadOnlyList<Contestant> Contestants(StrategySettings? settings = null) =>
         [.. Ids.Select(id => Contestant(id, settings))];
 
+    /// <summary>Whether a strategy reads any of the settings in which two differ.</summary>
+    /// <param name="id">One of <see cref="Ids"/>.</param>
+    /// <param name="first">Settings.</param>
+    /// <param name="second">Others.</param>
+    /// <exception cref="ArgumentException">The id is unknown.</exception>
+    public static bool TellsApart(string id, StrategySettings first, StrategySettings second)
+    {
+        ArgumentNullException.ThrowIfNull(first);
+        ArgumentNullException.ThrowIfNull(second);
+        Entry entry = Find(id);
+        return entry.Options(first) != entry.Options(second)
+            || (first.Epsilon != second.Epsilon && (entry.ReadsEpsilon(first) || entry.ReadsEpsilon(second)))
+            || (first.Weight != second.Weight && entry.Tensors.Contains("weight"))
+            || (first.Bias != second.Bias && entry.Tensors.Contains("bias"));
+    }
+
     private static Entry Find(string id) =>
         Array.Find(Entries, entry => entry.Id == id)
         ?? throw new ArgumentException($"There is no strategy '{id}'. The strategies are {string.Join(", ", Ids)}.", nameof(id));
@@ -89,11 +105,12 @@ public static class StrategyCatalog
         string Axes,
         IReadOnlyList<string> Tensors,
         Func<StrategySettings, string> Options,
+        Func<StrategySettings, bool> ReadsEpsilon,
         Func<ActivationShape, StrategySettings, INormalizer<float>> CreateSingle,
         Func<ActivationShape, StrategySettings, INormalizer<double>> CreateDouble)
     {
         public static Entry Of<TStrategy>()
             where TStrategy : IStrategy =>
-            new(TStrategy.Id, TStrategy.Axes, TStrategy.Tensors, TStrategy.Options, TStrategy.Create<float>, TStrategy.Create<double>);
+            new(TStrategy.Id, TStrategy.Axes, TStrategy.Tensors, TStrategy.Options, TStrategy.ReadsEpsilon, TStrategy.Create<float>, TStrategy.Create<double>);
     }
 }

@@ -130,14 +130,23 @@ public sealed class ApplyCommandTests : IDisposable
     }
 
     [TestMethod]
-    public void Train_OptionOfAnotherStrategy_WarnsAndGoesOn()
+    [DataRow("layer-norm", "--groups 2 --epsilon 0.1 --no-affine", "--groups")]
+    [DataRow("none", "--epsilon 0.1 --no-affine", "--no-affine --epsilon")]
+    [DataRow("local-response-norm", "--epsilon 0.1 --k 2 --no-affine", "--no-affine --epsilon")]
+    [DataRow("local-response-norm", "--epsilon 1e-5", "")]
+    [DataRow("evonorm-b0", "--epsilon 0.1 --no-affine", "")]
+    [DataRow("evonorm-b0", "--epsilon 0.1 --nonlinearity off", "--epsilon")]
+    [DataRow("rms-norm", "--epsilon 0.1 --no-affine", "")]
+    public void Train_OptionThatTheStrategyDoesNotHave_WarnsAndGoesOn(string id, string options, string without)
     {
         StateDictionary file = Only(File(StrategyCatalog.Create<float>("layer-norm", Shape, new StrategySettings())), "input");
 
-        BenchResult result = Apply("layer-norm", file, "--groups", "2", "--epsilon", "0.1");
+        BenchResult result = Apply(id, file, options.Split(' '));
 
         Assert.AreEqual(0, result.ExitCode);
-        Assert.AreEqual("warning: --groups has no effect on layer-norm with these options.", result.Error.Trim());
+        CollectionAssert.AreEquivalent(
+            without.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(name => $"warning: {name} has no effect on {id} with these options.").ToArray(),
+            result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
     }
 
     [TestMethod]
