@@ -258,7 +258,8 @@ public sealed class LstmCell<T>
     /// <param name="state">h and c before the first step, replaced by those after the last; null begins at step 0 with zeros.</param>
     /// <exception cref="ArgumentException">A length does not agree with T, N, D and H.</exception>
     /// <exception cref="InvalidOperationException">
-    /// In training with batch normalization: a step has one sample and the policy is to throw, or the sequence is longer than <see cref="LstmOptions.MaximumSteps"/>.
+    /// In training with batch normalization: a step has one sample or statistics that are not finite and the policy is to throw, or the sequence is longer than
+    /// <see cref="LstmOptions.MaximumSteps"/>. Whatever is thrown, the population statistics of every step and the state are as they were before.
     /// </exception>
     public void Forward(
         int steps, int samples, ReadOnlySpan<T> input, Span<T> output, ReadOnlySpan<bool> mask = default, LstmState<T>? state = null)
@@ -294,27 +295,23 @@ public sealed class LstmCell<T>
             }
         }
 
-        for (int t = 0; t < steps; t++)
+        foreach (LstmNormalizer<T> norm in _norms)
         {
-            int first = tape.First[t];
-            int count = tape.First[t + 1] - first;
-            for (int r = first; r < first + count; r++)
+            norm.Begin();
+        }
+
+        try
+        {
+            Run(hiddenWeight, samples, steps, firstStep, output);
+        }
+        catch
+        {
+            foreach (LstmNormalizer<T> norm in _norms)
             {
-                int n = tape.Place[r] % samples;
-                _h.Row(n).CopyTo(tape.PreviousHidden.Row(r));
-                _c.Row(n).CopyTo(tape.PreviousCell.Row(r));
+                norm.Undo();
             }
 
-            if (count > 0)
-            {
-                tape.HiddenProduct.SetProduct(tape.PreviousHidden, hiddenWeight, first, count);
-                Step(firstStep + t, first, count);
-            }
-
-            for (int n = 0; n < samples; n++)
-            {
-                _h.Row(n).CopyTo(output[(((t * samples) + n) * Hidden)..]);
-            }
+            throw;
         }
 
         if (state is not null)
@@ -423,6 +420,34 @@ public sealed class LstmCell<T>
         {
             throw new ArgumentException(
                 $"InitialNoise is a standard deviation, finite and at least 0; got {options.InitialNoise.ToString(CultureInfo.InvariantCulture)}.", nameof(options));
+        }
+    }
+
+    // All steps, from h and c before the first to those after the last.
+    private void Run(LstmMatrix<T> hiddenWeight, int samples, int steps, int firstStep, Span<T> output)
+    {
+        Tape tape = _tape;
+        for (int t = 0; t < steps; t++)
+        {
+            int first = tape.First[t];
+            int count = tape.First[t + 1] - first;
+            for (int r = first; r < first + count; r++)
+            {
+                int n = tape.Place[r] % samples;
+                _h.Row(n).CopyTo(tape.PreviousHidden.Row(r));
+                _c.Row(n).CopyTo(tape.PreviousCell.Row(r));
+            }
+
+            if (count > 0)
+            {
+                tape.HiddenProduct.SetProduct(tape.PreviousHidden, hiddenWeight, first, count);
+                Step(firstStep + t, first, count);
+            }
+
+            for (int n = 0; n < samples; n++)
+            {
+                _h.Row(n).CopyTo(output[(((t * samples) + n) * Hidden)..]);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ internal sealed class LstmNormalizer<T>
     private readonly LstmOptions _options;
     private readonly int _width;
     private readonly List<Normalizer<T>> _steps = [];
+    private readonly List<(Normalizer<T> Layer, long[] Counts, T[][] Values)> _before = [];
     private readonly double[] _weightSums;
     private readonly double[] _biasSums;
     private bool _training = true;
@@ -63,12 +64,37 @@ internal sealed class LstmNormalizer<T>
         }
     }
 
+    /// <summary>From here on, statistics are remembered as they are before a Forward, for <see cref="Undo"/>.</summary>
+    public void Begin() => _before.Clear();
+
+    /// <summary>Puts the statistics of every step since <see cref="Begin"/> back.</summary>
+    public void Undo()
+    {
+        foreach ((Normalizer<T> layer, long[] counts, T[][] values) in _before)
+        {
+            for (int i = 0; i < counts.Length; i++)
+            {
+                layer.Buffers[i].Count = counts[i];
+                values[i].CopyTo(layer.Buffers[i].Values, 0);
+            }
+
+            layer.OnStateChanged();
+        }
+
+        _before.Clear();
+    }
+
     /// <summary>Normalizes rows of x into the first rows of y.</summary>
     public void Forward(int step, LstmMatrix<T> x, int first, int count, LstmMatrix<T> y)
     {
         Normalizer<T> layer = LayerOf(step);
         Weight.Values.CopyTo(layer.Weight!.Values, 0);
         Bias?.Values.CopyTo(layer.Bias!.Values, 0);
+        if (IsBatch && Training)
+        {
+            _before.Add((layer, [.. layer.Buffers.Select(buffer => buffer.Count)], [.. layer.Buffers.Select(buffer => (T[])buffer.Values.Clone())]));
+        }
+
         layer.Forward(x.Batch(first, count), y.Batch(0, count));
     }
 

@@ -259,6 +259,37 @@ public sealed class LstmCellTests
         cell.Forward(4, 1, TestData.Normal(1, 8), new double[12]);
     }
 
+    // Steps 0 and 1 have updated their statistics by the time step 2 throws.
+    [TestMethod]
+    [DataRow(double.NaN, 1e-5, "NaN")]
+    [DataRow(1e200, 1e-5, "cannot hold")]
+    [DataRow(0.0, 0.0, "epsilon")]
+    public void Forward_LaterStepThrows_LeavesStatisticsAndStateOfEveryStep(double value, double epsilon, string says)
+    {
+        var options = new LstmOptions { Normalization = LstmNormalization.Batch, MaximumSteps = 4, NonFinite = NonFinitePolicy.Throw, Epsilon = epsilon };
+        var cell = new LstmCell<double>(2, 3, options);
+        LstmState<double> state = new(3, 3);
+        TestData.Normal(5, 9).CopyTo(state.Hidden, 0);
+        cell.Forward(4, 3, TestData.Normal(1, 24), new double[36], state: state);
+        state.Step = 0;
+        double[] hidden = [.. state.Hidden];
+        StateDictionary before = cell.GetState();
+        double[] bad = TestData.Normal(2, 24);
+        Array.Fill(bad, value, 12, value == 0 ? 6 : 1);
+
+        string message = Assert.Throws<SystemException>(() => cell.Forward(4, 3, bad, new double[36], state: state)).Message;
+
+        StringAssert.Contains(message, says);
+        foreach ((string name, StateTensor tensor) in before)
+        {
+            CollectionAssert.AreEqual(tensor.Bytes.ToArray(), cell.GetState()[name].Bytes.ToArray(), name);
+        }
+
+        CollectionAssert.AreEqual(hidden, state.Hidden);
+        Assert.AreEqual(0, state.Step);
+        Assert.ThrowsExactly<InvalidOperationException>(() => cell.Backward(new double[36], new double[24]));
+    }
+
     [TestMethod]
     public void Forward_OneSampleInAStepUsingRunning_IsAllowed()
     {
