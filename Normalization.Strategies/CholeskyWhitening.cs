@@ -102,6 +102,19 @@ internal readonly unsafe struct InverseCholesky : IWhiteningMatrix
         }
     }
 
+    /// <summary>Whether no eigenvalue of a symmetric matrix, overwritten, is below -tolerance times its largest row sum, which bounds them all.</summary>
+    /// <remarks>Adding that much to the diagonal makes every pivot positive then, and only then. A third of d^3 multiplications.</remarks>
+    public static bool IsSemidefinite(in WhiteningGroup group, double* matrix, double tolerance)
+    {
+        double shift = tolerance * LargestRowSum(group, matrix);
+        for (int i = 0; i < group.Size; i++)
+        {
+            matrix[(i * group.Pitch) + i] += shift;
+        }
+
+        return Factorize(group, matrix, epsilon: 0) >= 0;
+    }
+
     // S becomes U = L^T in its upper triangle; rows are eliminated whole vectors at a time. Returns the least pivot.
     private static double Factorize(in WhiteningGroup group, double* s, double epsilon)
     {

@@ -424,7 +424,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
     {
     }
 
-    /// <summary>Throws where a spectrum is not one of a covariance that can be whitened.</summary>
+    /// <summary>Throws where a covariance cannot be whitened, by its spectrum.</summary>
     private protected virtual void RequireCovariance(int group, Spectrum spectrum)
     {
         double smallest = spectrum.Smallest;
@@ -440,14 +440,37 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             throw new InvalidOperationException(
                 $"{Name}: the covariance of channel group {group} is singular ({Describe(spectrum)}) and epsilon is 0. Use an epsilon above 0, shrinkage or smaller groups.");
         }
+    }
 
+    // A loaded covariance as it is, before shrinkage and epsilon hide what is wrong with it.
+    private unsafe void RequireNoNegativeEigenvalue(WhiteningStatistics statistics)
+    {
         // Storage in T moves eigenvalues by its rounding of the largest; a clearly negative one is no covariance.
         double rounding = typeof(T) == typeof(float) ? 1e-5 : 1e-10;
-        if (smallest - Epsilon < -rounding * Math.Max(greatest, Epsilon))
+        nint size = WhiteningStatistics.MatrixSize(_group);
+        double[] rented = ArrayPool<double>.Shared.Rent((int)size);
+        fixed (double* sigma = rented)
         {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the covariance of channel group {group} has the eigenvalue {smallest - Epsilon:g3} beside {greatest - Epsilon:g3}; a covariance has none below 0. Check the running_covariance that was loaded."));
+            for (int index = 0; index < _channels / _group; index++)
+            {
+                var group = new WhiteningGroup(statistics, index, _group);
+                double* covariance = statistics.Covariance + (index * size);
+                if (!default(Regularization).Apply(covariance, _group, group.Pitch, sigma, out _) || InverseCholesky.IsSemidefinite(group, sigma, rounding))
+                {
+                    continue;
+                }
+
+                default(Regularization).Apply(covariance, _group, group.Pitch, sigma, out _);
+                fixed (double* work = new double[size + SymmetricEigen.WorkSize(_group, group.Pitch)])
+                {
+                    Spectrum spectrum = group.Decompose(sigma, work, 0, work + size);
+                    throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
+                        $"{Name}: the covariance of channel group {index} has the eigenvalue {spectrum.Smallest:g3} beside {spectrum.Greatest:g3}; a covariance has none below 0. Check the running_covariance that was loaded."));
+                }
+            }
         }
+
+        ArrayPool<double>.Shared.Return(rented);
     }
 
     private unsafe void Whiten(ChannelView view, T* x, T* y, WhiteningStatistics statistics)
@@ -558,6 +581,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
 
         if (isCovariance)
         {
+            RequireNoNegativeEigenvalue(statistics);
             TakeMatrices(statistics);
         }
     }

@@ -387,16 +387,47 @@ public sealed class WhiteningPropertyTests
         Assert.Contains("trace 0", Assert.ThrowsExactly<InvalidOperationException>(() => Runs.Forward(normalizer, Shape, new double[Shape.Count])).Message);
     }
 
+    // The same rule and the same words for all four, whatever shrinkage and epsilon would make of it: float's 1e-5 of the largest is let be.
     [TestMethod]
     [DataRow(TestData.ZcaWhitening)]
     [DataRow(WhiteningCase.Pca)]
     [DataRow(WhiteningCase.Cholesky)]
+    [DataRow(WhiteningCase.IterNorm)]
     public void OnStateChanged_RunningCovarianceWithANegativeEigenvalue_Throws(string id)
     {
-        INormalizer<float> normalizer = Runs.Create<float>(id, Shape, Plain);
-        Runs.Buffer(normalizer, "running_covariance")[1] = Runs.Buffer(normalizer, "running_covariance")[6] = 2;
-        Assert.Contains("running_covariance", Assert.ThrowsExactly<InvalidOperationException>(() => normalizer.Training = false).Message);
-        Assert.IsTrue(normalizer.Training);
+        foreach (StrategySettings settings in new[] { Plain, Plain with { Epsilon = 0 }, Plain with { Epsilon = 3, Shrinkage = 0.5 }, Plain with { Iterations = 1 } })
+        {
+            Check(2, "eigenvalue -1 beside 3", settings);
+            Check(1.001f, "eigenvalue -0.001 beside 2", settings);
+        }
+
+        Check(1.000001f, null, Plain);
+
+        void Check(float covariance, string? says, StrategySettings settings)
+        {
+            INormalizer<float> normalizer = Runs.Create<float>(id, Shape, settings);
+            Runs.Buffer(normalizer, "running_covariance")[1] = Runs.Buffer(normalizer, "running_covariance")[6] = covariance;
+            if (says is null)
+            {
+                normalizer.Training = false;
+                return;
+            }
+
+            string message = Assert.ThrowsExactly<InvalidOperationException>(() => normalizer.Training = false).Message;
+            Assert.Contains(says, message);
+            Assert.Contains("running_covariance", message);
+            Assert.IsTrue(normalizer.Training);
+        }
+    }
+
+    [TestMethod]
+    [DataRow(TestData.ZcaWhitening)]
+    [DataRow(WhiteningCase.IterNorm)]
+    public void OnStateChanged_NegativeEigenvalueInALaterGroup_ThrowsNamingTheGroup(string id)
+    {
+        INormalizer<double> normalizer = Runs.Create<double>(id, Shape, Plain with { GroupSize = 3 });
+        Runs.Buffer(normalizer, "running_covariance")[9 + 8] = -0.5;
+        Assert.Contains("channel group 1 has the eigenvalue -0.5 beside 1", Assert.ThrowsExactly<InvalidOperationException>(() => normalizer.Training = false).Message);
     }
 
     [TestMethod]
