@@ -159,47 +159,60 @@ public static class Findings
         const string Scenario = "correlated";
         var all = rows.Of("condition_number_left").Where(row => row.Scenario == Scenario).ToList();
         if (Ranking.Lowest(rows, all) is not { } ranking) return null;
-        string chosen = ranking.Best[0].Strategy;
-        var sentence = new List<FindingPart> { $"On correlated channels the condition number left {ranking.IsLowest}: " };
-        sentence.AddRange(ranking.BestValues);
         // The lowest of those that leave correlation in is no answer for who wants none.
         const double Decorrelated = 0.1;
-        bool decorrelates = true;
-        foreach (var row in rows.Of("correlation_left").Where(row => row.Scenario == Scenario && row.Strategy == chosen && row.Value is not null).Take(1))
-        {
-            sentence.AddRange([", with a largest correlation of ", row]);
-            decorrelates = row.Value <= Decorrelated;
-        }
-
+        var correlations = rows.Of("correlation_left").Where(row => row.Scenario == Scenario && row.Value is not null && ranking.Names.Contains(row.Strategy)).ToList();
+        var correlated = correlations.Where(row => !(row.Value <= Decorrelated)).ToList();
+        string[] chosen = [.. ranking.Names.Where(strategy => !correlated.Any(row => row.Strategy == strategy))];
+        var sentence = new List<FindingPart> { $"On correlated channels the condition number left {ranking.IsLowest}: " };
+        sentence.AddRange(ranking.BestValues);
+        var left = chosen.Length == 0 ? correlations : [.. correlations.Except(correlated)];
+        if (left.Count > 0) sentence.AddRange([", with a largest correlation of ", .. Range(left)]);
         foreach (var row in all.Where(row => row.Strategy == RunRows.Yardstick && row.Value is not null && !rows.Failures.Contains(row.Strategy)).Take(1))
             sentence.AddRange([", from ", row, " unnormalized"]);
         sentence.AddRange(ranking.Against("highest with"));
         sentence.Add(".");
+        if (chosen.Length == 0) return new Finding("Channels to decorrelate", [], "none of these", sentence);
+
+        if (correlated.Count > 0)
+            sentence.AddRange([$" As low, but left with a correlation: {ReportText.List([.. correlated.Select(row => row.Strategy)])} with ", .. Range(correlated), "."]);
 
         const string Real = "activations";
         var real = rows.Of("condition_number_left").Where(row => row.Scenario == Real).ToList();
-        if (Ranking.Lowest(rows, real) is { } there && there.All.Where(row => row.Strategy == chosen).Cast<ReportRow?>().FirstOrDefault() is { } left)
+        if (Ranking.Lowest(rows, real) is { } there && there.All.Where(row => chosen.Contains(row.Strategy)).ToList() is { Count: > 0 } own)
         {
-            sentence.AddRange([$" On {Real} {chosen} leaves ", left]);
-            if (!there.Names.Contains(chosen)) sentence.AddRange([$", and {ReportText.List(there.Names)} the least: ", .. there.BestValues]);
+            string[] names = [.. own.Select(row => row.Strategy)];
+            sentence.AddRange([$" On {Real} {ReportText.List(names)} {(names.Length == 1 ? "leaves" : "leave")} ", .. Range(own)]);
+            if (!there.Names.Any(names.Contains)) sentence.AddRange([$", and {ReportText.List(there.Names)} the least: ", .. there.BestValues]);
             sentence.Add(".");
         }
 
+        // Of equals the cheapest is told, as for every choice.
         var speeds = SpeedRows(rows, "ns_per_element", "forward");
-        var price = speeds.Where(row => row.Strategy == chosen).Cast<ReportRow?>().FirstOrDefault();
-        if (price is { Value: { } cost } paid && speeds.Count > 1)
+        var prices = speeds.Where(row => chosen.Contains(row.Strategy)).ToList();
+        if (prices.Count > 0 && speeds.Count > prices.Count)
         {
-            var cheapest = speeds.Where(row => row.Strategy != chosen).MinBy(row => row.Value);
+            var paid = prices.MinBy(row => row.Value);
+            var cheapest = speeds.Where(row => !chosen.Contains(row.Strategy)).MinBy(row => row.Value);
             sentence.AddRange(
             [
-                " Price, forward: ", paid, " against ", cheapest,
-                $" of {cheapest.Strategy}{(cheapest.Value > 0 ? $" ({ReportText.Number(cost / cheapest.Value.Value)} times)" : "")}.",
+                " Price, forward: ", paid, $"{(chosen.Length == 1 ? "" : $" of {paid.Strategy}")} against ", cheapest,
+                $" of {cheapest.Strategy}{(cheapest.Value > 0 ? $" ({ReportText.Number(paid.Value!.Value / cheapest.Value.Value)} times)" : "")}.",
             ]);
         }
 
-        return decorrelates
+        return correlated.Count == 0
             ? ranking.Finding("Channels to decorrelate", [.. sentence])
-            : new Finding("Channels to decorrelate", [], "none of these", [.. sentence]);
+            : new Finding("Channels to decorrelate", chosen, "", sentence);
+    }
+
+    // The lowest and the highest of some rows, or one where they read the same.
+    private static FindingPart[] Range(List<ReportRow> rows)
+    {
+        var low = rows.MinBy(row => row.Value);
+        var high = rows.MaxBy(row => double.IsNaN(row.Value!.Value) ? double.PositiveInfinity : row.Value);
+        FindingPart from = low, to = high;
+        return from.Text == to.Text ? [from] : [from, " to ", to];
     }
 
     private static Finding? FeatureVectors(RunRows rows)
@@ -317,15 +330,35 @@ public static class Findings
 
     private static Finding? Claims(RunRows rows)
     {
-        var declared = rows.Of("claim").Where(row => row.Flag("declared") && row.Value is not null).ToList();
+        const string Name = "Declared properties";
+        var declared = rows.Of("claim").Where(row => row.Flag("declared")).ToList();
         if (declared.Count == 0) return null;
-        var refuted = declared.Where(row => row.Text("verdict") == "refuted").ToList();
+        var measured = declared.Where(row => row.Value is not null).ToList();
+        var refuted = measured.Where(row => row.Text("verdict") == "refuted").ToList();
+
+        // What was measured on no scenario at all was not held to its word.
+        var missing = declared.Where(row => row.Value is null).ToList();
+        var unproved = declared.GroupBy(row => (row.Strategy, Claim: row.Text("claim"))).Where(claim => claim.All(row => row.Value is null)).ToList();
+        FindingPart[] untested =
+        [
+            .. missing.Count == 0 ? [] : new FindingPart[]
+            {
+                $" {ReportText.Count(missing.Count, "check")} could not be formed, such as {missing[0].Text("claim")} of {missing[0].Strategy} on {missing[0].Scenario}: ", missing[0], ".",
+            },
+            .. unproved.Count == 0 ? [] : new FindingPart[]
+            {
+                $" Measured on no scenario: {ReportText.List([.. unproved.Select(claim => $"{claim.Key.Claim} of {claim.Key.Strategy}")])}.",
+            },
+        ];
+        string unprovedToo = unproved.Count == 0 ? "" : $", {unproved.Count} not measured";
+        if (measured.Count == 0) return new Finding(Name, [], "not measured", ["None of the declared properties was measured.", .. untested]);
+
         if (refuted.Count == 0)
         {
             // Of dependence a large deviation is the proof.
-            var invariances = declared.Where(row => row.Text("claim") != RunRows.DependenceClaim).ToList();
+            var invariances = measured.Where(row => row.Text("claim") != RunRows.DependenceClaim).ToList();
             FindingPart[] largest = invariances.Count == 0 ? [] : ["; the largest deviation from an invariance is ", invariances.MaxBy(row => row.Value)];
-            return new Finding("Declared properties", [], "none refuted", [$"All {declared.Count} checks of declared properties hold", .. largest, "."]);
+            return new Finding(Name, [], "none refuted" + unprovedToo, [$"All {measured.Count} measured checks of declared properties hold", .. largest, ".", .. untested]);
         }
 
         var claims = refuted.GroupBy(row => (row.Strategy, Claim: row.Text("claim"))).ToList();
@@ -338,7 +371,7 @@ public static class Findings
             sentence.AddRange([sentence.Count == 0 ? "" : "; ", $"{claim.Key.Claim} of {claim.Key.Strategy} {where}: deviation ", worst]);
         }
 
-        return new Finding("Declared properties", [], $"✗ {claims.Count} refuted", [.. sentence, "."]);
+        return new Finding(Name, [], $"✗ {claims.Count} refuted" + unprovedToo, [.. sentence, ".", .. untested]);
     }
 
     private static Finding? GradientsAgree(RunRows rows)
@@ -399,7 +432,7 @@ public static class Findings
         public FindingPart[] BestValues => [.. BestRange, Sharing, Where(Best)];
 
         /// <summary>The best value, or the range of those that share its place.</summary>
-        public FindingPart[] BestRange => Low.Value == High.Value ? [Low] : [Low, " to ", High];
+        public FindingPart[] BestRange => Range(Best);
 
         private bool AllAlike => Best.Count == All.Count;
 

@@ -185,11 +185,13 @@ internal sealed class ReportContent
         var declared = claims.Where(row => row.Flag("declared")).ToList();
         var refuted = declared.Where(row => row.Text("verdict") == "refuted").ToList();
         if (declared.Count == 0) return new Cell("none declared");
-        string[] names = [.. declared.Select(row => row.Text("claim")).Distinct()];
+        string[] names = [.. declared.Where(row => row.Value is not null).Select(row => row.Text("claim")).Distinct()];
+        string[] missing = [.. declared.Select(row => row.Text("claim")).Distinct().Except(names)];
         string[] wrong = [.. refuted.Select(row => row.Text("claim")).Distinct()];
+        string unmeasured = missing.Length == 0 ? "" : $"not measured: {string.Join(", ", missing)}";
         return wrong.Length == 0
-            ? new Cell($"{names.Length} verified")
-            : new Cell($"{wrong.Length} of {names.Length} refuted", string.Join(", ", wrong), Mark: Mark.Refuted, Row: refuted[0].Index);
+            ? new Cell($"{names.Length} verified", unmeasured)
+            : new Cell($"{wrong.Length} of {names.Length} refuted", string.Join(", ", wrong) + (unmeasured.Length == 0 ? "" : "; " + unmeasured), Mark: Mark.Refuted, Row: refuted[0].Index);
     }
 
     private Table ScenarioTable(string scenario, IEnumerable<ReportRow> rows)

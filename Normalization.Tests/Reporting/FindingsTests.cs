@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Normalization.Core.Comparison;
 using Normalization.Core.Reporting;
 
@@ -213,6 +214,25 @@ public sealed class FindingsTests
         Assert.AreEqual("none of these", finding.Answer);
     }
 
+    // Three tie on the condition number; the last leaves its channels correlated all the same, the first two do not.
+    [TestMethod]
+    public void Draw_DecorrelationTied_ChoosesWhomTheirOwnCorrelationAllows()
+    {
+        RunData tied = SampleRun.Map(Run, row => row.Scenario != "correlated" ? row : (row.Metric, row.Strategy) switch
+        {
+            ("condition_number_left", "batch-norm" or "group-norm") => row with { Value = 1.01 },
+            ("correlation_left", "group-norm") => row with { Value = 0.02 },
+            ("correlation_left", "batch-norm") => row with { Value = 0.7 },
+            _ => row,
+        });
+        Finding finding = Of(Findings.Draw(tied), "Channels to decorrelate")!;
+
+        CollectionAssert.AreEqual(new[] { "group-norm", "zca-whitening" }, finding.Choice.ToArray());
+        StringAssert.Matches(finding.Text, new Regex(@"with a largest correlation of [0-9.e-]+ to 0\.0200, from"));
+        StringAssert.Contains(finding.Text, "As low, but left with a correlation: batch-norm with 0.700.");
+        StringAssert.Matches(finding.Text, new Regex(@"Price, forward: \S+ ns/element of group-norm against \S+ ns/element of batch-norm"));
+    }
+
     [TestMethod]
     public void Draw_DecorrelationOnActivations_NamesWhoLeavesLeastThere()
     {
@@ -266,6 +286,25 @@ public sealed class FindingsTests
         var clean = Of(Findings.Draw(SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "ghost-batch-norm" } ? null : row)), "Declared properties")!;
         Assert.AreEqual("none refuted", clean.Answer);
         Assert.IsFalse(clean.Text.Contains("ghost-batch-norm", StringComparison.Ordinal));
+    }
+
+    [TestMethod]
+    public void Draw_DeclaredClaimThatWasNotMeasured_IsNotCountedAsHolding()
+    {
+        // One claim nowhere, another on one scenario alone.
+        RunData partly = SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "ghost-batch-norm" } ? null
+            : row is { Metric: "claim", Strategy: "zca-whitening" } && (row.Parameters!["claim"] is "rotation" || row is { Scenario: "gaussian" } && row.Parameters["claim"] is "shift")
+                ? row with { Value = null, Note = "The matrix is singular.", Parameters = new Dictionary<string, object>(row.Parameters) { ["verdict"] = "not measured" } } : row);
+        Finding finding = Of(Findings.Draw(partly), "Declared properties")!;
+
+        Assert.AreEqual("none refuted, 1 not measured", finding.Answer);
+        int unformed = partly.Measurements.Count(row => row is { Metric: "claim", Value: null } && row.Parameters?["declared"] is true);
+        StringAssert.Contains(finding.Text, $" {unformed} checks could not be formed, such as ");
+        StringAssert.EndsWith(finding.Text, " Measured on no scenario: rotation of zca-whitening.");
+        Assert.Contains("2 verified (not measured: rotation)", new MarkdownReport().Write(partly));
+
+        RunData nothing = SampleRun.Map(Run, row => row.Metric == "claim" ? row with { Value = null } : row);
+        Assert.AreEqual("not measured", Of(Findings.Draw(nothing), "Declared properties")!.Answer);
     }
 
     [TestMethod]
