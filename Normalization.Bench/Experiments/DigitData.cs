@@ -1,5 +1,6 @@
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Strategies.Companions;
 
 namespace Normalization.Bench.Experiments;
 
@@ -25,7 +26,7 @@ internal sealed record Examples(float[] Pixels, byte[] Labels, int Height, int W
 }
 
 /// <summary>The digits an experiment trains and is tested on: MNIST where the user has it, else drawn ones.</summary>
-/// <remarks>Pixels are standardized by the mean and deviation of all training pixels (one channel), except where an experiment says otherwise.</remarks>
+/// <remarks>Pixels are standardized by the mean and population deviation of all training pixels (one channel), except where an experiment says otherwise.</remarks>
 internal sealed class DigitData
 {
     private readonly Lazy<(Examples Train, Examples Test)> _standardized;
@@ -40,10 +41,16 @@ internal sealed class DigitData
         _binary = new(() => (rawTrain.Map(Binary), rawTest.Map(Binary)));
         _standardized = new(() =>
         {
-            double mean = rawTrain.Pixels.Average(pixel => (double)pixel);
-            double deviation = Math.Sqrt(rawTrain.Pixels.Average(pixel => (pixel - mean) * (pixel - mean)));
-            float Standard(float pixel) => (float)((pixel - mean) / deviation);
-            return (rawTrain.Map(Standard), rawTest.Map(Standard));
+            var standardizer = new DataStandardizer<float>(channels: 1);
+            standardizer.Add(Shape(rawTrain), rawTrain.Pixels);
+            return (Standard(rawTrain), Standard(rawTest));
+
+            Examples Standard(Examples examples)
+            {
+                float[] pixels = new float[examples.Pixels.Length];
+                standardizer.Apply(Shape(examples), examples.Pixels, pixels);
+                return examples with { Pixels = pixels };
+            }
         });
     }
 
@@ -79,6 +86,8 @@ internal sealed class DigitData
         DigitSet Part(int first, int count) => new(
             all.Height, all.Width, all.Pixels.Slice(first * all.Height * all.Width, count * all.Height * all.Width).ToArray(), all.Labels.Slice(first, count).ToArray(), all.Source);
     }
+
+    private static ActivationShape Shape(Examples examples) => new(examples.Count, 1, examples.Height, examples.Width);
 
     private static float Binary(float pixel) => pixel >= 0.5f ? 1 : 0;
 

@@ -47,7 +47,7 @@ internal sealed class E15BatchRenorm : Experiment
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>
         from strategy in Strategies
         from seed in Seeds(scale)
-        select new Trial(strategy.Id, seed, 1.2, log => Run(data, strategy.Id, seed, log));
+        select new Trial(strategy.Id, seed, scale.Quick ? 0.8 : 1.5, log => Run(data, strategy.Id, seed, log));
 
     private static ExperimentClaim Claim(string id, string text, string batches, string published) => new()
     {

@@ -69,7 +69,7 @@ internal sealed class E4LargeBatches : Experiment
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>
         from variant in Variants
         from seed in Seeds(scale)
-        select new Trial(variant.Id, seed, Count(scale) * Epochs * variant.Longer * 8e-6, log => Run(data, variant, seed, scale, log));
+        select new Trial(variant.Id, seed, Count(scale) * Epochs * variant.Longer * 5e-6, log => Run(data, variant, seed, scale, log));
 
     private static int Count(ExperimentScale scale) => scale.Quick ? 2560 : 10_240;
 

@@ -9,7 +9,7 @@ namespace Normalization.Bench.Models;
 /// y = s * x + m. In each training step a channel draws the centre of its shifts, uniform in [-0.5, 0.5], and of its scales, uniform in
 /// [1, 1.25]; around them each element draws its own m, uniform within 0.1, and its own s, Gaussian with deviation 0.1. So a channel's
 /// mean is not 0 and its variance not 1, and both move all the time. In inference there is no noise but its mean: s = 1.125, m = 0.
-/// Source: Santurkar, Tsipras, Ilyas and Madry 2018, arXiv:1805.11604, section 2.1 and its appendix (the constants).
+/// Source: Santurkar, Tsipras, Ilyas and Madry 2018, arXiv:1805.11604, section 2.1; the constants are recalled, not read again.
 /// </remarks>
 /// <param name="random">Draws the noise.</param>
 internal sealed class BatchNoise<T>(RandomStream random) : Layer<T>

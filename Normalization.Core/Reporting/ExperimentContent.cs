@@ -111,7 +111,9 @@ internal sealed class ExperimentContent
 
         string unit = Metrics.Find(chart.Metric)?.Unit is { } own && own != "1" ? $", {own}" : "";
         var series = new List<ChartSeries>();
-        string LineOf(ReportRow row) => chart.Line is { } line ? ReportText.Parameter(row.Measurement.Parameters![line]) : row.Strategy;
+        string LineOf(ReportRow row) => chart.Line is not { } line ? row.Strategy
+            : row.Measurement.Parameters![line] is string word ? word
+            : $"{line} {ReportText.Parameter(row.Measurement.Parameters![line])}";
         string[] names = chart.Line is null ? variants : [.. rows.Select(LineOf).Distinct()];
         foreach (string name in names)
         {

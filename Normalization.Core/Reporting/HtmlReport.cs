@@ -147,7 +147,7 @@ public sealed class HtmlReport : IReportWriter
 
         private string Evidence()
         {
-            if (page.Findings.Count == 0) return "</section>\n";
+            if (!ReportText.Evidence(page.Findings).Any()) return "</section>\n";
             var html = new StringBuilder("<details><summary>Where these numbers come from: their rows in results.json</summary>\n"
                 + "<div class=\"scroll\" tabindex=\"0\"><table class=\"data\"><thead><tr>");
             foreach (string head in new[] { "row", "aspect", "strategy", "scenario", "metric", "parameters" }) html.Append($"<th scope=\"col\" class=\"w\">{head}</th>");

@@ -81,7 +81,10 @@ internal sealed class ReportContent
         string? data = _run.Header.Settings.GetValueOrDefault("data");
         string started = environment.Started.Replace('T', ' ').Replace("Z", " UTC", StringComparison.Ordinal);
         string tier = _run.Header.Settings.GetValueOrDefault("tier") is { } name ? $"tier {name} · " : "";
-        return $"{tier}{started} · {environment.Cpu}, {environment.Cores} cores, {environment.SimdBits}-bit vectors · {environment.Runtime} · seed {environment.Seed}"
+        string length = _run.Header.Experiments is not null && _run.Header.Settings.TryGetValue("length", out string? kind) && _run.Header.Settings.TryGetValue("seeds", out string? seeds)
+            ? $"{kind} length, {seeds} seeds each · "
+            : "";
+        return $"{tier}{length}{started} · {environment.Cpu}, {environment.Cores} cores, {environment.SimdBits}-bit vectors · {environment.Runtime} · seed {environment.Seed}"
             + (data is null ? "" : $" · data: {data}");
     }
 

@@ -21,6 +21,13 @@ public sealed class ExperimentReportTests
     }
 
     [TestMethod]
+    public void Write_ChartWithALineParameterOfNumbers_NamesItBesideThem()
+    {
+        string page = new HtmlReport().Write(Run(new ExperimentChart("By rate", "test_accuracy", "multiplier", "multiplier", Line: "seed")));
+        StringAssert.Contains(page, "seed 1, network plain");
+    }
+
+    [TestMethod]
     public void Write_ChartWithoutALineParameter_HasALineForEachStrategy()
     {
         string page = new HtmlReport().Write(Run(new ExperimentChart("By rate", "test_accuracy", "multiplier", "multiplier")));
