@@ -11,7 +11,7 @@ internal sealed class E10DomainShift : Experiment
 {
     private const string Source = "batch-norm";
     private const string Adapted = "ada-batch-norm";
-    private const double Rate = 0.05;
+    private const double Rate = 0.02;
     private const double Momentum = 0.9;
     private const double Large = 0.8;
     private const double Little = 0.2;
@@ -48,7 +48,7 @@ internal sealed class E10DomainShift : Experiment
         from strategy in Strategies
         from seed in Seeds(scale)
         select new Trial(
-            strategy.Id, seed, Examples(scale) * Epochs(scale) * (strategy.Id == Source ? 1 : Shifts.Length + 1) * 5e-5, log => Run(data, strategy.Id, seed, scale, log));
+            strategy.Id, seed, Examples(scale) * Epochs(scale) * (strategy.Id == Source ? 1 : Shifts.Length + 1) * 3e-5, log => Run(data, strategy.Id, seed, scale, log));
 
     private static int Examples(ExperimentScale scale) => scale.Quick ? 3000 : 10_000;
 

@@ -93,7 +93,7 @@ internal sealed class E18FineTuning : Experiment
         from strategy in Strategies
         from seed in Seeds(scale)
         select new Trial(
-            strategy.Id, seed, (Examples(scale) * FirstEpochs(scale) * 3e-5) + (Images(scale) * Sizes.Length * 1.2e-4), log => Run(data, strategy.Id, seed, scale, log));
+            strategy.Id, seed, (Examples(scale) * FirstEpochs(scale) * 1e-5) + (Images(scale) * Sizes.Length * 4e-5), log => Run(data, strategy.Id, seed, scale, log));
 
     private static Dictionary<string, object> At(long size, double progress) => new(StringComparer.Ordinal) { ["batch_size"] = size, ["progress"] = progress };
 

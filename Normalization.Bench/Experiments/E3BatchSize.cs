@@ -95,16 +95,16 @@ internal sealed class E3BatchSize : Experiment
         from seed in Seeds(scale)
         select new Trial(strategy.Id, seed, CostOf(strategy.Id, scale), log => Run(data, strategy.Id, seed, scale, log));
 
-    private static double CostOf(string strategy, ExperimentScale scale) =>
-        (ConvolutionalExamples(scale) * ConvolutionalEpochs(scale) * 4e-4) + (strategy == Instance ? 0 : Examples(scale) * Epochs(scale) * 1.2e-4);
+    private static double CostOf(string strategy, ExperimentScale scale) => (strategy == "zca-whitening" ? 2.5 : 1)
+        * ((ConvolutionalExamples(scale) * ConvolutionalEpochs(scale) * 2e-4) + (strategy == Instance ? 0 : Examples(scale) * Epochs(scale) * 1.4e-4));
 
     private static Dictionary<string, object> At(long size) => new(StringComparer.Ordinal) { ["network"] = Perceptron, ["batch_size"] = size };
 
-    private static int Examples(ExperimentScale scale) => scale.Quick ? 3000 : 10_000;
+    private static int Examples(ExperimentScale scale) => scale.Quick ? 3000 : 8000;
 
     private static int Epochs(ExperimentScale scale) => scale.Quick ? 3 : 5;
 
-    private static int ConvolutionalExamples(ExperimentScale scale) => scale.Quick ? 1000 : 4000;
+    private static int ConvolutionalExamples(ExperimentScale scale) => scale.Quick ? 1000 : 3000;
 
     private static int ConvolutionalEpochs(ExperimentScale scale) => scale.Quick ? 3 : 5;
 

@@ -73,7 +73,7 @@ internal sealed class E7BiasDrift : Experiment
         from seed in Seeds(scale)
         select strategy.Id is Ignored or Taken
             ? new Trial(strategy.Id, seed, 0.01, log => Run(strategy.Id, seed, log))
-            : new Trial(strategy.Id, seed, NetworkSteps(scale) * NetworkRates.Length * 0.7e-3, log =>
+            : new Trial(strategy.Id, seed, NetworkSteps(scale) * NetworkRates.Length * 0.3e-3, log =>
             {
                 foreach (double rate in NetworkRates)
                 {

@@ -83,7 +83,7 @@ internal sealed class E9DropoutShift : Experiment
         from seed in Seeds(scale)
         select strategy.Id == Formulas
             ? new Trial(Formulas, seed, 0.01, log => RunFormulas(seed, log))
-            : new Trial(strategy.Id, seed, Examples(scale) * Epochs(scale) * 3e-5, log => Run(data, strategy.Id, seed, scale, log));
+            : new Trial(strategy.Id, seed, Examples(scale) * Epochs(scale) * 1.2e-5, log => Run(data, strategy.Id, seed, scale, log));
 
     private static int Examples(ExperimentScale scale) => scale.Quick ? 5000 : 20_000;
 
