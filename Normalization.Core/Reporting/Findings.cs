@@ -341,6 +341,8 @@ public static class Findings
         var unproved = declared.GroupBy(row => (row.Strategy, Claim: row.Text("claim"))).Where(claim => claim.All(row => row.Value is null)).ToList();
         FindingPart[] untested =
         [
+            // A row without a claim states that none could be formed on its scenario.
+            .. Missing(rows, rows.Of("claim").Where(row => row.Text("claim").Length == 0)),
             .. missing.Count == 0 ? [] : new FindingPart[]
             {
                 $" {ReportText.Count(missing.Count, "check")} could not be formed, such as {missing[0].Text("claim")} of {missing[0].Strategy} on {missing[0].Scenario}: ", missing[0], ".",
@@ -392,9 +394,12 @@ public static class Findings
         return scenarios.Length == 1 ? $"on {scenarios[0]}" : $"at its worst over {scenarios.Length} scenarios";
     }
 
-    private static List<FindingPart> NotFormed(RunRows rows, IEnumerable<ReportRow> here)
+    private static List<FindingPart> NotFormed(RunRows rows, IEnumerable<ReportRow> here) => Missing(rows, here.Where(row => rows.Competes(row.Strategy)));
+
+    // Who has no value on which scenarios, those alike together, with a row that says why.
+    private static List<FindingPart> Missing(RunRows rows, IEnumerable<ReportRow> here)
     {
-        var missing = here.Where(row => row.Value is null && rows.Competes(row.Strategy)).ToLookup(row => row.Strategy, StringComparer.Ordinal);
+        var missing = here.Where(row => row.Value is null).ToLookup(row => row.Strategy, StringComparer.Ordinal);
         var parts = new List<FindingPart>();
         foreach (var alike in rows.Strategies.Where(missing.Contains).GroupBy(strategy => ReportText.List([.. missing[strategy].Select(row => row.Scenario).Distinct()])))
             parts.AddRange([$" {ReportText.List([.. alike])} on {alike.Key}: ", missing[alike.First()].First(), "."]);

@@ -68,7 +68,7 @@ internal sealed class ReportContent
         if (choices.Length < 2 || _rows.Strategies.Count(_rows.Competes) <= Many) return null;
         return new Table(
             "● a choice of that line of the first table",
-            [new Head("strategy", IsText: true), .. choices.Select(finding => new Head(finding.Case, IsText: true))],
+            [new Head("strategy", IsText: true), .. choices.Select(finding => new Head(HeldTogether(finding.Case), IsText: true))],
             [
                 .. _rows.Strategies.Where(_rows.Competes).Select(strategy => (IReadOnlyList<Cell>)
                     [NameOf(strategy), .. choices.Select(finding => finding.Choice.Contains(strategy) ? new Cell("●") : new Cell(""))]),
@@ -249,7 +249,7 @@ internal sealed class ReportContent
     {
         var blocks = new List<Block>
         {
-            new Paragraph("The smallest batches that at least two strategies can form, and the largest measured; the worst over all scenarios, with the scenario it comes from. In charts the band is the spread over repeats. " + BestKey),
+            new Paragraph("The smallest batches that at least two strategies can form, and the largest measured; the worst over all scenarios, with the scenario it comes from. In charts the band is the spread over repeats; strategies whose lines would lie on each other share one. " + BestKey),
         };
         var columns = new List<(Head, Dictionary<string, Cell>)>();
         foreach (string id in InColumnOrder(here.Select(row => row.Measurement.Metric)))
@@ -284,7 +284,7 @@ internal sealed class ReportContent
         var series = SeriesOf(of, "n");
         string svg = SvgChart.Lines(
             title, $"{Capital(name)} of {series.Count} strategies over the batch size N, with the spread over repeats; the table beneath has the values.",
-            new ChartAxis("batch size N (samples)", Scale.Log2), new ChartAxis($"{name} ({Metrics.Find(metric)?.Unit ?? "1"})"), series);
+            new ChartAxis("batch size N (samples)", Scale.Log2), new ChartAxis($"{name} ({Metrics.Find(metric)?.Unit ?? "1"})", Scale.ByRange), series);
         double[] sizes = [.. of.Select(row => row.Number("n")).OfType<double>().Distinct().Order()];
         var columns = sizes.Select(n => (
             new Head(BatchOf(n), ReportText.Unit(Metrics.Find(metric)?.Unit ?? "1")), Cells(of.Where(row => row.Number("n") == n))));
@@ -429,26 +429,7 @@ internal sealed class ReportContent
         return _rows.Scenarios.Where(having.Contains);
     }
 
-    // Strategies whose every value is the same but for rounding share a line and its name.
-    private List<ChartSeries> SeriesOf(List<ReportRow> rows, string parameter)
-    {
-        var lines = new List<ChartSeries>();
-        foreach (var series in AllSeriesOf(rows, parameter))
-        {
-            int like = lines.FindIndex(line => Alike(line.Points, series.Points));
-            if (like < 0) lines.Add(series);
-            else lines[like] = lines[like] with { Name = $"{lines[like].Name}, {series.Name}" };
-        }
-
-        return lines;
-
-        static bool Alike(IReadOnlyList<ChartPoint> some, IReadOnlyList<ChartPoint> others) =>
-            some.Count == others.Count && some.Zip(others).All(pair => pair.First.X == pair.Second.X && Same(pair.First.Y, pair.Second.Y));
-
-        static bool Same(double? a, double? b) => a.Equals(b) || (a is { } one && b is { } other && Math.Abs(one - other) <= 1e-9 * Math.Max(1, Math.Abs(one)));
-    }
-
-    private List<ChartSeries> AllSeriesOf(List<ReportRow> rows, string parameter) =>
+    private List<ChartSeries> SeriesOf(List<ReportRow> rows, string parameter) =>
     [
         .. _rows.Strategies.Select((strategy, style) => new ChartSeries(strategy, style,
         [
@@ -499,6 +480,9 @@ internal sealed class ReportContent
         if (rows.Count < 2 || leading.Count == rows.Count) return;
         foreach (string strategy in leading.Select(row => rows[row.Index])) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
     }
+
+    // What stands in brackets does not break.
+    private static string HeldTogether(string text) => text.IndexOf('(', StringComparison.Ordinal) is >= 0 and int at ? text[..at] + text[at..].Replace(' ', '\u00a0') : text;
 
     // Held together by no-break spaces.
     private static string BatchOf(double n) => $"N\u00a0=\u00a0{ReportText.Number(n)}";

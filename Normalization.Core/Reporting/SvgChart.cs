@@ -15,6 +15,9 @@ internal enum Scale
 
     /// <summary>Equal distances are factors of ten; ticks at the decades.</summary>
     Log10,
+
+    /// <summary>Log10 where nothing is negative and the largest value is over a hundred times the least one drawn above 0, else linear.</summary>
+    ByRange,
 }
 
 /// <summary>An axis: its title with the unit, its scale.</summary>
@@ -55,12 +58,21 @@ internal static class SvgChart
 
         """;
 
-    /// <summary>How many decades below the largest value a logarithmic value axis reaches; lower points are gaps.</summary>
-    public const int Decades = 6;
+    // How far below the largest value a logarithmic value axis reaches; lower points are gaps.
+    private const double Reach = 1e-6;
+
+    // The ratio of values from which on equal distances hide the small ones.
+    private const double SpansDecades = 100;
 
     private const int StyleCount = 8;
     private const double Width = 480;
     private const double LineHeight = 22;
+
+    // More lines than these take a higher chart.
+    private const int Few = 6;
+
+    // A line's width: nearer than this everywhere, two lines are one to the eye.
+    private const double LineWidth = 2;
 
     // Of the largest value of a map: what is less is written as 0; the table beneath has it.
     private const double Rounding = 1e-12;
@@ -70,7 +82,7 @@ internal static class SvgChart
 
     private static readonly string[] Dashes = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "2 2 6 2", "1 4"];
 
-    /// <summary>Lines over a common X, each with its band of spread.</summary>
+    /// <summary>Lines over a common X, each with its band of spread; those that would lie on each other are one, with all their names.</summary>
     /// <param name="title">What the chart shows.</param>
     /// <param name="description">The chart in a sentence, for who cannot see it.</param>
     /// <param name="x">The horizontal axis.</param>
@@ -78,22 +90,29 @@ internal static class SvgChart
     /// <param name="series">The lines.</param>
     public static string Lines(string title, string description, ChartAxis x, ChartAxis y, IReadOnlyList<ChartSeries> series)
     {
-        var points = series.SelectMany(line => line.Points).Where(point => Drawable(point.X, x.Scale) && Drawable(point.Y, y.Scale)).ToList();
+        var all = series.SelectMany(line => line.Points).ToList();
+        x = x with { Scale = Resolved(x.Scale, all.Select(point => (double?)point.X)) };
+        y = y with { Scale = Resolved(y.Scale, all.Select(point => point.Y)) };
+        var points = all.Where(point => Drawable(point.X, x.Scale) && Drawable(point.Y, y.Scale)).ToList();
         double top = points.Count == 0 ? 1 : points.Max(point => point.Y!.Value);
-        double floor = y.Scale == Scale.Linear ? double.NegativeInfinity : top * Math.Pow(10, -Decades);
-        points.RemoveAll(point => point.Y < floor);
+        double floor = y.Scale == Scale.Linear ? double.NegativeInfinity : top * Reach;
+        bool IsDrawn(ChartPoint point) => Drawable(point.X, x.Scale) && Drawable(point.Y, y.Scale) && point.Y >= floor;
+        points.RemoveAll(point => !IsDrawn(point));
 
         var horizontal = new Ruler(x.Scale, points.Select(point => point.X), fromZero: false);
-        var vertical = new Ruler(y.Scale, points.SelectMany(Extent), fromZero: true);
-        const double Top = 14, Right = 14, PlotHeight = 230;
+        var vertical = new Ruler(y.Scale, points.SelectMany(Extent).Where(value => value >= floor), fromZero: true);
+        const double Top = 14, Right = 14;
+        double plotHeight = series.Count > Few ? 320 : 230;
         double left = 32 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
-        double bottom = Top + PlotHeight;
-        double legendTop = bottom + 58;
-        var legend = Legend(series.Select(line => (line.Name, line.Style)), legendTop, LineSample, out double legendHeight);
-
-        var svg = Open(title, description, Width, legendTop + legendHeight);
+        double bottom = Top + plotHeight;
         double X(double value) => left + horizontal.Place(value) * (Width - Right - left);
-        double Y(double value) => bottom - Math.Clamp(vertical.Place(value), 0, 1) * PlotHeight;
+        double Y(double value) => bottom - Math.Clamp(vertical.Place(value), 0, 1) * plotHeight;
+
+        IReadOnlyList<ChartSeries> lines = Merged(series, IsDrawn, Y);
+        double legendTop = bottom + 58;
+        string Named(ChartSeries line) => line.Points.Any(IsDrawn) ? line.Name : $"{WhyNot(line)}: {line.Name}";
+        var legend = Legend(lines.Select(line => (Named(line), line.Style)), legendTop, LineSample, out double legendHeight);
+        var svg = Open(title, description, Width, legendTop + legendHeight);
 
         foreach (var tick in vertical.Ticks)
         {
@@ -109,13 +128,13 @@ internal static class SvgChart
 
         Line(svg, "axis", left, bottom, Width - Right, bottom);
         Text(svg, "t", (left + Width - Right) / 2, bottom + 41, x.Title, "middle");
-        double middle = Top + PlotHeight / 2;
+        double middle = Top + plotHeight / 2;
         svg.Append(CultureInfo.InvariantCulture, $"<text class=\"t\" x=\"12\" y=\"{N(middle)}\" text-anchor=\"middle\" transform=\"rotate(-90 12 {N(middle)})\">{Escape(y.Title)}</text>");
 
-        foreach (var line in series)
+        foreach (var line in lines)
         {
             svg.Append(CultureInfo.InvariantCulture, $"<g class=\"{Class(line.Style)}\">");
-            foreach (var run in Runs(line.Points, point => Drawable(point.X, x.Scale) && Drawable(point.Y, y.Scale) && point.Y >= floor))
+            foreach (var run in Runs(line.Points, IsDrawn))
             {
                 if (run.Count > 1 && run.All(point => point.Low is { } low && point.High is { } high && Math.Abs(low) < Largest && Math.Abs(high) < Largest))
                 {
@@ -127,9 +146,9 @@ internal static class SvgChart
                 if (run.Count > 1)
                     svg.Append(CultureInfo.InvariantCulture, $"<polyline class=\"line\"{(dash.Length > 0 ? $" stroke-dasharray=\"{dash}\"" : "")} points=\"{string.Join(' ', run.Select(point => $"{N(X(point.X))},{N(Y(point.Y!.Value))}"))}\"/>");
 
-                // Beyond this many points the markers would hide the line.
+                // Beyond this many points the markers would hide the line; those of other lines stand elsewhere.
                 int step = Math.Max(1, run.Count / 12);
-                for (int i = 0; i < run.Count; i += step) Marker(svg, line.Style, X(run[i].X), Y(run[i].Y!.Value));
+                for (int i = line.Style * step / StyleCount % step; i < run.Count; i += step) Marker(svg, line.Style, X(run[i].X), Y(run[i].Y!.Value));
             }
 
             svg.Append("</g>");
@@ -298,6 +317,37 @@ internal static class SvgChart
         return Close(svg);
     }
 
+    // Each with the first of those before it that it lies on, from end to end and gap to gap.
+    private static List<ChartSeries> Merged(IReadOnlyList<ChartSeries> series, Func<ChartPoint, bool> isDrawn, Func<double, double> place)
+    {
+        var lines = new List<ChartSeries>();
+        foreach (var one in series)
+        {
+            int on = lines.FindIndex(line => line.Points.Count == one.Points.Count && line.Points.Zip(one.Points).All(pair => LieOnEachOther(pair.First, pair.Second)));
+            if (on < 0) lines.Add(one);
+            else lines[on] = lines[on] with { Name = $"{lines[on].Name}; {one.Name}" };
+        }
+
+        return lines;
+
+        bool LieOnEachOther(ChartPoint a, ChartPoint b) => a.X == b.X && (isDrawn(a) && isDrawn(b)
+            ? Math.Abs(place(a.Y!.Value) - place(b.Y!.Value)) <= LineWidth
+            : isDrawn(a) == isDrawn(b) && (a.Y == 0) == (b.Y == 0) && a.Y.HasValue == b.Y.HasValue);
+    }
+
+    // What is said of a line that has no point on the axis.
+    private static string WhyNot(ChartSeries line) =>
+        line.Points.All(point => point.Y is null) ? "no value" : line.Points.All(point => point.Y is 0 or null) ? "at 0" : "below the axis";
+
+    private static Scale Resolved(Scale scale, IEnumerable<double?> values)
+    {
+        if (scale != Scale.ByRange) return scale;
+        var drawable = values.Where(value => Drawable(value, Scale.Linear)).Select(value => value!.Value).ToList();
+        if (drawable.Exists(value => value < 0)) return Scale.Linear;
+        double top = drawable.DefaultIfEmpty(0).Max();
+        return drawable.Exists(value => value >= top * Reach && value < top / SpansDecades && value > 0) ? Scale.Log10 : Scale.Linear;
+    }
+
     private static double Shade(double part) => 0.04 + 0.5 * part;
 
     private static bool Drawable(double? value, Scale scale) =>
@@ -359,27 +409,49 @@ internal static class SvgChart
         IEnumerable<(string Name, int Style)> entries, double top, Action<StringBuilder, int, double, double, double> sample, out double height)
     {
         var svg = new StringBuilder();
-        const double Sample = 30;
+        const double Sample = 30, TextLine = 17;
         double x = 12, y = top + 6;
+        int letters = (int)((Width - x - Sample - 6) / TextWidth(1));
         foreach (var (name, style) in entries)
         {
-            string shown = Shorten(name, 40);
-            double width = Sample + 6 + TextWidth(shown.Length) + 14;
-            if (x > 12 && x + width > Width)
-            {
-                x = 12;
-                y += LineHeight;
-            }
-
+            List<string> lines = Wrapped(name, letters);
+            double width = Sample + 6 + TextWidth(lines.Max(line => line.Length)) + 14;
+            if (x > 12 && x + width > Width) Break();
             svg.Append(CultureInfo.InvariantCulture, $"<g class=\"{Class(style)}\">");
             sample(svg, style, x, y, Sample);
             svg.Append("</g>");
-            Text(svg, "t", x + Sample + 6, y + 4, shown, "start");
+            for (int i = 0; i < lines.Count; i++)
+            {
+                if (i > 0) y += TextLine;
+                Text(svg, "t", x + Sample + 6, y + 4, lines[i], "start");
+            }
+
             x += width;
+            if (lines.Count > 1) Break();
         }
 
+        if (x == 12) y -= LineHeight;
         height = y + LineHeight - top;
         return svg.ToString();
+
+        void Break()
+        {
+            x = 12;
+            y += LineHeight;
+        }
+    }
+
+    // At spaces; a word that is longer still is cut.
+    private static List<string> Wrapped(string text, int letters)
+    {
+        var lines = new List<string>();
+        foreach (string word in text.Split(' ').Select(word => Shorten(word, letters)))
+        {
+            if (lines.Count > 0 && lines[^1].Length + 1 + word.Length <= letters) lines[^1] += " " + word;
+            else lines.Add(word);
+        }
+
+        return lines;
     }
 
     private static void Marker(StringBuilder svg, int style, double x, double y)

@@ -303,6 +303,10 @@ public sealed class FindingsTests
         StringAssert.EndsWith(finding.Text, " Measured on no scenario: rotation of zca-whitening.");
         Assert.Contains("2 verified (not measured: rotation)", new MarkdownReport().Write(partly));
 
+        // No claim could be formed of these, whose rows name none.
+        RunData whole = SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "layer-norm" or "batch-norm", Scenario: "heavy-tails" } ? row with { Value = null, Parameters = null, Note = "why" } : row);
+        StringAssert.Contains(Of(Findings.Draw(whole), "Declared properties")!.Text, " batch-norm and layer-norm on heavy-tails: not formed.");
+
         RunData nothing = SampleRun.Map(Run, row => row.Metric == "claim" ? row with { Value = null } : row);
         Assert.AreEqual("not measured", Of(Findings.Draw(nothing), "Declared properties")!.Answer);
     }

@@ -107,6 +107,60 @@ public sealed class SvgChartTests
         CollectionAssert.DoesNotContain(ticks, "1e-17");
     }
 
+    // The least that counts is the least that a logarithmic axis would draw: neither 0 nor rounding makes one.
+    [TestMethod]
+    [DataRow(1.0, 0.5, 0.02, false)]
+    [DataRow(1.0, 0.5, 0.009, true)]
+    [DataRow(1.0, 0.5, 0.0, false)]
+    [DataRow(1.0, 0.5, 1e-17, false)]
+    [DataRow(1.0, 0.001, 0.0, true)]
+    [DataRow(1.0, 0.001, -0.001, false)]
+    public void Lines_ByRange_IsLogarithmicWhereValuesSpanMoreThanAHundred(double first, double second, double third, bool isLogarithmic)
+    {
+        ChartPoint[] points = [new(1, first), new(2, second), new(3, third)];
+        string byRange = SvgChart.Lines("t", "d", new ChartAxis("x"), new ChartAxis("y", Scale.ByRange), [new ChartSeries("s", 0, points)]);
+        string expected = SvgChart.Lines("t", "d", new ChartAxis("x"), new ChartAxis("y", isLogarithmic ? Scale.Log10 : Scale.Linear), [new ChartSeries("s", 0, points)]);
+        Assert.AreEqual(expected, byRange);
+    }
+
+    [TestMethod]
+    public void Lines_ThatLieOnEachOther_AreOneWithAllNames()
+    {
+        static ChartSeries Line(string name, int style, double? last) => new(name, style, [new ChartPoint(1, 1), new ChartPoint(2, last)]);
+        ChartSeries[] series = [Line("a", 0, 0.5), Line("b", 1, 0.501), Line("c", 2, 0.6), Line("d", 3, null), Line("e", 4, 0.499), Line("f", 5, null)];
+        var svg = Check(SvgChart.Lines("t", "d", new ChartAxis("x"), new ChartAxis("y"), series), "merged");
+        string[] names = [.. svg.Elements("text").Select(text => text.Value).Where(text => Regex.IsMatch(text, "^[a-f](;|$)"))];
+        CollectionAssert.AreEqual(new[] { "a; b; e", "c", "d; f" }, names);
+        Assert.HasCount(2, svg.Descendants("polyline"));
+    }
+
+    [TestMethod]
+    public void Lines_WithoutAPointOnALogarithmicAxis_AreNamedWithTheReason()
+    {
+        ChartSeries[] series = [new("a", 0, [new(1, 1), new(2, 0.001)]), new("b", 1, [new(1, 0), new(2, 0)]), new("c", 2, [new(1, 1e-12), new(2, 1e-11)]), new("d", 3, [new(1, null)]), new("e", 4, [new(1, 0), new(2, 0)])];
+        var svg = Check(SvgChart.Lines("t", "d", new ChartAxis("x"), new ChartAxis("y", Scale.ByRange), series), "reasons");
+        string[] texts = [.. svg.Elements("text").Select(text => text.Value)];
+        CollectionAssert.IsSubsetOf(new[] { "a", "at 0: b; e", "below the axis: c", "no value: d" }, texts);
+    }
+
+    [TestMethod]
+    public void Lines_ManyNamesOnALine_AreWrittenInFullWithinTheChart()
+    {
+        string[] names = [.. Enumerable.Range(0, 11).Select(i => $"some-strategy-{i}")];
+        ChartSeries[] series = [.. names.Select((name, style) => new ChartSeries(name, style, [new ChartPoint(1, 1), new ChartPoint(2, 2)])), new("another", 12, [new(1, 2)])];
+        var svg = Check(SvgChart.Lines("t", "d", new ChartAxis("x"), new ChartAxis("y"), series), "wrapped");
+        double[] box = [.. svg.Attribute("viewBox")!.Value.Split(' ').Select(Number)];
+        var lines = svg.Elements("text").Where(text => text.Value.Contains("strategy", StringComparison.Ordinal) || text.Value == "another").ToList();
+        Assert.AreEqual(string.Join("; ", names), string.Join(" ", lines.SkipLast(1).Select(line => line.Value)));
+        double[] heights = [.. lines.Select(line => Number(line.Attribute("y")!.Value))];
+        CollectionAssert.AreEqual(heights.Distinct().Order().ToArray(), heights, "each on its own line");
+        foreach (var line in lines)
+        {
+            Assert.IsLessThan(box[3], Number(line.Attribute("y")!.Value));
+            Assert.IsLessThanOrEqualTo(box[2], Number(line.Attribute("x")!.Value) + (line.Value.Length * 14 * 0.56));
+        }
+    }
+
     [TestMethod]
     public void Lines_Spread_IsABandAroundTheLine()
     {
