@@ -5,7 +5,7 @@ using Normalization.Bench;
 
 Verb[] verbs =
 [
-    CompareCommand.Create(), SpeedCommand.Create(), TrainCommand.Create(), ApplyCommand.Create(), .. ReportCommand.Create(), DiffCommand.Create(),
+    CompareCommand.Create(), SpeedCommand.Create(), NetworksCommand.Create(), TrainCommand.Create(), ApplyCommand.Create(), .. ReportCommand.Create(), DiffCommand.Create(),
     SyncCheckCommand.Create(), ListCommand.Create(), .. DataCommand.Create(),
 ];
 var root = new RootCommand("Compares normalization strategies by measurement. Without a verb: compare.");

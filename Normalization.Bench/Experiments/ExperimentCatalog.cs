@@ -18,11 +18,11 @@ internal static class ExperimentCatalog
         new E11WhiteningNoise(),
         new E12FoldingQuantization(),
         new E13WhiteningTraining(),
+        new E14Recurrent(),
         new E15BatchRenorm(),
         new E16Initialization(),
         new E17Settings(),
         new E18FineTuning(),
-        new E14Recurrent(),
     ];
 
     public static IReadOnlyList<string> Ids { get; } = [.. All.Select(experiment => experiment.Id)];

@@ -89,6 +89,8 @@ public static class Metrics
             "Throughput over that of a memory copy of the same tensor on as many threads, taken round by round in turns with it; median of the rounds' ratios, 1 is what a copy reaches. Spread: 95 % interval."),
         new("copy_ns_per_element", Aspects.Speed, "copy", "ns/element", Better.Neither,
             "Median time of the memory copy that was timed in turns with the call, over the number of elements. Spread: 95 % interval."),
+        new("step_milliseconds", Aspects.Speed, "training step", "ms", Better.Lower,
+            "Median time of a training step of a whole network: forward, loss, backward, plain gradient descent; float, one batch over and over. Spread: 95 % interval. Parameters: network, shape (the batch), threads, asked (how many times PyTorch's speed was asked for)."),
         Speedup("pytorch", "PyTorch"),
         Speedup("onednn", "oneDNN"),
         Speedup("tensorprimitives", "TensorPrimitives"),

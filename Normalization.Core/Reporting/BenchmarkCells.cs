@@ -25,7 +25,7 @@ internal enum SpeedVerdict
 internal sealed class BenchmarkCell
 {
     // What is said of a row elsewhere than in its cell's name.
-    private static readonly string[] Named = ["shape", "layout", "direction", "threads", "engine", "scaling", "part"];
+    private static readonly string[] Named = ["shape", "layout", "direction", "threads", "engine", "scaling", "part", "network", "asked"];
 
     private readonly Dictionary<string, ReportRow> _rows;
     private readonly ReportRow _first;
@@ -55,6 +55,12 @@ internal sealed class BenchmarkCell
 
     /// <summary>Which part of the call the time is, such as the decomposition; empty for the whole.</summary>
     public string Part => _first.Text("part");
+
+    /// <summary>The network whose training step the time is of; empty for a cell of one strategy.</summary>
+    public string Network => _first.Text("network");
+
+    /// <summary>How many times a peer's speed was asked of a network; null where nothing was.</summary>
+    public double? Asked => _first.Number("asked");
 
     public bool IsCrossCheck => _first.Text("engine") == BenchmarkCells.CrossCheckEngine;
 
@@ -127,15 +133,18 @@ internal sealed class BenchmarkCells
     {
         var all = rows.Where(IsBenchmark).ToList();
         All = [.. all.GroupBy(row => (row.Strategy, row.Scenario, Parameters: ReportText.Parameters(row.Measurement.Parameters))).Select(group => new BenchmarkCell(group))];
-        Cells = [.. All.Where(cell => cell is { Scaling: "", Part: "", IsCrossCheck: false })];
+        Cells = [.. All.Where(cell => cell is { Scaling: "", Part: "", Network: "", IsCrossCheck: false })];
         Peers = [.. all.Select(row => row.Measurement.Metric).Where(metric => metric.StartsWith(PeerPrefix, StringComparison.Ordinal) && metric != FastestPeer).Distinct()];
     }
 
     /// <summary>Every cell in record order.</summary>
     public IReadOnlyList<BenchmarkCell> All { get; }
 
-    /// <summary>The cells of the tables: no scaling series, no parts of a call, no cross-check.</summary>
+    /// <summary>The cells of the tables: no scaling series, no parts of a call, no networks, no cross-check.</summary>
     public IReadOnlyList<BenchmarkCell> Cells { get; }
+
+    /// <summary>The training steps of whole networks.</summary>
+    public IEnumerable<BenchmarkCell> Networks => All.Where(cell => cell.Network.Length > 0);
 
     /// <summary>The metric of each peer in the records.</summary>
     public IReadOnlyList<string> Peers { get; }

@@ -9,7 +9,8 @@ internal sealed class BenchmarkContent
         + "A ratio is the median over the rounds, with a 95 % interval from a seeded bootstrap. Nothing is timed before its result was checked: ours against the double instance, the peers' against ours. "
         + "‘" + RunRows.Yardstick + "’ is the identity, held to the copy alone.";
 
-    private const string Time = "ns_per_element", Throughput = "gigabytes_per_second", Copy = "fraction_of_copy", Allocated = "bytes_allocated";
+    private const string Time = "ns_per_element", Throughput = "gigabytes_per_second", Copy = "fraction_of_copy", Allocated = "bytes_allocated",
+        Step = "step_milliseconds", PyTorch = "speedup_vs_pytorch";
 
     private readonly RunRows _rows;
     private readonly BenchmarkCells _cells;
@@ -26,6 +27,7 @@ internal sealed class BenchmarkContent
             yield return new Section(ReportContent.Anchor(strategy), strategy, OfStrategy([.. _cells.Cells.Where(cell => cell.Strategy == strategy)]));
         yield return new Section("growth", "Growth with size", [.. GrowthWithElements(), .. GrowthWithChannels()]);
         yield return new Section("parts", "Parts of a call", Parts());
+        yield return new Section("networks", "Whole networks", Networks());
         yield return new Section("cross-check", "Cross-check", CrossCheck());
     }
 
@@ -257,6 +259,29 @@ internal sealed class BenchmarkContent
                             : ReportContent.CellOf(part) with { Detail = $"{ReportText.Number(100 * part.Value!.Value / sum)} %" }),
                     ];
                 })], "Median time over the number of elements; beneath it the part of the whole call, which was timed by itself, or of the parts' sum."),
+        ];
+    }
+
+    private List<Block> Networks()
+    {
+        var networks = _cells.Networks.ToList();
+        if (networks.Count == 0) return [];
+        string[] metrics = [Step, PyTorch, Allocated];
+        return
+        [
+            new Paragraph(
+                "One training step of a whole network: forward, loss, backward, plain gradient descent, in float on one batch. PyTorch begins with the same weights and batch, and its step was checked against ours before either was timed."),
+            new Table(
+                "Training steps beside PyTorch's",
+                [new Head("network", IsText: true), new Head("normalization", IsText: true), new Head("threads"), .. metrics.Select(metric => ReportContent.HeadOf(metric, "")),
+                    new Head("asked", Legend: "How many times PyTorch's speed was asked for; ✓ where the whole interval is above, ✗ where it is below.")],
+                [.. networks.Select(cell => (IReadOnlyList<Cell>)
+                [
+                    new Cell(cell.Network, cell.Setting.Shape), new Cell(cell.Strategy), new Cell(ReportText.Number(cell.Threads)),
+                    .. metrics.Select(metric => cell[metric] is { } row ? ReportContent.CellOf(row) : ReportContent.Empty),
+                    cell.Asked is not { } asked ? ReportContent.Empty : new Cell(ReportText.Number(asked), Mark: cell.Formed(PyTorch) is not { } ratio ? Mark.None
+                        : ratio.Low >= asked ? Mark.Passed : ratio.High < asked ? Mark.Failed : Mark.None),
+                ])]),
         ];
     }
 

@@ -12,7 +12,7 @@ internal static class BenchmarkFindings
 
     private delegate IEnumerable<Finding> Rule(BenchmarkCells cells);
 
-    private static readonly Rule[] Rules = [Measured, FastestPeer, EachPeer, LargeTensors, BothPasses, Growth, Threads, Allocation, CrossCheck];
+    private static readonly Rule[] Rules = [Measured, FastestPeer, EachPeer, LargeTensors, BothPasses, Growth, Threads, Allocation, Networks, CrossCheck];
 
     /// <summary>What the rules find, in the order of the page.</summary>
     public static IEnumerable<Finding> Draw(RunRows rows) => Rules.SelectMany(rule => rule(rows.Benchmark));
@@ -91,6 +91,25 @@ internal static class BenchmarkFindings
                     WithInterval(most.Row!.Value), $" ({Briefly(most.Cell)}).",
                     reasons.Length == 0 ? "" : $" Without it: {string.Join("; ", reasons.Take(MostNamed))}{More(reasons.Length)}.",
                 ]);
+        }
+    }
+
+    private static IEnumerable<Finding> Networks(BenchmarkCells all)
+    {
+        foreach (var network in all.Networks.GroupBy(cell => cell.Network))
+        {
+            var sentence = new List<FindingPart> { "How many times PyTorch's speed: " };
+            foreach (BenchmarkCell cell in network)
+            {
+                sentence.AddRange([sentence.Count == 1 ? "" : "; ", $"{cell.Strategy}, {cell.ThreadsText}, "]);
+                sentence.Add(cell.Formed("speedup_vs_pytorch") is { } ratio ? WithInterval(ratio) : "not timed");
+            }
+
+            sentence.Add(".");
+            var held = network.Select(cell => (cell.Asked, Ratio: cell.Formed("speedup_vs_pytorch"))).Where(pair => pair.Ratio is not null).ToList();
+            yield return new Finding(
+                $"A training step, {network.Key}", [],
+                held.Count == 0 ? "✗ PyTorch was not timed" : $"{held.Count(pair => pair.Ratio!.Value.Value >= pair.Asked)} of {held.Count} as fast as asked ({ReportText.Number(held[0].Asked ?? 1)} times PyTorch)", sentence);
         }
     }
 

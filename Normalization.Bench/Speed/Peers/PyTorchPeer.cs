@@ -21,35 +21,17 @@ internal sealed class PyTorchPeer : IPeer
     {
         _worker = worker;
         _folder = Directory.CreateTempSubdirectory("normalization-pytorch-").FullName;
-        string? blas = (string?)worker.Greeting["blas"];
-        _hasFastBlas = blas is not null;
-        Version = $"PyTorch {(string?)worker.Greeting["version"]}, {blas ?? "no optimized BLAS"}";
+        _hasFastBlas = worker.Blas is not null;
     }
 
     /// <inheritdoc/>
     public string Id => "pytorch";
 
     /// <inheritdoc/>
-    public string Version { get; }
+    public string Version => _worker.Version;
 
-    /// <summary>Starts the worker by the first interpreter that imports torch.</summary>
-    /// <param name="python">The interpreter to try first; null for the usual ones alone.</param>
-    /// <param name="missing">Where null is returned: which were tried and the package that brings torch.</param>
-    public static PyTorchPeer? Find(string? python, out string? missing)
-    {
-        string[] candidates = [.. python is null ? [] : new[] { python }, "python3", "/usr/bin/python3"];
-        foreach (string candidate in candidates)
-        {
-            if (PyTorchWorker.Start(candidate) is { } worker)
-            {
-                missing = null;
-                return new PyTorchPeer(worker);
-            }
-        }
-
-        missing = $"PyTorch is not installed: none of {string.Join(", ", candidates)} can import torch (Debian: python3-torch; elsewhere name an interpreter by --python PATH)";
-        return null;
-    }
+    /// <summary>Starts the worker; see <see cref="PyTorchWorker.Find"/>.</summary>
+    public static PyTorchPeer? Find(string? python, out string? missing) => PyTorchWorker.Find(python, out missing) is { } worker ? new PyTorchPeer(worker) : null;
 
     /// <inheritdoc/>
     public string? Lacks(SpeedCell cell) => cell.Strategy switch

@@ -43,6 +43,31 @@ internal sealed class PyTorchWorker : IDisposable
     /// <summary>What the worker said of itself when it was ready: "version" and "blas".</summary>
     public JsonObject Greeting { get; private set; } = [];
 
+    /// <summary>The optimized BLAS that it multiplies by; null where it has none.</summary>
+    public string? Blas => (string?)Greeting["blas"];
+
+    /// <summary>The name and version for people, such as "PyTorch 1.13.1, OpenBLAS".</summary>
+    public string Version => $"PyTorch {(string?)Greeting["version"]}, {Blas ?? "no optimized BLAS"}";
+
+    /// <summary>Starts a worker by the first interpreter that imports torch.</summary>
+    /// <param name="python">The interpreter to try first; null for the usual ones alone.</param>
+    /// <param name="missing">Where null is returned: which were tried and the package that brings torch.</param>
+    public static PyTorchWorker? Find(string? python, out string? missing)
+    {
+        string[] candidates = [.. python is null ? [] : new[] { python }, "python3", "/usr/bin/python3"];
+        foreach (string candidate in candidates)
+        {
+            if (Start(candidate) is { } worker)
+            {
+                missing = null;
+                return worker;
+            }
+        }
+
+        missing = $"PyTorch is not installed: none of {string.Join(", ", candidates)} can import torch (Debian: python3-torch; elsewhere name an interpreter by --python PATH)";
+        return null;
+    }
+
     /// <summary>Starts a worker.</summary>
     /// <param name="python">The interpreter: a path, or a name to be found on PATH.</param>
     /// <returns>The worker; null where there is no such interpreter or it cannot import torch.</returns>

@@ -1,8 +1,11 @@
-"""Runs PyTorch's normalization for the benchmark: one JSON request a line on standard input, one JSON answer a line on standard output.
+"""Runs PyTorch's normalization for the benchmark, and training steps of whole networks: one JSON request a line on standard input, one JSON
+answer a line on standard output.
 
 Tensors travel through files, mapped here; what is computed on lies in memory of PyTorch's own. A request that fails is answered with
 its traceback. The process ends when standard input does.
 """
+import contextlib
+import copy
 import ctypes
 import json
 import signal
@@ -11,6 +14,7 @@ import time
 import traceback
 
 import torch
+from torch import nn
 
 aten = torch.ops.aten
 ALL = [True, True, True]
@@ -63,6 +67,14 @@ class Cell:
         """An output or input gradient in the cell's memory order, flat."""
         result = result.reshape(self.shape)
         return (result.movedim(1, -1) if self.channels_last else result).reshape(-1)
+
+    # Outside autograd, as the process is.
+    mode = staticmethod(contextlib.nullcontext)
+
+    def result(self, variant):
+        """What a call computed, as arrays in memory's order."""
+        result, *gradients = self.calls[variant]()
+        return [self.to_memory(result), *(gradient.reshape(-1) for gradient in gradients)]
 
     def batch_norm(self):
         x, dy, w, b, mean, var = self.x, self.dy, self.weight, self.bias, self.running_mean, self.running_var
@@ -223,6 +235,77 @@ class WhiteningOfColumns(Whitening):
         return self.tensor(dx), (whitening * product).sum(1), bias
 
 
+class Network:
+    """A training step of a whole network on one batch: autograd, cross entropy and torch.optim.SGD, as users write it."""
+
+    def __init__(self, request):
+        self.threads = request["threads"]
+        self.rate = request["rate"]
+        shape = request["shape"]
+        count = 1
+        for length in shape:
+            count *= length
+        values = torch.from_file(request["file"], shared=True, size=count + shape[0] + request["parameters"], dtype=torch.float32)
+        with self.mode():
+            x, labels, parameters = values.split([count, shape[0], request["parameters"]])
+            x = x.clone().view(shape) if len(shape) == 2 else x.clone().view(shape[0], *shape[2:], shape[1]).movedim(-1, 1).contiguous()
+            self.x, self.labels = x, labels.long()
+            self.network = getattr(self, request["network"].replace("-", "_"))(shape[1], request["normalized"])
+            for parameter in self.network.parameters():
+                own, parameters = parameters.split([parameter.numel(), parameters.numel() - parameter.numel()])
+                parameter.data.copy_(self.from_memory(own, parameter.shape))
+            self.formats = {"SGD": torch.contiguous_format} if x.dim() == 2 else {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+            self.calls = {name: self.step(name, self.rate)[1] for name in self.formats}
+
+    @staticmethod
+    @contextlib.contextmanager
+    def mode():
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+
+    @staticmethod
+    def from_memory(flat, shape):
+        return flat.view(shape) if len(shape) != 4 else flat.view(shape[0], shape[2], shape[3], shape[1]).movedim(-1, 1)
+
+    @staticmethod
+    def sigmoid_perceptron(inputs, normalized):
+        layers = []
+        for width in (100, 100, 100):
+            layers += [nn.Linear(inputs, width, bias=not normalized), *([nn.BatchNorm1d(width)] if normalized else []), nn.Sigmoid()]
+            inputs = width
+        return nn.Sequential(*layers, nn.Linear(inputs, 10))
+
+    @staticmethod
+    def convolutional(inputs, normalized):
+        layers = []
+        for outputs, stride in ((16, 1), (32, 2), (32, 1), (64, 2)):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not normalized), *([nn.BatchNorm2d(outputs)] if normalized else []), nn.ReLU()]
+            inputs = outputs
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+
+    def step(self, variant, rate):
+        """A copy of the network and a function that makes a step of it."""
+        network = copy.deepcopy(self.network).to(memory_format=self.formats[variant])
+        x = self.x.contiguous(memory_format=self.formats[variant])
+        labels = self.labels
+        optimizer = torch.optim.SGD(network.parameters(), lr=rate)
+
+        def call():
+            optimizer.zero_grad(set_to_none=True)
+            nn.functional.cross_entropy(network(x), labels).backward()
+            optimizer.step()
+
+        return network, call
+
+    def result(self, variant):
+        """The parameters after one step of rate 1 from the first weights."""
+        with self.mode():
+            network, call = self.step(variant, 1.0)
+            call()
+            parts = [parameter.detach() for parameter in network.parameters()]
+            return [(part.movedim(1, -1) if part.dim() == 4 else part).reshape(-1) for part in parts]
+
+
 def set_threads(count):
     torch.set_num_threads(count)
     if openblas is not None:
@@ -252,28 +335,29 @@ def answer(request):
     if operation == "release":
         del cells[request["cell"]]
         return {}
-    if operation == "prepare":
+    if operation in ("prepare", "network"):
         set_threads(request["threads"])
-        cell = Cell(request)
-        for call in cell.calls.values():
-            call()
+        cell = (Cell if operation == "prepare" else Network)(request)
+        with cell.mode():
+            for call in cell.calls.values():
+                call()
         cells[request["cell"]] = cell
         return {"variants": list(cell.calls)}
 
     cell = cells[request["cell"]]
-    call = cell.calls[request["variant"]]
     if operation == "time":
+        call = cell.calls[request["variant"]]
         set_threads(cell.threads)
-        began = time.perf_counter()
-        for _ in range(request["calls"]):
-            call()
-        seconds = time.perf_counter() - began
+        with cell.mode():
+            began = time.perf_counter()
+            for _ in range(request["calls"]):
+                call()
+            seconds = time.perf_counter() - began
         if cell.threads > 1:
             time.sleep(SPIN)
         return {"seconds": seconds}
     if operation == "result":
-        result, *gradients = call()
-        parts = [cell.to_memory(result), *(gradient.reshape(-1) for gradient in gradients)]
+        parts = cell.result(request["variant"])
         count = sum(part.numel() for part in parts)
         values = torch.from_file(request["file"], shared=True, size=count, dtype=torch.float32)
         for part, destination in zip(parts, values.split([part.numel() for part in parts])):
