@@ -55,7 +55,7 @@ public record WhiteningOptions : RunningStatisticsOptions
 /// <para>Shapes: weight, bias, running_mean (C); running_covariance or running_whitening (C, C), in groups (C/d, d, d);
 /// num_batches_tracked []. The running covariance starts at I and takes in the sample covariance unless told otherwise.</para>
 /// <para>Degenerate: M at most d leaves the covariance singular but for epsilon (<see cref="NormalizerWarnings.RankDeficient"/>; with epsilon
-/// 0 and no shrinkage an error).</para>
+/// 0 and no shrinkage an error). A loaded covariance with an eigenvalue below 0 by more than T rounds is refused.</para>
 /// <para>Precision: the covariance and all that follows from it are computed in double; of float activations the other products are float, summed
 /// a few tens of terms at a time, where W's condition number is small enough for that to cost no accuracy, else double.</para>
 /// </remarks>

@@ -317,13 +317,15 @@ internal static class SvgChart
         return Close(svg);
     }
 
-    // Each with the first of those before it that it lies on, from end to end and gap to gap.
+    // Each with the first of those before it that it lies on, from end to end and gap to gap; those that are nowhere, by the reason.
     private static List<ChartSeries> Merged(IReadOnlyList<ChartSeries> series, Func<ChartPoint, bool> isDrawn, Func<double, double> place)
     {
         var lines = new List<ChartSeries>();
         foreach (var one in series)
         {
-            int on = lines.FindIndex(line => line.Points.Count == one.Points.Count && line.Points.Zip(one.Points).All(pair => LieOnEachOther(pair.First, pair.Second)));
+            bool isThere = one.Points.Any(isDrawn);
+            int on = lines.FindIndex(line => line.Points.Any(isDrawn) == isThere && (!isThere ? WhyNot(line) == WhyNot(one)
+                : line.Points.Count == one.Points.Count && line.Points.Zip(one.Points).All(pair => LieOnEachOther(pair.First, pair.Second))));
             if (on < 0) lines.Add(one);
             else lines[on] = lines[on] with { Name = $"{lines[on].Name}; {one.Name}" };
         }
@@ -332,7 +334,7 @@ internal static class SvgChart
 
         bool LieOnEachOther(ChartPoint a, ChartPoint b) => a.X == b.X && (isDrawn(a) && isDrawn(b)
             ? Math.Abs(place(a.Y!.Value) - place(b.Y!.Value)) <= LineWidth
-            : isDrawn(a) == isDrawn(b) && (a.Y == 0) == (b.Y == 0) && a.Y.HasValue == b.Y.HasValue);
+            : isDrawn(a) == isDrawn(b));
     }
 
     // What is said of a line that has no point on the axis.
