@@ -35,7 +35,7 @@ internal sealed class E7BiasDrift : Experiment
         [
             $"One bias: xhat = u + b - mean(u + b) over {Samples} Gaussian u, loss mean((xhat - t)^2) with t = u/2 + 1, b from 0, {Steps} steps of rate {Rate}, double.",
             $"Network: E1's, pixels-100-100-100-10 with batch norm before each sigmoid, here with biases before it; binarized images, weights N(0, {Deviation}^2),",
-            $"plain gradient descent, rates {string.Join(", ", NetworkRates)} (E1's is 0.5), batches of {BatchSize}, {NetworkSteps(scale)} steps.",
+            $"plain gradient descent, rates {string.Join(", ", NetworkRates)} (E1's 0.5 was tried first; the others were added when nothing blew up there), batches of {BatchSize}, {NetworkSteps(scale)} steps.",
         ],
         [
             new("The bias", "bias_value", "step", "step"), new("The loss", "loss_value", "step", "step"),
