@@ -123,7 +123,7 @@ internal sealed class RecordedRun(ParseResult parse, string verb)
         IEnumerable<string> options = parse.CommandResult.Command.Options
             .Where(option => option != Out && option != Resume && parse.Has(option))
             .SelectMany(option => parse.GetResult(option)!.Tokens.Select(token => token.Value).Prepend(option.Name));
-        return string.Join(' ', words.Concat([verb, .. options, "--resume", Directory]).Select(Quote));
+        return string.Join(' ', words.Concat([.. verb.Split(' '), .. options, "--resume", Directory]).Select(Quote));
 
         static string Near(string path)
         {

@@ -38,10 +38,10 @@ internal sealed class E10DomainShift : Experiment
         [.. Shifts.Select(shift => new ExperimentChart($"Accuracy on {shift.Id} against the images adapted on", "adapted_accuracy", "target_images", "images of the target", LogX: true, Only: With("domain", shift.Id)))],
         [
             Recovers(DomainShift.LowContrast, "Adaptation wins back more than 0.8 of what 0.3 x + 0.5 costs", Large, above: true),
-            Recovers(DomainShift.HighContrast, "and of what 3 x - 1 costs", Large, above: true),
-            Recovers(DomainShift.Noise, "It wins back some of what noise costs", 0, above: true),
-            Recovers(DomainShift.Noise, "but less than 0.8", Large, above: false) with { Id = "noise-not-all" },
-            Recovers(DomainShift.Inversion, "and less than 0.2 of what inversion costs", Little, above: false),
+            Recovers(DomainShift.HighContrast, "Adaptation wins back more than 0.8 of what 3 x - 1 costs", Large, above: true),
+            Recovers(DomainShift.Noise, "Adaptation wins back some of what noise costs", 0, above: true),
+            Recovers(DomainShift.Noise, "Adaptation wins back less than 0.8 of what noise costs", Large, above: false) with { Id = "noise-not-all" },
+            Recovers(DomainShift.Inversion, "Adaptation wins back less than 0.2 of what inversion costs", Little, above: false),
         ]);
 
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>

@@ -49,7 +49,7 @@ internal sealed class E13WhiteningTraining : Experiment
             new ExperimentClaim
             {
                 Id = "pca-accuracy",
-                Text = "and its test accuracy is below a half",
+                Text = "PCA whitening fails to train: at the end its test accuracy is below a half",
                 Left = new(Pca, "test_accuracy", With("step", (long)Steps(scale))),
                 Above = false,
                 Threshold = 0.5,

@@ -41,7 +41,7 @@ internal sealed class E15BatchRenorm : Experiment
         [
             Claim("two-classes", "On batches of two classes batch norm's test error is above batch renormalization's", TwoClasses,
                 "batch norm collapses to 67 % and batch renormalization stays at 78.5 %, as on independent batches; Inception-v3 on ImageNet, from memory"),
-            Claim("small", "On batches of 4 batch norm's test error is above batch renormalization's", Four, "batch norm 74.2 %, batch renormalization 76.5 %, batches of 4; Inception-v3 on ImageNet, from memory"),
+            Claim("batches-of-4", "On batches of 4 batch norm's test error is above batch renormalization's", Four, "batch norm 74.2 %, batch renormalization 76.5 %, batches of 4; Inception-v3 on ImageNet, from memory"),
         ]);
 
     public override IEnumerable<Trial> Trials(DigitData data, ExperimentScale scale) =>

@@ -46,14 +46,14 @@ internal sealed class E16Initialization : Experiment
             new("Dead ReLUs after training", "dead_relu_share", "init_scale", "weights over He's", LogX: true),
         ],
         [
-            Beats("small", "At a hundredth of He's scale", "init_scale", 0.01, 0.5, "that training without normalization fails there follows from the product of layers: gradients of 1e-10 times He's"),
-            Beats("large", "At 10 times He's scale", "init_scale", 10.0, 0.5, "that training without normalization fails there follows from the product of layers: logits of 1e6 times He's"),
-            Near("small-alike", "a hundredth of He's scale", 0.01),
-            Near("large-alike", "10 times He's scale", 10.0),
-            Beats("deep", $"At {Deep} layers and He's scale", "depth", (long)Deep, 0.1, "none; that batch norm makes deep networks trainable is common knowledge, and at this depth without shortcuts disputed by the next claim"),
+            Beats("trains-from-small-weights", "At a hundredth of He's scale", "init_scale", 0.01, 0.5, "that training without normalization fails there follows from the product of layers: gradients of 1e-10 times He's"),
+            Beats("trains-from-large-weights", "At 10 times He's scale", "init_scale", 10.0, 0.5, "that training without normalization fails there follows from the product of layers: logits of 1e6 times He's"),
+            Near("small-weights-cost-nothing", "a hundredth of He's scale", 0.01),
+            Near("large-weights-cost-nothing", "10 times He's scale", 10.0),
+            Beats("helps-at-50-layers", $"At {Deep} layers and He's scale", "depth", (long)Deep, 0.1, "none; that batch norm makes deep networks trainable is common knowledge, and at this depth without shortcuts disputed by the next claim"),
             new ExperimentClaim
             {
-                Id = "deep-costs",
+                Id = "50-layers-cost",
                 Text = $"Batch norm does not train everything: at {Deep} layers it loses more than 10 points of its accuracy at {UsualDepth}",
                 Left = new(BatchNorm, "test_accuracy", With("depth", (long)UsualDepth)),
                 Right = new(BatchNorm, "test_accuracy", With("depth", (long)Deep)),
@@ -65,7 +65,7 @@ internal sealed class E16Initialization : Experiment
             Predicted(LayerNorm, "With layer norm it stays: 1 a layer, to 0.1", "1, derived as He's: a layer's variance is 1 with or without the norm"),
             new ExperimentClaim
             {
-                Id = "dead",
+                Id = "fewer-dead-units",
                 Text = $"Before training at {Deep} layers, the share of dead ReLUs without normalization exceeds batch norm's by more than 10 points, on the mean over layers",
                 Left = new(Plain, "dead_relu_share", With("at", "start")),
                 Right = new(BatchNorm, "dead_relu_share", With("at", "start")),

@@ -51,7 +51,7 @@ internal sealed class E9DropoutShift : Experiment
             new ExperimentClaim
             {
                 Id = "grows-with-depth",
-                Text = "and grows from each to the next",
+                Text = "With dropout before every batch norm the variance shift grows from each to the next",
                 Left = new(Before, "variance_shift_growth"),
                 Threshold = 0,
                 Published = "in the same figures",

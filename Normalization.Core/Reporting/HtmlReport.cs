@@ -25,7 +25,7 @@ public sealed class HtmlReport : IReportWriter
         .findings{width:100%;border-collapse:collapse;font-size:.94rem;line-height:1.4}
         .findings th,.findings td{text-align:left;vertical-align:top;padding:.42rem .9rem .42rem 0;border-top:1px solid var(--rule);white-space:normal;overflow-wrap:anywhere}
         .findings thead th{border-top:0;color:var(--soft);font-weight:500;font-size:.85rem}
-        .findings tbody th{font-weight:500;width:17%}.findings .choice{font-weight:650;width:23%}.findings a{white-space:nowrap;font-variant-numeric:tabular-nums;text-underline-offset:.15em}.id{display:inline-block;max-width:100%}
+        .findings tbody th{font-weight:500;width:17%}.findings .choice{font-weight:650;width:23%}.findings.linked tbody th{width:30%}.findings.linked .choice{width:17%}.findings.linked th a{white-space:normal}.findings a{white-space:nowrap;font-variant-numeric:tabular-nums;text-underline-offset:.15em}.id{display:inline-block;max-width:100%}
         .scroll{overflow-x:auto;max-width:100%;margin:1.3rem 0 .3rem;position:relative;outline-offset:2px}details .scroll{margin-top:.6rem}
         .data{border-collapse:collapse;font-size:.875rem;line-height:1.3;font-variant-numeric:tabular-nums}
         .data caption{text-align:left;font-size:.85rem;padding-bottom:.35rem;white-space:nowrap}
@@ -122,7 +122,7 @@ public sealed class HtmlReport : IReportWriter
                 return;
             }
 
-            Put($"<table class=\"findings\"><thead><tr><th scope=\"col\">{E(page.FindingsHead.Case)}</th><th scope=\"col\">{E(page.FindingsHead.Choice)}</th><th scope=\"col\">{E(page.FindingsHead.Sentence)}</th></tr></thead>\n<tbody>\n");
+            Put($"<table class=\"findings{(page.Findings.Any(finding => finding.Section is not null) ? " linked" : "")}\"><thead><tr><th scope=\"col\">{E(page.FindingsHead.Case)}</th><th scope=\"col\">{E(page.FindingsHead.Choice)}</th><th scope=\"col\">{E(page.FindingsHead.Sentence)}</th></tr></thead>\n<tbody>\n");
             foreach (var finding in page.Findings)
             {
                 string about = finding.Section is { } section ? $"<a href=\"#{section}\">{E(finding.Case)}</a>" : E(finding.Case);
