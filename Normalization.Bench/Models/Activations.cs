@@ -1,13 +1,15 @@
 using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
 using Normalization.Core;
+using Normalization.Core.Kernels;
 
 namespace Normalization.Bench.Models;
 
 /// <summary>A batch between two layers: shape (N, C) or (N, C, H, W), memory channels-last, kept and reused from step to step.</summary>
 /// <typeparam name="T">float or double.</typeparam>
 /// <remarks>Beyond its elements the memory has room that matrix products may read: they work on whole blocks.</remarks>
-internal sealed class Activations<T>
+internal sealed unsafe class Activations<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
     // Products read up to eight rows and a block of columns too far.
@@ -15,12 +17,13 @@ internal sealed class Activations<T>
     private const int ExtraColumns = 64;
 
     private T[] _memory = [];
+    private int _start;
 
     /// <summary>The lengths, (N, C, ...).</summary>
     public ActivationShape Shape { get; private set; }
 
     /// <summary>The elements, in memory's order: (N, H, W, C).</summary>
-    public Span<T> Values => _memory.AsSpan(0, (int)Shape.Count);
+    public Span<T> Values => _memory.AsSpan(_start, (int)Shape.Count);
 
     /// <summary>Elements of a sample.</summary>
     public int Features => (int)(Shape.Count / Math.Max(1, Shape.Samples));
@@ -35,9 +38,12 @@ internal sealed class Activations<T>
 
         Shape = shape;
         int needed = (int)shape.Count + (ExtraRows * Features) + ExtraColumns;
-        if (_memory.Length < needed)
+        if (_memory.Length - _start < needed)
         {
-            _memory = GC.AllocateArray<T>(needed, pinned: true);
+            // A vector that lies across two cache lines costs twice.
+            _memory = GC.AllocateArray<T>(needed + (Simd.LineBytes / sizeof(T)), pinned: true);
+            T* memory = (T*)Unsafe.AsPointer(ref _memory[0]);
+            _start = (int)(Simd.Aligned<T>((byte*)memory) - memory);
         }
 
         return this;
@@ -49,7 +55,7 @@ internal sealed class Activations<T>
         Span<nint> lengths = stackalloc nint[Shape.Rank];
         Span<nint> strides = stackalloc nint[Shape.Rank];
         Describe(lengths, strides);
-        return new ReadOnlyTensorSpan<T>(_memory, 0, lengths, strides);
+        return new ReadOnlyTensorSpan<T>(_memory, _start, lengths, strides);
     }
 
     /// <summary>The same, to be written.</summary>
@@ -58,7 +64,7 @@ internal sealed class Activations<T>
         Span<nint> lengths = stackalloc nint[Shape.Rank];
         Span<nint> strides = stackalloc nint[Shape.Rank];
         Describe(lengths, strides);
-        return new TensorSpan<T>(_memory, 0, lengths, strides);
+        return new TensorSpan<T>(_memory, _start, lengths, strides);
     }
 
     private void Describe(Span<nint> lengths, Span<nint> strides)

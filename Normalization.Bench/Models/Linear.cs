@@ -35,12 +35,19 @@ internal sealed unsafe class Linear<T> : Layer<T>
 
         _input = input;
         Output.Resize(new ActivationShape(input.Shape.Samples, _map.Outputs));
-        _map.PackByInput();
         nint count = input.Shape.Samples;
-        NativeScratch scratch = NativeScratch.Begin(RowProducts<T>.Size(count, _map.Outputs) * sizeof(T));
-        T* padded = scratch.Take<T>(RowProducts<T>.Size(count, _map.Outputs));
-        fixed (T* x = input.Values, y = Output.Values, bias = _map.Bias?.Values)
+        fixed (T* x = input.Values, y = Output.Values, weight = _map.Weight.Values, bias = _map.Bias?.Values)
         {
+            // Samples or weights, whichever are less, are turned for the product; the sums are the same.
+            if (count < _map.Outputs)
+            {
+                RowProducts<T>.OutputsOfTurned(x, count, _map.Inputs, weight, _map.Outputs, bias, y);
+                return Output;
+            }
+
+            _map.PackByInput();
+            NativeScratch scratch = NativeScratch.Begin(RowProducts<T>.Size(count, _map.Outputs) * sizeof(T));
+            T* padded = scratch.Take<T>(RowProducts<T>.Size(count, _map.Outputs));
             RowProducts<T>.Outputs(x, _map.Inputs, count, _map.Inputs, _map.ByInput, _map.Outputs, padded);
             RowProducts<T>.Finish(padded, count, _map.Outputs, bias, y);
         }

@@ -32,8 +32,8 @@ internal sealed unsafe class LinearMap<T>
             Weight.Values[i] = T.CreateTruncating(scale * random.NextGaussian());
         }
 
-        _byInput = GC.AllocateArray<T>((int)RowProducts<T>.Size(inputs, outputs), pinned: true);
-        _byOutput = GC.AllocateArray<T>((int)RowProducts<T>.Size(outputs, inputs), pinned: true);
+        _byInput = GC.AllocateArray<T>((int)RowProducts<T>.Size(inputs, outputs) + (Simd.LineBytes / sizeof(T)), pinned: true);
+        _byOutput = GC.AllocateArray<T>((int)RowProducts<T>.Size(outputs, inputs) + (Simd.LineBytes / sizeof(T)), pinned: true);
     }
 
     public int Inputs { get; }
@@ -47,10 +47,10 @@ internal sealed unsafe class LinearMap<T>
     public IEnumerable<Parameter<T>> Parameters => Bias is null ? [Weight] : [Weight, Bias];
 
     /// <summary>(K, O) at <see cref="RowProducts{T}.Pitch"/>; current after <see cref="PackByInput"/>.</summary>
-    public T* ByInput => (T*)Unsafe.AsPointer(ref _byInput[0]);
+    public T* ByInput => Simd.Aligned<T>((byte*)Unsafe.AsPointer(ref _byInput[0]));
 
     /// <summary>(O, K) at <see cref="RowProducts{T}.Pitch"/>; current after <see cref="PackByOutput"/>.</summary>
-    public T* ByOutput => (T*)Unsafe.AsPointer(ref _byOutput[0]);
+    public T* ByOutput => Simd.Aligned<T>((byte*)Unsafe.AsPointer(ref _byOutput[0]));
 
     /// <summary>Packs the weights, which an optimizer may have moved, for a forward pass.</summary>
     public void PackByInput()

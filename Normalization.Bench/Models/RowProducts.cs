@@ -22,6 +22,30 @@ internal static unsafe class RowProducts<T>
     public static void Outputs(T* rows, nint pitch, nint count, nint inputs, T* weightsByInput, nint outputs, T* result) =>
         Product.Set(result, Pitch(outputs), count, outputs, inputs, new LeftOperand<T>(rows, pitch, 1), weightsByInput, Pitch(outputs));
 
+    /// <summary>rows (count x K, dense) times the weights' transpose (weights O x K, dense), plus the bias where there is one, into dense rows (count x O).</summary>
+    /// <remarks>By way of the transposes, y^T = W x^T: nothing is read beyond the operands.</remarks>
+    public static void OutputsOfTurned(T* rows, nint count, nint inputs, T* weights, nint outputs, T* bias, T* dense)
+    {
+        nint pitch = Pitch(count);
+        NativeScratch scratch = NativeScratch.Begin(((inputs * pitch) + Size(outputs, count) + (Product.Rows * inputs)) * sizeof(T));
+        T* turned = scratch.Take<T>(inputs * pitch);
+        T* result = scratch.Take<T>(Size(outputs, count));
+        T* rest = scratch.Take<T>(Product.Rows * inputs);
+        Transposition.Copy(rows, count, inputs, inputs, turned, pitch);
+
+        // Weights have no memory behind them that may be read: the last of them are copied to where there is.
+        nint whole = outputs / Product.Rows * Product.Rows;
+        new ReadOnlySpan<T>(weights + (whole * inputs), (int)((outputs - whole) * inputs)).CopyTo(new Span<T>(rest, (int)(Product.Rows * inputs)));
+        Product.Set(result, pitch, whole, count, inputs, new LeftOperand<T>(weights, inputs, 1), turned, pitch);
+        Product.Set(result + (whole * pitch), pitch, outputs - whole, count, inputs, new LeftOperand<T>(rest, inputs, 1), turned, pitch);
+        Transposition.Copy(result, outputs, count, pitch, dense, outputs);
+        for (nint row = 0; row < count && bias != null; row++)
+        {
+            var sums = new Span<T>(dense + (row * outputs), (int)outputs);
+            TensorPrimitives.Add(sums, new ReadOnlySpan<T>(bias, (int)outputs), sums);
+        }
+    }
+
     /// <summary>The weights' gradient g^T rows: O x K at <see cref="Pitch"/>, from gradients g (count x O, dense) and the rows.</summary>
     public static void WeightGradient(T* gradients, nint outputs, T* rows, nint pitch, nint count, nint inputs, T* result) =>
         Product.Set(result, Pitch(inputs), outputs, inputs, count, new LeftOperand<T>(gradients, 1, outputs), rows, pitch);

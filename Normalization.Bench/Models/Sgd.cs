@@ -12,6 +12,8 @@ namespace Normalization.Bench.Models;
 internal sealed class Sgd<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
+    private const int Piece = 2048;
+
     private readonly Parameter<T>[] _parameters;
     private readonly T[][] _velocities;
     private readonly double _momentum;
@@ -35,21 +37,15 @@ internal sealed class Sgd<T>
         for (int i = 0; i < _parameters.Length; i++)
         {
             Parameter<T> parameter = _parameters[i];
-            Span<T> gradient = parameter.Gradient;
-            if (_weightDecay != 0 && parameter.Shape.Length > 1 && parameter.Name == "weight")
-            {
-                TensorPrimitives.MultiplyAdd(parameter.Values, T.CreateTruncating(_weightDecay), gradient, gradient);
-            }
+            bool decays = _weightDecay != 0 && parameter.Shape.Length > 1 && parameter.Name == "weight";
 
-            if (_momentum != 0)
+            // Piece by piece, so that what one pass has read the next finds in the first-level cache.
+            for (int first = 0; first < parameter.Values.Length; first += Piece)
             {
-                Span<T> velocity = _velocities[i];
-                TensorPrimitives.MultiplyAdd(velocity, T.CreateTruncating(_momentum), gradient, velocity);
-                velocity.CopyTo(gradient);
+                int count = Math.Min(Piece, parameter.Values.Length - first);
+                Move(
+                    parameter.Values.AsSpan(first, count), parameter.Gradient.AsSpan(first, count), _momentum == 0 ? [] : _velocities[i].AsSpan(first, count), rate, decays);
             }
-
-            TensorPrimitives.MultiplyAdd(gradient, T.CreateTruncating(-rate), parameter.Values, parameter.Values);
-            gradient.Clear();
         }
     }
 
@@ -74,5 +70,21 @@ internal sealed class Sgd<T>
         }
 
         return norm;
+    }
+
+    private void Move(Span<T> values, Span<T> gradient, Span<T> velocity, double rate, bool decays)
+    {
+        if (decays)
+        {
+            TensorPrimitives.MultiplyAdd(values, T.CreateTruncating(_weightDecay), gradient, gradient);
+        }
+
+        if (_momentum != 0)
+        {
+            TensorPrimitives.MultiplyAdd(velocity, T.CreateTruncating(_momentum), gradient, velocity);
+        }
+
+        TensorPrimitives.MultiplyAdd(_momentum == 0 ? gradient : velocity, T.CreateTruncating(-rate), values, values);
+        gradient.Clear();
     }
 }

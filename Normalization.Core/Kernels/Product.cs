@@ -59,7 +59,6 @@ internal static unsafe class Product
         where T : unmanaged
     {
         nint width = Width<T>();
-        T* block = stackalloc T[Rows * (int)width];
         for (nint column = 0; column < columns; column += width)
         {
             bool narrow = columns - column <= Vector512<T>.Count;
@@ -72,11 +71,10 @@ internal static unsafe class Product
                     continue;
                 }
 
-                Multiply(left.From(row, 0), right + column, rightPitch, Math.Min(Chain, depth), corner, resultPitch);
+                Multiply(left.From(row, 0), right + column, rightPitch, Math.Min(Chain, depth), corner, resultPitch, onto: false);
                 for (nint k = Chain; k < depth; k += Chain)
                 {
-                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), block, width);
-                    AddBlock(block, corner, resultPitch);
+                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), corner, resultPitch, onto: true);
                 }
             }
         }
@@ -97,7 +95,7 @@ internal static unsafe class Product
             {
                 for (nint k = 0; k < depth; k += Chain)
                 {
-                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), block, width);
+                    Multiply(left.From(row, k), right + (k * rightPitch) + column, rightPitch, Math.Min(Chain, depth - k), block, width, onto: false);
                     AddBlock(block, width, wanted, result + (row * resultPitch) + column, resultPitch);
                 }
             }
@@ -125,8 +123,8 @@ internal static unsafe class Product
         }
     }
 
-    // The register block: sixteen sums, two loads and eight broadcasts a term.
-    private static void Multiply<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch)
+    // The register block: sixteen sums, two loads and eight broadcasts a term; set, or added onto what the result holds.
+    private static void Multiply<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch, bool onto)
         where T : unmanaged
     {
         int lanes = Vector512<T>.Count;
@@ -165,15 +163,15 @@ internal static unsafe class Product
             s71 = Simd.MultiplyAdd(v, r1, s71);
         }
 
-        Store(s00, s01, result);
-        Store(s10, s11, result + pitch);
-        Store(s20, s21, result + (2 * pitch));
-        Store(s30, s31, result + (3 * pitch));
+        Store(s00, s01, result, onto);
+        Store(s10, s11, result + pitch, onto);
+        Store(s20, s21, result + (2 * pitch), onto);
+        Store(s30, s31, result + (3 * pitch), onto);
         result += 4 * pitch;
-        Store(s40, s41, result);
-        Store(s50, s51, result + pitch);
-        Store(s60, s61, result + (2 * pitch));
-        Store(s70, s71, result + (3 * pitch));
+        Store(s40, s41, result, onto);
+        Store(s50, s51, result + pitch, onto);
+        Store(s60, s61, result + (2 * pitch), onto);
+        Store(s70, s71, result + (3 * pitch), onto);
     }
 
     // Half a block, where no more columns are left: the same sums in the same order.
@@ -224,21 +222,17 @@ internal static unsafe class Product
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store<T>(Vector512<T> first, Vector512<T> second, T* destination)
+    private static void Store<T>(Vector512<T> first, Vector512<T> second, T* destination, bool onto)
         where T : unmanaged
     {
+        if (onto)
+        {
+            first = Vector512.Load(destination) + first;
+            second = Vector512.Load(destination + Vector512<T>.Count) + second;
+        }
+
         first.Store(destination);
         second.Store(destination + Vector512<T>.Count);
-    }
-
-    private static void AddBlock<T>(T* block, T* result, nint pitch)
-        where T : unmanaged
-    {
-        int lanes = Vector512<T>.Count;
-        for (int row = 0; row < Rows; row++, block += 2 * lanes, result += pitch)
-        {
-            Store(Vector512.Load(result) + Vector512.Load(block), Vector512.Load(result + lanes) + Vector512.Load(block + lanes), result);
-        }
     }
 
     private static void AddBlock<T>(T* block, nint width, nint wanted, double* result, nint pitch)

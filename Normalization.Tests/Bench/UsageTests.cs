@@ -70,11 +70,12 @@ public sealed class UsageTests : IDisposable
     }
 
     [TestMethod]
-    [DataRow("--help", "compare speed apply report list 130")]
+    [DataRow("--help", "compare speed networks apply report list 130")]
     [DataRow("compare --help", "--strategies --aspects --scenarios --data --seed --threads --out --resume --thorough")]
     [DataRow("apply --help", "--input --output --mode --epsilon --momentum --no-affine --running-stats --running-variance --groups --normalized-dims "
         + "--ghost-size --ghost-grouping --ghost-remainder --ghost-running --group-size --shrinkage NAME_gradient")]
     [DataRow("speed --help", "--tier --peers --python --filter --threads --seed --out --resume")]
+    [DataRow("networks --help", "--quick --python --filter --threads --seed --out --resume")]
     [DataRow("report --help", "DIR index.html")]
     public void Help_OfEachVerb_NamesEveryOptionAndGivesExamples(string arguments, string words)
     {

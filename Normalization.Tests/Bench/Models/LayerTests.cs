@@ -183,6 +183,32 @@ public sealed class LayerTests
         }
     }
 
+    // Fewer samples than outputs are multiplied the other way round.
+    [TestMethod]
+    [DataRow(1)]
+    [DataRow(5)]
+    [DataRow(18)]
+    public void Forward_LinearOfFewSamples_GivesTheBitsOfTheSameSamplesAmongMany(int few)
+    {
+        var random = new RandomStream(9, "turned");
+        var layer = new Linear<float>(45, 19, random);
+        Fill(layer.Parameters.Last().Values);
+        Activations<float> many = new Activations<float>().Resize(new(40, 45));
+        Fill(many.Values);
+        Activations<float> some = new Activations<float>().Resize(new(few, 45));
+        many.Values[..(few * 45)].CopyTo(some.Values);
+        float[] expected = layer.Forward(many, training: true).Values[..(few * 19)].ToArray();
+        NumericAssert.SameBits<float>(expected, layer.Forward(some, training: true).Values, $"{few} samples");
+
+        void Fill(Span<float> values)
+        {
+            foreach (ref float value in values)
+            {
+                value = (float)random.NextGaussian();
+            }
+        }
+    }
+
     [TestMethod]
     public void Step_Warm_AllocatesNothing()
     {
