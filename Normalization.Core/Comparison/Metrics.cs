@@ -20,7 +20,11 @@ public enum Better
 /// <param name="Unit">The unit; <c>1</c> for a pure number.</param>
 /// <param name="Better">The better direction.</param>
 /// <param name="Legend">A sentence that says exactly what was measured.</param>
-public sealed record Metric(string Id, string Aspect, string Title, string Unit, Better Better, string Legend);
+public sealed record Metric(string Id, string Aspect, string Title, string Unit, Better Better, string Legend)
+{
+    /// <summary>Whether a value is a share of a whole, from 0 to 1.</summary>
+    public bool IsShare { get; init; }
+}
 
 /// <summary>The table of every metric the harness records.</summary>
 public static class Metrics
@@ -95,9 +99,9 @@ public static class Metrics
         Speedup("onednn", "oneDNN"),
         Speedup("tensorprimitives", "TensorPrimitives"),
         Speedup("fastest_peer", "the fastest peer"),
-        new("test_accuracy", Aspects.Training, "test accuracy", "1", Better.Higher,
+        Share("test_accuracy", "test accuracy", Better.Higher,
             "Share of the test images whose largest logit is at the label, the network in inference; ties count for the first. Parameters: step or what the experiment varies, seed."),
-        new("test_error", Aspects.Training, "test error", "1", Better.Lower,
+        Share("test_error", "test error", Better.Lower,
             "1 - test accuracy, after the last step."),
         new("train_loss", Aspects.Training, "training loss", "1", Better.Lower,
             "Mean cross-entropy of the batches since the last entry; not formed once the loss is no finite number (the note names the step)."),
@@ -107,7 +111,7 @@ public static class Metrics
             "85th less 15th percentile of that unit's input at the end, over the same after the first hundred steps."),
         new("steps_to_accuracy", Aspects.Training, "steps to accuracy", "1", Better.Lower,
             "Steps to the first entry at which the test accuracy reaches the stated one; where it never does the number of all steps, and the note says so."),
-        new("best_accuracy", Aspects.Training, "best test accuracy", "1", Better.Higher,
+        Share("best_accuracy", "best test accuracy", Better.Higher,
             "Largest test accuracy over the checkpoints of a training."),
         new("steps_to_baseline", Aspects.Training, "steps to the baseline's best", "1", Better.Lower,
             "Steps to the first checkpoint at which the test accuracy reaches the best that the same seed's baseline has at any checkpoint; where it never does the number of all steps stands for it, and the note says so."),
@@ -132,13 +136,13 @@ public static class Metrics
             "Largest absolute difference of a logit over all test images between the network with its branches and batch norms and the folded one, float; heterogeneous: the folded and rescaled one."),
         new("fold_difference_relative", Aspects.Training, "change by folding, relative", "1", Better.Lower,
             "The same over the largest absolute logit."),
-        new("adapted_accuracy", Aspects.Training, "test accuracy after adaptation", "1", Better.Higher,
+        Share("adapted_accuracy", "test accuracy after adaptation", Better.Higher,
             "Test accuracy on a target domain with statistics of so many of its images, unlabelled; batch norm keeps the source's, whatever there is of the target. Parameters: domain, target_images, seed."),
-        new("oracle_accuracy", Aspects.Training, "oracle's test accuracy", "1", Better.Higher,
+        Share("oracle_accuracy", "oracle's test accuracy", Better.Higher,
             "Test accuracy on a target domain of the same network trained on it, with labels. Parameters: domain, seed."),
         new("recovery", Aspects.Training, "recovery", "1", Better.Higher,
             "(adapted - source's) / (oracle's - source's) test accuracy on a target domain: 1 is all that the shift cost, 0 nothing of it; not formed where the shift costs less than 2 points. Parameters: domain, seed."),
-        new("source_accuracy", Aspects.Training, "test accuracy on the source", "1", Better.Higher,
+        Share("source_accuracy", "test accuracy on the source", Better.Higher,
             "Test accuracy on images like those first trained on, after fine-tuning on others. Parameters: batch_size, seed."),
         new("gradient_norm", Aspects.Training, "gradient norm", "1", Better.Neither, "Euclidean norm of the loss's gradient with respect to the scaled weights. Parameter: scale."),
         new("scale_law_error", Aspects.Training, "departure from the scale law", "1", Better.Lower,
@@ -175,7 +179,7 @@ public static class Metrics
             "The factor by which the squared gradient norm of a layer's weights grows from one layer to the one before it: the geometric mean from the last hidden layer back to the second, before training."),
         new("gradient_growth_departure", Aspects.Training, "departure from the predicted growth", "1", Better.Lower,
             "Absolute difference between that factor and what infinitely wide layers predict: pi / (pi - 1) with batch norm, 1 with layer norm and without normalization."),
-        new("dead_relu_share", Aspects.Training, "dead ReLUs", "1", Better.Lower,
+        Share("dead_relu_share", "dead ReLUs", Better.Lower,
             "Share of the ReLUs that pass none of 500 training images: at the start of each hidden layer, in training mode; at the end the mean over all hidden layers, in inference. Parameters: at, layer or what is varied, seed."),
         new("tanh_slope", Aspects.Training, "mean slope of tanh", "1", Better.Neither,
             "E[1 - tanh^2(sigma z)] of a standard normal z, by the trapezoidal rule. Parameter: sigma."),
@@ -186,6 +190,8 @@ public static class Metrics
         new("bytes_allocated", Aspects.Speed, "allocated", "B", Better.Lower,
             "Managed bytes allocated by one warm call."),
     ];
+
+    private static Metric Share(string id, string title, Better better, string legend) => new(id, Aspects.Training, title, "1", better, legend) { IsShare = true };
 
     private static Metric Speedup(string id, string peer) => new($"speedup_vs_{id}", Aspects.Speed, $"vs {peer}", "1", Better.Higher,
         $"Time of {peer} over ours for the same values on as many threads, taken round by round in turns; median of the rounds' ratios, above 1 ours is faster. Of several ways to make the call the one with the lowest median counts; the note names it. Spread: 95 % interval; a cell loses to the fastest peer where its upper end is below 0.97.");

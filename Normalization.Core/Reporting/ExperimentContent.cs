@@ -15,6 +15,12 @@ internal sealed class ExperimentContent
         _verdicts = ExperimentVerdict.Of(run).ToLookup(verdict => verdict.Experiment, StringComparer.Ordinal);
     }
 
+    /// <summary>How verdicts come about.</summary>
+    public const string Method =
+        "A claim is a number of each seed (a difference, a ratio, a value) and a threshold, written in the header of the records before the first run. Held: the 95 % Student interval of the number's mean "
+        + "over seeds lies wholly on the claimed side; refuted: wholly on the other; else inconclusive. Claims without randomness are held to a stated tolerance at every seed. A network whose loss stops being a finite "
+        + "number has diverged and counts with accuracy 0. Every number of a trial depends on its seed alone. Bands of charts are the same intervals, drawn no further than a share can go.";
+
     /// <summary>A section for each experiment that the run has.</summary>
     public static IEnumerable<Section> Of(RunData run, RunRows rows)
     {
@@ -66,7 +72,7 @@ internal sealed class ExperimentContent
     {
         var here = _rows.All.Where(row => row.Scenario == experiment.Id).ToList();
         var blocks = new List<Block> { new Paragraph(experiment.Question), Claims(experiment) };
-        string[] variants = [.. experiment.Variants.Select(variant => variant.Id)];
+        string[] variants = [.. experiment.Variants.Select(variant => variant.Id).Union(here.Select(row => row.Strategy), StringComparer.Ordinal)];
         blocks.AddRange(experiment.Charts.Select(chart => Chart(chart, variants, here)).OfType<Figure>());
         if (Values(experiment, variants, here) is { } values)
         {
@@ -84,8 +90,8 @@ internal sealed class ExperimentContent
     private Table Claims(ExperimentDescription experiment) => new(
         $"{experiment.Id}, claims",
         [
-            new Head("claim", IsText: true), new Head("verdict", IsText: true), new Head("observed", "", "The mean over seeds of the signed difference (or ratio) that the claim is about; of several steps or settings the one that the claim says."),
-            new Head("95 % interval", "", "Student's interval of that mean. Held: it lies wholly on the claimed side of the threshold; refuted: wholly on the other; else inconclusive."),
+            new Head("claim", IsText: true), new Head("verdict", IsText: true), new Head("observed"),
+            new Head("95 % interval"),
             new Head("claimed", IsText: true), new Head("seeds"), new Head("published, and what differs", IsText: true),
         ],
         [
@@ -128,7 +134,12 @@ internal sealed class ExperimentContent
         string svg = SvgChart.Lines(
             chart.Title, $"{chart.Title}: {ReportText.Title(chart.Metric)} over {chart.XTitle}, {all.Length} lines with 95 % intervals over seeds.",
             new ChartAxis(chart.XTitle, !chart.LogX ? Scale.Linear : all.All(line => line.Points.All(point => double.IsPow2(point.X))) ? Scale.Log2 : Scale.Log10),
-            new ChartAxis(ReportText.Title(chart.Metric) + unit, chart.LogY ? Scale.Log10 : Scale.Linear), all);
+            new ChartAxis(ReportText.Title(chart.Metric) + unit, chart.LogY ? Scale.Log10 : Scale.Linear)
+            {
+                // What sets lines apart lies near 1 as often as near 0.
+                FromZero = false,
+                IsShare = Metrics.Find(chart.Metric)?.IsShare == true,
+            }, all);
         return new Figure(chart.Title, svg, Data(chart, all));
     }
 

@@ -33,7 +33,7 @@ public sealed class HtmlReport : IReportWriter
         .data th,.data td{padding:.36rem .6rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid var(--rule)}
         .data thead th{vertical-align:bottom;font-weight:600;white-space:normal;min-width:4.6rem;border-bottom:2px solid var(--rule)}
         .data .w{text-align:left}.data td.w{white-space:normal;min-width:6.5rem;max-width:34rem;overflow-wrap:anywhere}
-        .data th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);padding-left:0;z-index:1;white-space:normal;min-width:8.5rem;max-width:13rem;overflow-wrap:anywhere}
+        .data th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);padding-left:0;z-index:1;white-space:normal;min-width:8.5rem;max-width:22rem;overflow-wrap:anywhere}
         figure .data th,figure .data td{padding-left:.4rem;padding-right:.4rem}
         .data tbody th{font-weight:500}
         .data small,.data .unit{display:block;color:var(--soft);font-size:.76rem;font-weight:400}

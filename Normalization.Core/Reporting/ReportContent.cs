@@ -386,6 +386,7 @@ internal sealed class ReportContent
     {
         var header = _run.Header;
         var environment = header.Environment;
+        bool trains = header.Experiments is not null;
         (string Name, string Value)[] facts =
         [
             ("started", environment.Started), ("processor", environment.Cpu), ("vectors", $"{environment.SimdBits} bits"),
@@ -399,12 +400,12 @@ internal sealed class ReportContent
             new Paragraph(
                 "Every number here is a row of results.json, made from records.jsonl: the records hold one line a finished case, and every file of this folder is drawn from "
                 + "them without measuring again. A row that could not be formed has no value and says why. Values are shown with three significant digits; the files hold all of them."),
-            new Paragraph(isBenchmark ? BenchmarkContent.Method :
+            new Paragraph(isBenchmark ? BenchmarkContent.Method : trains ? ExperimentContent.Method :
                 "Each strategy sees the same input in each scenario. Outputs are computed in double and in float, the double instance being the reference; gradients and everything else but speed in double. "
                 + "Nothing is timed before its output was checked; times are medians. ‘" + RunRows.Yardstick + "’ is the identity: the yardstick beside the strategies, never a recommendation."),
-            Facts("Strategies", [new Head("strategy", IsText: true), new Head("shared statistics", IsText: true), new Head("options", IsText: true)],
-                header.Strategies.Select(strategy => new[] { strategy.Id, strategy.Axes, strategy.Options })),
-            .. header.Scenarios.Count == 0 ? Array.Empty<Block>() :
+            .. trains ? Array.Empty<Block>() : [Facts("Strategies", [new Head("strategy", IsText: true), new Head("shared statistics", IsText: true), new Head("options", IsText: true)],
+                header.Strategies.Select(strategy => new[] { strategy.Id, strategy.Axes, strategy.Options }))],
+            .. trains || header.Scenarios.Count == 0 ? Array.Empty<Block>() :
             [
                 Facts("Scenarios", [new Head("scenario", IsText: true), new Head("title", IsText: true), new Head("description", IsText: true)],
                     header.Scenarios.Select(scenario => new[] { scenario.Id, scenario.Title, scenario.Description })),

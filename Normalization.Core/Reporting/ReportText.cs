@@ -26,9 +26,17 @@ internal static class ReportText
     public static string Parameter(object value) => value switch
     {
         bool flag => flag ? "true" : "false",
+        double real => Real(real),
         IFormattable number => number.ToString(null, CultureInfo.InvariantCulture),
         _ => value.ToString() ?? "",
     };
+
+    // 1e-5 rather than 1E-05; all digits, since rows are told apart by them.
+    private static string Real(double value)
+    {
+        string[] parts = value.ToString("R", CultureInfo.InvariantCulture).Split('E');
+        return parts.Length == 1 ? parts[0] : $"{parts[0]}e{int.Parse(parts[1], NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture).ToString(CultureInfo.InvariantCulture)}";
+    }
 
     /// <summary>Parameters as a reader sees them, such as <c>n 32, a 4</c>; empty where there are none.</summary>
     public static string Parameters(IReadOnlyDictionary<string, object>? parameters) =>

@@ -21,7 +21,14 @@ internal enum Scale
 }
 
 /// <summary>An axis: its title with the unit, its scale.</summary>
-internal sealed record ChartAxis(string Title, Scale Scale = Scale.Linear);
+internal sealed record ChartAxis(string Title, Scale Scale = Scale.Linear)
+{
+    /// <summary>Whether a linear vertical axis that holds no negative value begins at 0.</summary>
+    public bool FromZero { get; init; } = true;
+
+    /// <summary>Whether values are shares, from 0 to 1: an interval is drawn no further.</summary>
+    public bool IsShare { get; init; }
+}
 
 /// <summary>A point of a line with its spread; a null or non-finite Y is a gap.</summary>
 internal readonly record struct ChartPoint(double X, double? Y, double? Low = null, double? High = null);
@@ -86,10 +93,15 @@ internal static class SvgChart
     /// <param name="title">What the chart shows.</param>
     /// <param name="description">The chart in a sentence, for who cannot see it.</param>
     /// <param name="x">The horizontal axis.</param>
-    /// <param name="y">The vertical axis; a linear one that holds no negative value begins at 0.</param>
+    /// <param name="y">The vertical axis.</param>
     /// <param name="series">The lines.</param>
     public static string Lines(string title, string description, ChartAxis x, ChartAxis y, IReadOnlyList<ChartSeries> series)
     {
+        if (y.IsShare)
+        {
+            series = [.. series.Select(line => line with { Points = [.. line.Points.Select(point => point with { Low = point.Low is { } low ? Math.Max(0, low) : null, High = point.High is { } high ? Math.Min(1, high) : null })] })];
+        }
+
         var all = series.SelectMany(line => line.Points).ToList();
         x = x with { Scale = Resolved(x.Scale, all.Select(point => (double?)point.X)) };
         y = y with { Scale = Resolved(y.Scale, all.Select(point => point.Y)) };
@@ -99,9 +111,9 @@ internal static class SvgChart
         bool IsDrawn(ChartPoint point) => Drawable(point.X, x.Scale) && Drawable(point.Y, y.Scale) && point.Y >= floor;
         points.RemoveAll(point => !IsDrawn(point));
 
-        var horizontal = new Ruler(x.Scale, points.Select(point => point.X), fromZero: false);
-        var vertical = new Ruler(y.Scale, points.SelectMany(Extent).Where(value => value >= floor), fromZero: true);
-        const double Top = 14, Right = 14;
+        var horizontal = new Ruler(x.Scale, points.Select(point => point.X), toTicks: false, fromZero: false);
+        var vertical = new Ruler(y.Scale, points.SelectMany(Extent).Where(value => value >= floor), toTicks: true, y.FromZero);
+        const double Top = 14, Right = 22; // half of a tick's label lies right of the axis
         double plotHeight = series.Count > Few ? 320 : 230;
         double left = 32 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
         double bottom = Top + plotHeight;
@@ -170,7 +182,7 @@ internal static class SvgChart
         const double Top = 26, Bar = 15, Gap = 12, Right = 52;
         double rowHeight = groups.Count * Bar + Gap;
         double left = 12 + Math.Min(170, TextWidth(rows.Select(row => row.Label.Length).DefaultIfEmpty(0).Max()));
-        var ruler = new Ruler(Scale.Linear, rows.SelectMany(row => row.Values).OfType<double>().Where(IsBar).Append(limit), fromZero: true);
+        var ruler = new Ruler(Scale.Linear, rows.SelectMany(row => row.Values).OfType<double>().Where(IsBar).Append(limit), toTicks: true, fromZero: true);
         double bottom = Top + rows.Count * rowHeight;
         double legendTop = bottom + 58;
         // Bars take the colours after the black that a line chart begins with.
@@ -501,7 +513,7 @@ internal static class SvgChart
         private readonly double _low;
         private readonly double _high;
 
-        public Ruler(Scale scale, IEnumerable<double> values, bool fromZero)
+        public Ruler(Scale scale, IEnumerable<double> values, bool toTicks, bool fromZero)
         {
             _scale = scale;
             var drawable = values.Where(value => Drawable(value, scale)).Select(Map).ToList();
@@ -512,7 +524,7 @@ internal static class SvgChart
                 if (fromZero && low > 0) low = 0;
                 if (high - low < 1 / Largest) high = low + Math.Max(1, Math.Abs(low));
                 double step = NiceStep((high - low) / 5);
-                if (fromZero)
+                if (toTicks)
                 {
                     low = Math.Floor(low / step) * step;
                     high = Math.Ceiling(high / step - 1e-9) * step;
@@ -524,8 +536,21 @@ internal static class SvgChart
             }
 
             // A log axis of values reaches to whole decades, one of batch sizes from the first to the last.
-            (_low, _high) = fromZero ? (Math.Floor(low + 1e-9), Math.Ceiling(high - 1e-9)) : (low, high);
+            (_low, _high) = toTicks ? (Math.Floor(low + 1e-9), Math.Ceiling(high - 1e-9)) : (low, high);
             if (_high <= _low) _high = _low + 1;
+            if (scale == Scale.Log10 && _high - _low < 2)
+            {
+                for (double k = Math.Floor(_low); k <= _high; k++)
+                {
+                    foreach (double multiple in new[] { 1.0, 2, 5 })
+                    {
+                        if (Math.Log10(multiple) + k >= _low - 1e-9 && Math.Log10(multiple) + k <= _high + 1e-9) Add(multiple * Math.Pow(10, k));
+                    }
+                }
+
+                return;
+            }
+
             double stride = Math.Max(1, Math.Ceiling((_high - _low) / 9));
             for (double k = Math.Ceiling(_low - 1e-9); k <= _high + 1e-9; k += stride) Add(Math.Pow(scale == Scale.Log2 ? 2 : 10, k));
 
