@@ -35,7 +35,7 @@ internal sealed class E14Recurrent : Experiment
     private const double Clip = 1;
     private const double Noise = 0.1;
 
-    private static readonly (double Deviation, double Expected)[] Slopes = [(0.1, 0.990), (0.3, 0.923), (0.5, 0.827), (1, 0.606)];
+    private static readonly (double Deviation, double Expected)[] Slopes = [(0.1, 0.990), (0.3, 0.923), (0.5, 0.826), (1, 0.606)];
     private static readonly double[] Gammas = [0.1, 0.3, 1];
 
     public override string Id => "E14";
@@ -67,13 +67,13 @@ internal sealed class E14Recurrent : Experiment
             new ExperimentClaim
             {
                 Id = "slope",
-                Text = "E[1 - tanh^2(sigma z)] is 0.990, 0.923, 0.827 and 0.606 at sigma 0.1, 0.3, 0.5 and 1",
+                Text = "E[1 - tanh^2(sigma z)] is 0.990, 0.923, 0.826 and 0.606 at sigma 0.1, 0.3, 0.5 and 1",
                 Left = new(Slope, "tanh_slope_error"),
                 Over = ClaimOver.Greatest,
                 Above = false,
-                Threshold = 1e-3,
+                Threshold = 5e-4,
                 Exact = true,
-                Published = "the paper draws the curve (figure 1) without numbers; these are a calibration's, the threshold is a unit of their last digit",
+                Published = "the paper draws the curve (figure 1) without numbers; these are a calibration's, but for its 0.827 at sigma 0.5, where the integral is 0.82648; the threshold is half a unit of their last digit",
             },
             new ExperimentClaim
             {

@@ -277,7 +277,7 @@ internal sealed class BenchmarkContent
                     new Head("asked", Legend: "How many times PyTorch's speed was asked for; ✓ where the whole interval is above, ✗ where it is below.")],
                 [.. networks.Select(cell => (IReadOnlyList<Cell>)
                 [
-                    new Cell(cell.Network, cell.Setting.Shape), new Cell(cell.Strategy), new Cell(ReportText.Number(cell.Threads)),
+                    new Cell(cell.Network, $"batch {cell.Setting.Shape}"), new Cell(cell.Strategy), new Cell(ReportText.Number(cell.Threads)),
                     .. metrics.Select(metric => cell[metric] is { } row ? ReportContent.CellOf(row) : ReportContent.Empty),
                     cell.Asked is not { } asked ? ReportContent.Empty : new Cell(ReportText.Number(asked), Mark: cell.Formed(PyTorch) is not { } ratio ? Mark.None
                         : ratio.Low >= asked ? Mark.Passed : ratio.High < asked ? Mark.Failed : Mark.None),
