@@ -37,11 +37,13 @@ internal static class TrainCommand
     private static readonly Option<Shard> ShardOption = Options.Shard(
         "--shard", "Runs the I-th of N parts, 1 to N, of about equal length; report merge joins them. Default the whole.");
 
+    private static readonly Option<bool> Claims = new("--claims") { Description = "Prints every claim with its threshold, as Markdown, and runs nothing." };
+
     public static Verb Create()
     {
         var command = new Command("train", "Runs experiments of the literature and says which of their claims hold.")
         {
-            Which, Quick, SeedsOption, Data, Seed, Threads, ShardOption, RecordedRun.Out, RecordedRun.Resume,
+            Which, Quick, SeedsOption, Data, Seed, Threads, ShardOption, Claims, RecordedRun.Out, RecordedRun.Resume,
         };
         command.SetAction(Run);
         return new Verb(
@@ -64,6 +66,12 @@ internal static class TrainCommand
 
     private static int Run(ParseResult parse)
     {
+        if (parse.GetValue(Claims))
+        {
+            Console.Write(ClaimTable.Markdown());
+            return ExitCodes.Success;
+        }
+
         string[] named = parse.GetValue(Which) ?? [];
         if (named.Length == 0)
         {

@@ -1,0 +1,28 @@
+using System.Globalization;
+using System.Text;
+using Normalization.Core.Reporting;
+
+namespace Normalization.Bench.Experiments;
+
+/// <summary>Every claim of every experiment in one table: docs/claims.md, committed before the full runs.</summary>
+internal static class ClaimTable
+{
+    /// <summary>The table, for runs of full length.</summary>
+    public static string Markdown()
+    {
+        var text = new StringBuilder();
+        text.Append("# The claims\n\nWhat `train` judges, as `train --claims` prints it; the rule is in [experiments.md](experiments.md). A claim without randomness is held to its threshold at every seed.\n\n");
+        text.Append("| experiment | claim | | threshold | published, and what differs |\n|---|---|---|---|---|\n");
+        foreach (Experiment experiment in ExperimentCatalog.All)
+        {
+            foreach (ExperimentClaim claim in experiment.Describe(new ExperimentScale(Quick: false, Seeds: 5, Seed: 1)).Claims)
+            {
+                text.Append(CultureInfo.InvariantCulture, $"| {experiment.Id} | {Cell(claim.Text)} | {(claim.Above ? "above" : "below")} | {claim.Threshold:G4}{(claim.Exact ? ", exact" : "")} | {Cell(claim.Published ?? "–")} |\n");
+            }
+        }
+
+        return text.ToString();
+    }
+
+    private static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal);
+}
