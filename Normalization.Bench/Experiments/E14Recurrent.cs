@@ -59,7 +59,7 @@ internal sealed class E14Recurrent : Experiment
         ],
         [
             new("Slope of tanh where its input has a deviation", "tanh_slope", "sigma", "sigma"),
-            new("Gradient through time", "gradient_ratio", "steps_back", "steps before the last", LogY: true),
+            new("Gradient through time", "gradient_ratio", "steps_back", "steps before the last", LogY: true, Line: "gamma"),
             new("Digits, all rows: test accuracy", "test_accuracy", "step", "step", LogX: true, Only: With("lengths", Fixed)),
             new("Digits, varying lengths: test accuracy", "test_accuracy", "step", "step", LogX: true, Only: With("lengths", Varying)),
         ],
