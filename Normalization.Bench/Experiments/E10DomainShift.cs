@@ -105,16 +105,21 @@ internal sealed class E10DomainShift : Experiment
 
             (Training oracle, _) = Train(shift.Apply(train, new RandomStream(seed, Id, shift.Id, "train")), seed, scale, log);
             double best = oracle.Evaluate(target).Accuracy;
-            bool costs = best - source >= LeastLoss;
+            string? unfit = training.Note ?? oracle.Note ?? (best - source < LeastLoss ? "the shift costs less than 2 points" : null);
             log.Add("oracle_accuracy", best, oracle.Note, ("domain", shift.Id));
-            log.Add("recovery", costs ? (adapted - source) / (best - source) : null, costs ? null : "the shift costs less than 2 points", ("domain", shift.Id));
+            log.Add("recovery", unfit is null ? (adapted - source) / (best - source) : null, unfit, ("domain", shift.Id));
         }
     }
 
+    /// <summary>The network, its norms on no domain: trained, they are batch norm. The catalog's would be on a domain from the first batch on.</summary>
+    /// <param name="examples">What it is to be trained on.</param>
+    /// <param name="random">Draws the weights.</param>
+    internal static Sequential<float> Create(Examples examples, RandomStream random) =>
+        Networks.Convolutional<float>(Plan, () => new Normalized<float>(shape => new AdaBatchNorm<float>(shape.Channels)), random, (examples.Height, examples.Width));
+
     private (Training Training, Sequential<float> Network) Train(Examples train, long seed, ExperimentScale scale, TrialLog log)
     {
-        Sequential<float> network = Networks.Convolutional<float>(
-            Plan, () => Networks.Normalizer<float>(Adapted, new StrategySettings()), new RandomStream(seed, Id, "weights"), (train.Height, train.Width));
+        Sequential<float> network = Create(train, new RandomStream(seed, Id, "weights"));
         var training = new Training(
             network, (train, train), BatchSize, new RandomStream(seed, Id, "order"), new TrainingOptions { IsConvolutional = true, Momentum = Momentum });
         int steps = train.Count / BatchSize * Epochs(scale);
