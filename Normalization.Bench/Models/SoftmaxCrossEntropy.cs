@@ -10,7 +10,7 @@ internal sealed class SoftmaxCrossEntropy<T>
     /// <summary>dL/dlogits of the last call, (N, classes): (softmax - one-hot) / N.</summary>
     public Activations<T> Gradient { get; } = new();
 
-    /// <summary>How many samples of the last call had their largest logit at the label; ties go to the first.</summary>
+    /// <summary>How many samples of the last call had their largest logit at the label; ties go to the first, and none where the loss is no finite number.</summary>
     public int Correct { get; private set; }
 
     /// <summary>Computes loss and gradient.</summary>
@@ -43,10 +43,11 @@ internal sealed class SoftmaxCrossEntropy<T>
             }
 
             int label = labels[n];
-            loss += Math.Log(sum) - double.CreateTruncating(row[label] - largest);
+            double own = Math.Log(sum) - double.CreateTruncating(row[label] - largest);
+            loss += own;
             TensorPrimitives.Multiply(gradient, T.CreateTruncating(1 / (sum * samples)), gradient);
             gradient[label] -= T.CreateTruncating(1.0 / samples);
-            Correct += row.IndexOf(largest) == label ? 1 : 0;
+            Correct += double.IsFinite(own) && row.IndexOf(largest) == label ? 1 : 0;
         }
 
         return loss / samples;

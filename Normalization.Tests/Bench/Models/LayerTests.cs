@@ -132,6 +132,16 @@ public sealed class LayerTests
     }
 
     [TestMethod]
+    public void SoftmaxCrossEntropy_LogitsThatAreNoNumbers_AreNotCorrect()
+    {
+        Activations<float> logits = new Activations<float>().Resize(new(3, 2));
+        new[] { float.NaN, float.NaN, float.PositiveInfinity, 0, 1, 0 }.CopyTo(logits.Values);
+        var loss = new SoftmaxCrossEntropy<float>();
+        Assert.AreEqual(double.NaN, loss.Forward(logits, [0, 0, 0]));
+        Assert.AreEqual(1, loss.Correct);
+    }
+
+    [TestMethod]
     public void Dropout_Training_KeepsTheMeanAndPassesTheSameMaskBack()
     {
         var random = new RandomStream(5, "dropout");
