@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Strategies.Companions;
@@ -72,7 +73,7 @@ internal sealed class DigitData
         DigitSet train = DigitSet.Load(directory, part: "train");
         DigitSet test = DigitSet.Load(directory, part: "t10k");
         return train.Height == test.Height && train.Width == test.Width
-            ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {train.Source} and {test.Source}")
+            ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {train.Source} and {test.Source}, SHA-256 {Hash(train, test)}")
             : throw new InvalidDataException(
                 $"'{directory}': training images are {train.Height} x {train.Width} and test images {test.Height} x {test.Width}; the two files are of different sets.");
     }
@@ -85,6 +86,19 @@ internal sealed class DigitData
 
         DigitSet Part(int first, int count) => new(
             all.Height, all.Width, all.Pixels.Slice(first * all.Height * all.Width, count * all.Height * all.Width).ToArray(), all.Labels.Slice(first, count).ToArray(), all.Source);
+    }
+
+    // Other sets come under MNIST's file names and counts: the content tells them apart, for readers and for a run that is resumed or merged.
+    private static string Hash(params ReadOnlySpan<DigitSet> sets)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        foreach (DigitSet set in sets)
+        {
+            hash.AppendData(set.Pixels);
+            hash.AppendData(set.Labels);
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset())[..12];
     }
 
     private static ActivationShape Shape(Examples examples) => new(examples.Count, 1, examples.Height, examples.Width);
