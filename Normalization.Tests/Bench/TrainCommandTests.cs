@@ -24,13 +24,20 @@ public sealed class TrainCommandTests : IDisposable
         StringAssert.Contains(result.Error, "trials, about");
         using JsonDocument results = JsonDocument.Parse(File.ReadAllBytes(_folder.File("run/results.json")));
         JsonElement[] claims = [.. results.RootElement.GetProperty("claims").EnumerateArray()];
-        Assert.HasCount(6, claims);
+        Assert.HasCount(8, claims);
         foreach (JsonElement claim in claims)
         {
             StringAssert.Matches(claim.GetProperty("experiment").GetString(), new("^E[67]$"));
+            Assert.AreEqual(2, claim.GetProperty("seeds").GetInt32());
+        }
+
+        // E7's network is trained: what comes of its two claims is no matter of two seeds.
+        JsonElement[] exact = [.. claims.Where(claim => !claim.TryGetProperty("interval", out _))];
+        Assert.HasCount(6, exact);
+        foreach (JsonElement claim in exact)
+        {
             Assert.AreEqual("held", claim.GetProperty("verdict").GetString(), claim.ToString());
             Assert.IsLessThan(claim.GetProperty("threshold").GetDouble(), claim.GetProperty("observed").GetDouble());
-            Assert.AreEqual(2, claim.GetProperty("seeds").GetInt32());
         }
 
         byte[][] before = [.. Names.Select(name => File.ReadAllBytes(_folder.File($"run/{name}")))];
@@ -104,7 +111,7 @@ public sealed class TrainCommandTests : IDisposable
     public void Train_DiskFullWhileRecording_StopsAndKeepsWhatWasComplete()
     {
         string program = Path.Combine(AppContext.BaseDirectory, "Normalization.Bench.dll");
-        var start = new ProcessStartInfo("bash", ["-c", $"trap '' XFSZ; ulimit -f 24; exec dotnet '{program}' train E6 E7 --quick --seeds 40 --out run"])
+        var start = new ProcessStartInfo("bash", ["-c", $"trap '' XFSZ; ulimit -f 24; exec dotnet '{program}' train E6 --quick --seeds 40 --out run"])
         {
             WorkingDirectory = _folder.Path,
             RedirectStandardInput = true,
@@ -120,7 +127,7 @@ public sealed class TrainCommandTests : IDisposable
         RunData kept = RunFile.Load(_folder.File("run"));
         Assert.IsGreaterThan(0, kept.Cases.Count);
         Assert.IsFalse(kept.Complete);
-        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "E6", "E7", "--quick", "--seeds", "40", "--resume", "run");
+        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "E6", "--quick", "--seeds", "40", "--resume", "run");
         Assert.AreEqual(0, resumed.ExitCode, resumed.Error);
         Assert.IsTrue(RunFile.Load(_folder.File("run")).Complete);
     }
