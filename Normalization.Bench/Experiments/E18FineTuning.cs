@@ -179,7 +179,7 @@ internal sealed class E18FineTuning : Experiment
         }
     }
 
-    // Everything that training moves: parameters, then running statistics and their counters.
+    // Everything that training moves: parameters, then running statistics. Counters have no values here, and no say where the momentum is fixed.
     private static IEnumerable<float[]> Numbers(Layer<float> network) =>
         network.Parameters.Select(parameter => parameter.Values).Concat(network.Normalizers.SelectMany(normalizer => normalizer.Buffers).Select(buffer => buffer.Values));
 }
