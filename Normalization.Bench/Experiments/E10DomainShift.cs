@@ -31,7 +31,7 @@ internal sealed class E10DomainShift : Experiment
         "If images come otherwise than in training, how much of the loss do statistics of the new images win back, with no label and no training? Li, Wang, Shi, Liu and Hou 2016, arXiv:1603.04779.",
         [
             "3 x 3 convolutions of 8, 16 and 32 channels, stride 2 each, batch norm before each ReLU, a linear layer over all positions; pixels in [0, 1], not standardized;",
-            $"{Examples(scale)} training images, {Epochs(scale)} epochs of batches of {BatchSize}, gradient descent with momentum {Momentum}, rate {Rate} (at 0.05, tried first, an oracle on MNIST stayed at guessing);",
+            $"{Examples(scale)} training images, {Epochs(scale)} epochs of batches of {BatchSize}, gradient descent with momentum {Momentum}, rate {Rate} (0.05, tried too, had the same verdicts on MNIST);",
             $"targets: {string.Join(", ", Shifts.Select(shift => $"{shift.Id} ({shift.Words})"))}; adapted on the first test images of the target without their labels (the paper: on all of them), tested on {Tests(scale)};",
             "oracle: the network trained on the target the same way. Recovery: (adapted - source's) / (oracle's - source's) accuracy.",
         ],
