@@ -19,7 +19,7 @@ internal sealed class ExperimentContent
     public const string Method =
         "A claim is a number of each seed (a difference, a ratio, a value) and a threshold, written in the header of the records before the first run. Held: the 95 % Student interval of the number's mean "
         + "over seeds lies wholly on the claimed side; refuted: wholly on the other; else inconclusive. Claims without randomness are held to a stated tolerance at every seed. A network whose loss stops being a finite "
-        + "number has diverged and counts with accuracy 0. Every number of a trial depends on its seed alone. Bands of charts are the same intervals, drawn no further than a share can go.";
+        + "number has diverged and counts with accuracy 0; a claim one of whose numbers could not be formed in some seed is inconclusive. Every number of a trial depends on its seed alone. Bands of charts are the same intervals, drawn no further than a share can go.";
 
     /// <summary>A section for each experiment that the run has.</summary>
     public static IEnumerable<Section> Of(RunData run, RunRows rows)
@@ -101,7 +101,7 @@ internal sealed class ExperimentContent
                 new Cell(verdict.Observed is { } value ? ReportText.Number(value) : "not run"),
                 new Cell(verdict.Interval is [var low, var high] ? $"{ReportText.Number(low)} to {ReportText.Number(high)}" : "–"),
                 new Cell($"{verdict.Side} {ReportText.Number(verdict.Threshold)}"),
-                new Cell(verdict.Seeds.ToString(CultureInfo.InvariantCulture)), new Cell(verdict.Published ?? "–"),
+                new Cell(verdict.Unmeasured == 0 ? $"{verdict.Seeds}" : $"{verdict.Seeds} of {verdict.Seeds + verdict.Unmeasured}"), new Cell(verdict.Published ?? "–"),
             ]),
         ]);
 

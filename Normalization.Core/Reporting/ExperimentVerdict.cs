@@ -36,6 +36,10 @@ public sealed record ExperimentVerdict(
     [JsonIgnore]
     public string Id { get; init; } = "";
 
+    /// <summary>Seeds in which a number of the claim could not be formed: with one of them a claim is inconclusive, whatever the others say.</summary>
+    [JsonIgnore]
+    public int Unmeasured { get; init; }
+
     /// <summary>Judges every claim of a run's experiments.</summary>
     /// <param name="run">The records.</param>
     /// <returns>In the order of the experiments; none where the run has no experiments.</returns>
@@ -53,7 +57,8 @@ public sealed record ExperimentVerdict(
     public static ExperimentVerdict Judge(string experiment, ExperimentClaim claim, IEnumerable<Measurement> rows)
     {
         ArgumentNullException.ThrowIfNull(claim);
-        double[] differences = Differences(claim, [.. rows]);
+        double?[] seeds = [.. Differences(claim, [.. rows])];
+        double[] differences = [.. seeds.OfType<double>()];
         // A claim without randomness holds for every seed or not at all: the worst one speaks.
         double? mean = differences.Length == 0 ? null
             : !claim.Exact ? differences.Average()
@@ -61,9 +66,10 @@ public sealed record ExperimentVerdict(
             : claim.Above ? differences.Min() : differences.Max();
         double[]? interval = differences.Length < 2 || claim.Exact ? null : IntervalOf(differences);
         return new ExperimentVerdict(
-            experiment, claim.Text, Decide(claim, mean, interval), mean, interval, claim.Threshold, claim.Above ? "above" : "below", claim.Published, differences.Length)
+            experiment, claim.Text, differences.Length < seeds.Length ? Inconclusive : Decide(claim, mean, interval), mean, interval, claim.Threshold, claim.Above ? "above" : "below", claim.Published, differences.Length)
         {
             Id = claim.Id,
+            Unmeasured = seeds.Length - differences.Length,
         };
     }
 
@@ -96,40 +102,39 @@ public sealed record ExperimentVerdict(
         return [mean - reach, mean + reach];
     }
 
-    // One number a seed that both sides have.
-    private static double[] Differences(ExperimentClaim claim, Measurement[] rows)
+    // One number a seed that both sides have; null where one of its numbers could not be formed.
+    private static IEnumerable<double?> Differences(ExperimentClaim claim, Measurement[] rows)
     {
         var left = ValuesOf(claim.Left, rows);
         var right = claim.Right is { } other ? ValuesOf(other, rows) : null;
-        var differences = new List<double>();
-        foreach ((string seed, Dictionary<string, double> values) in left.OrderBy(pair => pair.Key, StringComparer.Ordinal))
+        foreach ((string seed, Dictionary<string, double?> values) in left.OrderBy(pair => pair.Key, StringComparer.Ordinal))
         {
-            double[] numbers = right is null
+            double?[] numbers = right is null
                 ? [.. values.Values]
                 : [.. from pair in values
                       where right.ContainsKey(seed) && right[seed].ContainsKey(pair.Key)
                       let against = right[seed][pair.Key]
                       select claim.Combination == ClaimCombination.Ratio ? pair.Value / against : pair.Value - against];
-            if (numbers.Length > 0)
+            if (numbers.Length == 0)
             {
-                differences.Add(claim.Over switch
-                {
-                    ClaimOver.Least => numbers.Min(),
-                    ClaimOver.Greatest => numbers.Max(),
-                    ClaimOver.Mean => numbers.Average(),
-                    _ => claim.Above ? numbers.Min() : numbers.Max(),
-                });
+                continue;
             }
-        }
 
-        return [.. differences];
+            yield return numbers.Contains(null) ? null : claim.Over switch
+            {
+                ClaimOver.Least => numbers.Min(),
+                ClaimOver.Greatest => numbers.Max(),
+                ClaimOver.Mean => numbers.Average(),
+                _ => claim.Above ? numbers.Min() : numbers.Max(),
+            };
+        }
     }
 
     // By seed, then by the parameters that the side leaves open.
-    private static Dictionary<string, Dictionary<string, double>> ValuesOf(ClaimSide side, Measurement[] rows)
+    private static Dictionary<string, Dictionary<string, double?>> ValuesOf(ClaimSide side, Measurement[] rows)
     {
-        var bySeed = new Dictionary<string, Dictionary<string, double>>(StringComparer.Ordinal);
-        foreach (Measurement row in rows.Where(row => row.Strategy == side.Strategy && row.Metric == side.Metric && row.Value is not null))
+        var bySeed = new Dictionary<string, Dictionary<string, double?>>(StringComparer.Ordinal);
+        foreach (Measurement row in rows.Where(row => row.Strategy == side.Strategy && row.Metric == side.Metric))
         {
             IReadOnlyDictionary<string, object> parameters = row.Parameters ?? new Dictionary<string, object>(StringComparer.Ordinal);
             if (side.Parameters?.All(wanted => parameters.TryGetValue(wanted.Key, out object? value) && Same(value, wanted.Value)) == false)
@@ -142,12 +147,12 @@ public sealed record ExperimentVerdict(
                 .Where(pair => pair.Key != SeedParameter && side.Parameters?.ContainsKey(pair.Key) != true)
                 .OrderBy(pair => pair.Key, StringComparer.Ordinal)
                 .Select(pair => $"{pair.Key}={ReportText.Parameter(pair.Value)}"));
-            if (!bySeed.TryGetValue(seed, out Dictionary<string, double>? values))
+            if (!bySeed.TryGetValue(seed, out Dictionary<string, double?>? values))
             {
-                bySeed.Add(seed, values = new Dictionary<string, double>(StringComparer.Ordinal));
+                bySeed.Add(seed, values = new Dictionary<string, double?>(StringComparer.Ordinal));
             }
 
-            values[open] = row.Value!.Value;
+            values[open] = row.Value;
         }
 
         return bySeed;

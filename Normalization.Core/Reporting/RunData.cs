@@ -55,6 +55,7 @@ public sealed record RunHeader
 
         // What a training run records does not depend on its threads.
         if (!Settings.ContainsKey("threads") && Experiments is null) values.Add(("threads", Text(Environment.Threads), Text(other.Environment.Threads)));
+        values.Add(("claims", Claims(this), Claims(other)));
         values.Add(("commit", Environment.Commit, other.Environment.Commit));
         values.Add(("number of cases", Text(CaseCount), Text(other.CaseCount)));
         return RunEnvironment.Differences(values);
@@ -69,6 +70,9 @@ public sealed record RunHeader
                 if (index >= 0) values.Add((id, $"[{description}]", $"[{today[index].Description}]"));
             }
         }
+
+        static string Claims(RunHeader header) => string.Join("; ", (header.Experiments ?? [])
+            .SelectMany(experiment => experiment.Claims.Select(claim => string.Create(CultureInfo.InvariantCulture, $"{experiment.Id} {claim.Id} {(claim.Above ? "above" : "below")} {claim.Threshold:R}"))));
 
         static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
     }
@@ -108,7 +112,7 @@ public sealed record RunData(RunHeader Header, IReadOnlyList<CaseRecord> Cases)
         {
             Cases =
             [
-                .. Cases.Select(record => (Record: record, Parts: record.Case.Split('/', 3)))
+                .. Cases.Select(record => (Record: record, Parts: record.Case.Split('/', record.Case.StartsWith($"{Aspects.Training}/", StringComparison.Ordinal) ? 4 : 3)))
                     .OrderBy(one => Place(aspects, one.Parts[0]))
                     .ThenBy(one => Place(scenarios, one.Parts.ElementAtOrDefault(1)))
                     .ThenBy(one => Place(strategies, one.Parts.ElementAtOrDefault(2)))

@@ -62,7 +62,7 @@ public static class RunShards
 
     /// <summary>Joins all shards of a run: the records of the run that was not split.</summary>
     /// <param name="shards">Each shard with the folder it was read from, in any order.</param>
-    /// <returns>The whole run, begun when its first shard was; of shards of several machines the environment names every processor.</returns>
+    /// <returns>The whole run, begun when its first shard was; of shards of several machines the environment names every processor, and the command lines stand one after the other.</returns>
     /// <exception cref="InvalidDataException">A shard is missing, doubled, incomplete or of another run; the message names it and its folder.</exception>
     public static RunData Join(IReadOnlyList<(string Folder, RunData Run)> shards)
     {
@@ -102,6 +102,7 @@ public static class RunShards
                 Environment = first with
                 {
                     Started = parts.Min(part => part.Run.Header.Environment.Started)!,
+                    CommandLine = string.Join("; ", parts.Select(part => part.Run.Header.Environment.CommandLine)),
                     Cpu = string.Join(" and ", parts.Select(part => part.Run.Header.Environment.Cpu).Distinct()),
                 },
             },

@@ -50,6 +50,21 @@ public sealed class ExperimentVerdictTests
     }
 
     [TestMethod]
+    public void Judge_SeedWithoutANumber_IsInconclusiveWhateverTheOthersSay()
+    {
+        Measurement[] rows =
+        [
+            .. from seed in new[] { 1, 2, 3 } from strategy in new[] { "a", "b" } select Row(strategy, seed, strategy == "a" ? 0.9 + (seed * 1e-3) : 0.5),
+            Row("a", 4, 0.9), Row("b", 4, 0.5) with { Value = null },
+        ];
+        Assert.AreEqual(ExperimentVerdict.Held, ExperimentVerdict.Judge("E0", Claim, rows[..6]).Verdict);
+        ExperimentVerdict verdict = ExperimentVerdict.Judge("E0", Claim, rows);
+        Assert.AreEqual(ExperimentVerdict.Inconclusive, verdict.Verdict);
+        Assert.AreEqual(3, verdict.Seeds);
+        Assert.AreEqual(1, verdict.Unmeasured);
+    }
+
+    [TestMethod]
     public void Judge_SeveralSteps_TakesTheOneTheClaimSaysAndPairsEqualSteps()
     {
         Measurement[] rows =
