@@ -7,6 +7,9 @@ namespace Normalization.Core.Reporting;
 /// <summary>index.html: the whole report as one page that needs no network and no script.</summary>
 public sealed class HtmlReport : IReportWriter
 {
+    // Letters that stay on one line in a column of words: a verdict, a bound.
+    private const int ShortText = 16;
+
     private const string PageStyle = """
         :root{color-scheme:light dark;--ink:#1b2127;--soft:#55606b;--rule:#dde2e7;--tint:#f5f7f9;--link:#0a58a8;--good:#0b6b45;--bad:#b3261e;--warn:#fff1d6;--warn-ink:#5c3b00}
         @media (prefers-color-scheme:dark){:root{--ink:#e6eaee;--soft:#a5afb9;--rule:#313940;--tint:#1c2228;--link:#84bdf7;--good:#62d3a2;--bad:#ff9a90;--warn:#3c2c08;--warn-ink:#ffdf9e}}
@@ -32,7 +35,7 @@ public sealed class HtmlReport : IReportWriter
         details>.scroll caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
         .data th,.data td{padding:.36rem .6rem;text-align:right;vertical-align:top;white-space:nowrap;border-bottom:1px solid var(--rule)}
         .data thead th{vertical-align:bottom;font-weight:600;white-space:normal;min-width:4.6rem;border-bottom:2px solid var(--rule)}
-        .data .w{text-align:left}.data td.w{white-space:normal;min-width:6.5rem;max-width:34rem;overflow-wrap:anywhere}
+        .data .w{text-align:left}.data td.w{white-space:normal;min-width:6.5rem;max-width:34rem;overflow-wrap:anywhere}.data td.n{white-space:nowrap}
         .data th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);padding-left:0;z-index:1;white-space:normal;min-width:8.5rem;max-width:22rem;overflow-wrap:anywhere}
         figure .data th,figure .data td{padding-left:.4rem;padding-right:.4rem}
         .data tbody th{font-weight:500}
@@ -251,7 +254,7 @@ public sealed class HtmlReport : IReportWriter
                 Mark.Missing => "missing",
                 _ => "",
             };
-            string[] classes = isText && !first ? ["w", mark] : [mark];
+            string[] classes = isText && !first ? ["w", cell.Text.Length <= ShortText ? "n" : "", mark] : [mark];
             string style = string.Join(' ', classes.Where(name => name.Length > 0));
             string anchor = cell.Row is { } row && _anchors.Remove(row) ? string.Create(CultureInfo.InvariantCulture, $" id=\"m{row}\"") : "";
             Put($"<{(first ? "th scope=\"row\"" : "td")}{anchor}{(style.Length > 0 ? $" class=\"{style}\"" : "")}>");

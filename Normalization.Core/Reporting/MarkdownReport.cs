@@ -29,6 +29,7 @@ public sealed class MarkdownReport : IReportWriter
             text.Append(CultureInfo.InvariantCulture, $"## {Escape(page.FindingsHead.Title)}\n\n| {Escape(page.FindingsHead.Case)} | {Escape(page.FindingsHead.Choice)} | {Escape(page.FindingsHead.Sentence)} |\n|---|---|---|\n");
             foreach (var finding in page.Findings)
                 text.Append(CultureInfo.InvariantCulture, $"| {Escape(finding.Case)} | {Escape(ReportText.Answer(finding))} | {Escape(finding.Text)} |\n");
+            text.Append('\n');
             if (ReportText.Evidence(page.Findings).Any()) Append(text, Evidence(page.Findings), 3);
         }
 
