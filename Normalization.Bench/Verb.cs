@@ -20,7 +20,7 @@ internal sealed class HelpWithExamples(HelpAction help, string details, IReadOnl
         output.WriteLine(verb?.Details ?? details);
         output.WriteLine();
         output.WriteLine("Examples:");
-        foreach (string example in verb?.Examples ?? verbs.Select(each => each.Examples[0]))
+        foreach (string example in verb?.Examples ?? verbs.Select(each => each.Examples[0]).Distinct())
         {
             output.WriteLine($"  {RootCommand.ExecutableName} {example}");
         }
