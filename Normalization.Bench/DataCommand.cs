@@ -41,6 +41,15 @@ internal static class DataCommand
         RemoteDataSet set = RemoteDataSet.All.FirstOrDefault(one => one.Id == name) ?? throw new UsageException(Text.Unknown("data set", name, known));
         IReadOnlyList<Uri> mirrors = parse.GetValue(From) is { } address ? [Mirror(address)] : set.Mirrors;
         string folder = parse.GetValue(To) ?? set.CacheFolder;
+        try
+        {
+            Directory.CreateDirectory(folder);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new UsageException($"cannot write to '{folder}': {Text.OneLine(error.Message).TrimEnd('.')}. Name a folder that can be written with --to DIR.");
+        }
+
         new DataFetch(set, folder, Console.Error.WriteLine).RunAsync(mirrors).GetAwaiter().GetResult();
         Console.WriteLine(folder);
         return ExitCodes.Success;
