@@ -12,8 +12,7 @@ internal static class ParseErrors
         string verb = command is RootCommand ? "" : $"{command.Name} ";
         if (parse.UnmatchedTokens.FirstOrDefault(token => token.StartsWith('-')) is { } option)
         {
-            string[] options = [.. command.Options.Select(known => known.Name).Append("--help")];
-            return $"{Text.Unknown($"{verb}option", option.Split('=')[0], options)} See '{verb}--help'.";
+            return UnknownOption(command, option);
         }
 
         // An option's own error comes before a word left over: --strategies --seed 3 takes --seed for a strategy.
@@ -30,5 +29,21 @@ internal static class ParseErrors
         return command is RootCommand
             ? $"{Text.Unknown("verb", word, command.Subcommands.Select(known => known.Name))} See '--help'."
             : $"{command.Name} does not know what to do with '{word}'. Lists are written with commas and no spaces; see '{verb}--help'.";
+    }
+
+    /// <summary>Refuses what looks like an option among words that a verb takes any number of, where the library lets it pass.</summary>
+    public static void RefuseOptions(Command command, IEnumerable<string> words)
+    {
+        if (words.FirstOrDefault(word => word.StartsWith('-')) is { } option)
+        {
+            throw new UsageException(UnknownOption(command, option));
+        }
+    }
+
+    private static string UnknownOption(Command command, string option)
+    {
+        string verb = command is RootCommand ? "" : $"{command.Name} ";
+        string[] options = [.. command.Options.Select(known => known.Name).Append("--help")];
+        return $"{Text.Unknown($"{verb}option", option.Split('=')[0], options)} See '{verb}--help'.";
     }
 }

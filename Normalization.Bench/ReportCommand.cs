@@ -45,9 +45,15 @@ internal static class ReportCommand
     private static int Merge(ParseResult parse)
     {
         string[] folders = parse.GetValue(Shards) ?? [];
+        ParseErrors.RefuseOptions(parse.CommandResult.Command, folders);
         if (folders.Length == 0 || parse.GetValue(Out) is not { } folder)
         {
             throw new UsageException("report merge needs the shards' folders and a new one, such as: report merge reports/part-1 reports/part-2 --out reports/whole");
+        }
+
+        if (Directory.Exists(folder) && Directory.EnumerateFileSystemEntries(folder).Any())
+        {
+            throw new UsageException($"'{folder}' is not empty and a report is never overwritten. Join into another folder with --out DIR.");
         }
 
         (string, RunData)[] shards = [.. folders.Select(shard => (shard, RunFile.Load(shard)))];

@@ -22,7 +22,7 @@ internal static class TrainCommand
         CompletionSources = { ExperimentCatalog.Ids.Prepend(AllExperiments).ToArray() },
     };
 
-    private static readonly Option<bool> Quick = new("--quick") { Description = "Fewer steps and 3 seeds: minutes in place of hours, and said so in the report." };
+    private static readonly Option<bool> Quick = new("--quick") { Description = "Fewer steps and 3 seeds: about 3 minutes for all in place of half an hour, on two cores; every page says so." };
 
     private static readonly Option<long> SeedsOption = Options.Whole("--seeds", "N", 1, 1000, "How many seeds each variant is trained from. Default 5; with --quick 3.");
 
@@ -37,7 +37,7 @@ internal static class TrainCommand
     private static readonly Option<Shard> ShardOption = Options.Shard(
         "--shard", "Runs the I-th of N parts, 1 to N, of about equal length; report merge joins them. Default the whole.");
 
-    private static readonly Option<bool> Claims = new("--claims") { Description = "Prints every claim with its threshold, as Markdown, and runs nothing." };
+    private static readonly Option<bool> Claims = new("--claims") { Description = "Prints every claim of the experiments, of all where none is named, with its threshold, as Markdown, and runs nothing." };
 
     public static Verb Create()
     {
@@ -66,13 +66,14 @@ internal static class TrainCommand
 
     private static int Run(ParseResult parse)
     {
-        if (parse.GetValue(Claims))
+        string[] named = parse.GetValue(Which) ?? [];
+        ParseErrors.RefuseOptions(parse.CommandResult.Command, named);
+        bool claims = parse.GetValue(Claims);
+        if (named.Length == 0 && claims)
         {
-            Console.Write(ClaimTable.Markdown());
-            return ExitCodes.Success;
+            named = [AllExperiments];
         }
 
-        string[] named = parse.GetValue(Which) ?? [];
         if (named.Length == 0)
         {
             throw new UsageException($"train needs experiments: {AllExperiments}, or some of {string.Join(", ", ExperimentCatalog.Ids)}.");
@@ -83,20 +84,31 @@ internal static class TrainCommand
             throw new UsageException(Text.Unknown("experiment", unknown, [AllExperiments, .. ExperimentCatalog.Ids]));
         }
 
+        Experiment[] experiments = [.. ExperimentCatalog.All.Where(experiment => named.Contains(AllExperiments) || named.Contains(experiment.Id))];
+        if (claims)
+        {
+            Console.Write(ClaimTable.Markdown(experiments));
+            return ExitCodes.Success;
+        }
+
         var recorded = new RecordedRun(parse, $"train {string.Join(' ', named)}");
         bool quick = parse.GetValue(Quick);
         long seed = parse.ValueOr(Seed, 1);
         var scale = new ExperimentScale(quick, (int)parse.ValueOr(SeedsOption, quick ? 3 : 5), seed);
         int threads = (int)parse.ValueOr(Threads, KernelThreads.Default);
-        Experiment[] experiments = [.. ExperimentCatalog.All.Where(experiment => named.Contains(AllExperiments) || named.Contains(experiment.Id))];
-        DigitData data = parse.GetValue(Data) is { } folder ? DigitData.Load(RemoteDataSet.Resolve(folder)) : DigitData.Generate(quick ? 6000 : 20_000, quick ? 1000 : 4000, seed);
+        DigitData data = parse.GetValue(Data) is { } folder ? Load(folder) : DigitData.Generate(quick ? DigitData.LeastTrain : 20_000, quick ? DigitData.LeastTest : 4000, seed);
         Case[] cases = [.. experiments.SelectMany(experiment => experiment.Trials(data, scale).Select(trial => new Case(experiment, trial)))];
         Shard? shard = parse.Has(ShardOption) ? parse.GetValue(ShardOption) : null;
         cases = [.. shard?.Of(cases, one => one.Trial.Cost) ?? cases];
         foreach (Experiment experiment in experiments.Where(experiment => cases.Any(one => one.Experiment == experiment)))
         {
             double seconds = cases.Where(one => one.Experiment == experiment).Sum(one => one.Trial.Cost) / threads;
-            Console.Error.WriteLine($"{experiment.Id} {experiment.Describe(scale).Title}: {cases.Count(one => one.Experiment == experiment)} trials, about {Math.Ceiling(seconds):0} s");
+            Console.Error.WriteLine($"{experiment.Id} {experiment.Describe(scale).Title}: {Text.Count(cases.Count(one => one.Experiment == experiment), "trial")}, about {Math.Ceiling(seconds):0} s");
+        }
+
+        if (scale.Seeds == 1)
+        {
+            Console.Error.WriteLine("one seed has no interval: claims over seeds stay inconclusive; --seeds 2 is the least that can decide them");
         }
 
         return recorded.Execute(
@@ -106,11 +118,33 @@ internal static class TrainCommand
     }
 
     /// <summary>Prints the claims, a line each, and the page's path; of a shard, which has not all seeds, what it takes to judge them.</summary>
-    internal static int Print(RunData run, IReadOnlyList<string> files) => Summary.Print(
-        run, files, RunShards.Of(run.Header) is { } shard ? [$"shard {shard}: {run.Cases.Count} trials recorded; claims are judged once report merge has joined all {shard.Count}."] : Lines(run));
+    internal static int Print(RunData run, IReadOnlyList<string> files)
+    {
+        if (RunShards.Of(run.Header) is { } empty && run.Header.CaseCount == 0)
+        {
+            // More shards than trials: the part is done as it is, and the merge asks for its folder.
+            Console.WriteLine($"shard {empty}: no trial falls to it, there being fewer than {empty.Count}; report merge takes its folder as it is.");
+            Console.WriteLine(files.Single(file => file.EndsWith(".html", StringComparison.Ordinal)));
+            return ExitCodes.Success;
+        }
+
+        return Summary.Print(run, files, RunShards.Of(run.Header) is { } shard ? [$"shard {shard}: {Text.Count(run.Cases.Count, "trial")} recorded; claims are judged once report merge has joined all {shard.Count}."] : Lines(run));
+    }
+
+    private static DigitData Load(string folder)
+    {
+        try
+        {
+            return DigitData.Load(RemoteDataSet.Resolve(folder));
+        }
+        catch (Exception missing) when (missing is DirectoryNotFoundException or FileNotFoundException)
+        {
+            throw new UsageException($"{missing.Message} 'data fetch {RemoteDataSet.Mnist.Id}' brings them; then --data {RemoteDataSet.Mnist.Id}.");
+        }
+    }
 
     private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict => string.Create(CultureInfo.InvariantCulture,
-        $"{verdict.Experiment} {verdict.Verdict.ToUpperInvariant()}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {verdict.Seeds} seeds."));
+        $"{verdict.Experiment} {verdict.Verdict.ToUpperInvariant()}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {Text.Count(verdict.Seeds, "seed")}."));
 
     // Several trials at once, each on one thread: their bits depend on their seed alone.
     private static void Measure(

@@ -30,6 +30,12 @@ internal sealed record Examples(float[] Pixels, byte[] Labels, int Height, int W
 /// <remarks>Pixels are standardized by the mean and population deviation of all training pixels (one channel), except where an experiment says otherwise.</remarks>
 internal sealed class DigitData
 {
+    /// <summary>The fewest images of training and test that every experiment can do with.</summary>
+    public const int LeastTrain = 6000;
+
+    /// <inheritdoc cref="LeastTrain"/>
+    public const int LeastTest = 1000;
+
     private readonly Lazy<(Examples Train, Examples Test)> _standardized;
     private readonly Lazy<(Examples Train, Examples Test)> _binary;
 
@@ -72,6 +78,11 @@ internal sealed class DigitData
     {
         DigitSet train = DigitSet.Load(directory, part: "train");
         DigitSet test = DigitSet.Load(directory, part: "t10k");
+        if (train.Count < LeastTrain || test.Count < LeastTest)
+        {
+            throw new InvalidDataException($"'{directory}' holds {train.Count} training and {test.Count} test images; the experiments take at least {LeastTrain} and {LeastTest}.");
+        }
+
         return train.Height == test.Height && train.Width == test.Width
             ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {train.Source} and {test.Source}, SHA-256 {Hash(train, test)}")
             : throw new InvalidDataException(
