@@ -36,6 +36,9 @@ internal sealed class DigitData
     /// <inheritdoc cref="LeastTrain"/>
     public const int LeastTest = 1000;
 
+    // SHA-256 of MNIST's pixels and labels, training and then test, without the files' headers.
+    private const string MnistContent = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16";
+
     private readonly Lazy<(Examples Train, Examples Test)> _standardized;
     private readonly Lazy<(Examples Train, Examples Test)> _binary;
 
@@ -84,7 +87,7 @@ internal sealed class DigitData
         }
 
         return train.Height == test.Height && train.Width == test.Width
-            ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {train.Source} and {test.Source}, SHA-256 {Hash(train, test)}")
+            ? new DigitData(train, test, $"{train.Count} training and {test.Count} test images of {Name(train, test)}")
             : throw new InvalidDataException(
                 $"'{directory}': training images are {train.Height} x {train.Width} and test images {test.Height} x {test.Width}; the two files are of different sets.");
     }
@@ -99,17 +102,18 @@ internal sealed class DigitData
             all.Height, all.Width, all.Pixels.Slice(first * all.Height * all.Width, count * all.Height * all.Width).ToArray(), all.Labels.Slice(first, count).ToArray(), all.Source);
     }
 
-    // Other sets come under MNIST's file names and counts: the content tells them apart, for readers and for a run that is resumed or merged.
-    private static string Hash(params ReadOnlySpan<DigitSet> sets)
+    // Other sets come under MNIST's file names: the content says which it is, so that pages, resumed runs and joined shards do too.
+    private static string Name(DigitSet train, DigitSet test)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (DigitSet set in sets)
+        foreach (DigitSet set in new[] { train, test })
         {
             hash.AppendData(set.Pixels);
             hash.AppendData(set.Labels);
         }
 
-        return Convert.ToHexStringLower(hash.GetHashAndReset())[..12];
+        string content = Convert.ToHexStringLower(hash.GetHashAndReset());
+        return content == MnistContent ? "MNIST" : $"{train.Source} and {test.Source}, not MNIST (SHA-256 of the content {content[..12]})";
     }
 
     private static ActivationShape Shape(Examples examples) => new(examples.Count, 1, examples.Height, examples.Width);
