@@ -254,7 +254,7 @@ public sealed class HtmlReport : IReportWriter
                 Mark.Missing => "missing",
                 _ => "",
             };
-            string[] classes = isText && !first ? ["w", cell.Text.Length <= ShortText ? "n" : "", mark] : [mark];
+            string[] classes = isText && !first ? ["w", mark.Length == 0 && cell.Detail.Length == 0 && cell.Text.Length <= ShortText ? "n" : "", mark] : [mark];
             string style = string.Join(' ', classes.Where(name => name.Length > 0));
             string anchor = cell.Row is { } row && _anchors.Remove(row) ? string.Create(CultureInfo.InvariantCulture, $" id=\"m{row}\"") : "";
             Put($"<{(first ? "th scope=\"row\"" : "td")}{anchor}{(style.Length > 0 ? $" class=\"{style}\"" : "")}>");
