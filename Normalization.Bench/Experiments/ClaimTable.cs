@@ -18,7 +18,7 @@ internal static class ClaimTable
         {
             foreach (ExperimentClaim claim in experiment.Describe(new ExperimentScale(Quick: false, Seeds: 5, Seed: 1)).Claims)
             {
-                text.Append(CultureInfo.InvariantCulture, $"| {experiment.Id} | {Cell(claim.Text)} | {(claim.Above ? "above" : "below")} | {claim.Threshold:G4}{(claim.Exact ? ", exact" : "")} | {Cell(claim.Published ?? "–")} |\n");
+                text.Append(CultureInfo.InvariantCulture, $"| {experiment.Id} | {Cell(claim.Text)} | {(claim.Above ? "above" : "below")} | {Number(claim.Threshold)}{(claim.Exact ? ", exact" : "")} | {Cell(claim.Published ?? "–")} |\n");
             }
         }
 
@@ -26,4 +26,6 @@ internal static class ClaimTable
     }
 
     private static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal);
+
+    private static string Number(double value) => value is > 0 and < 1e-3 ? value.ToString("0.###e0", CultureInfo.InvariantCulture) : value.ToString("G4", CultureInfo.InvariantCulture);
 }
