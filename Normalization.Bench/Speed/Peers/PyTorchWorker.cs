@@ -50,11 +50,11 @@ internal sealed class PyTorchWorker : IDisposable
     public string Version => $"PyTorch {(string?)Greeting["version"]}, {Blas ?? "no optimized BLAS"}";
 
     /// <summary>Starts a worker by the first interpreter that imports torch.</summary>
-    /// <param name="python">The interpreter to try first; null for the usual ones alone.</param>
+    /// <param name="python">The interpreter, and no other; null for the usual ones.</param>
     /// <param name="missing">Where null is returned: which were tried and the package that brings torch.</param>
     public static PyTorchWorker? Find(string? python, out string? missing)
     {
-        string[] candidates = [.. python is null ? [] : new[] { python }, "python3", "/usr/bin/python3"];
+        string[] candidates = python is null ? ["python3", "/usr/bin/python3"] : [python];
         foreach (string candidate in candidates)
         {
             if (Start(candidate) is { } worker)
