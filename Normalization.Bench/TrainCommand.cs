@@ -66,7 +66,7 @@ internal static class TrainCommand
 
     private static int Run(ParseResult parse)
     {
-        string[] named = parse.GetValue(Which) ?? [];
+        string[] named = [.. (parse.GetValue(Which) ?? []).SelectMany(word => word.Split(',', StringSplitOptions.RemoveEmptyEntries))];
         ParseErrors.RefuseOptions(parse.CommandResult.Command, named);
         bool claims = parse.GetValue(Claims);
         if (named.Length == 0 && claims)

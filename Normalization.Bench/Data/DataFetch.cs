@@ -109,7 +109,7 @@ internal sealed class DataFetch(RemoteDataSet set, string folder, Action<string>
                 throw new InvalidDataException($"asked for the bytes from {have} on, the server sent {response.Content.Headers.ContentRange}");
             }
 
-            say($"{file.Name}: {(resumes ? $"going on from byte {have.ToString(CultureInfo.InvariantCulture)}" : "fetching")}, {address}");
+            say($"{file.Name}: {(resumes ? $"going on from byte {have.ToString(CultureInfo.InvariantCulture)}" : "fetching all")} of {file.Bytes.ToString("N0", CultureInfo.InvariantCulture)} bytes, {address}");
             using Stream content = await response.Content.ReadAsStreamAsync(patience.Token).ConfigureAwait(false);
             using var target = new FileStream(part, resumes ? FileMode.Append : FileMode.Create, FileAccess.Write, FileShare.Read, 0);
             byte[] buffer = new byte[BufferBytes];

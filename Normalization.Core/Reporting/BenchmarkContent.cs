@@ -270,7 +270,7 @@ internal sealed class BenchmarkContent
         return
         [
             new Paragraph(
-                "One training step of a whole network: forward, loss, backward, plain gradient descent, in float on one batch. PyTorch begins with the same weights and batch, and its step was checked against ours before either was timed."),
+                "One training step of a whole network: forward, loss, backward, plain gradient descent, in float on one batch. Where PyTorch is timed it begins with the same weights and batch, and its step is checked against ours first; the ratio is the median of the rounds' ratios, which need not be the quotient of the two medians."),
             new Table(
                 "Training steps beside PyTorch's",
                 [new Head("network", IsText: true), new Head("normalization", IsText: true), new Head("threads"), .. metrics.Select(metric => ReportContent.HeadOf(metric, "")),

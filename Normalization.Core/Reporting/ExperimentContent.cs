@@ -76,7 +76,8 @@ internal sealed class ExperimentContent
         blocks.AddRange(experiment.Charts.Select(chart => Chart(chart, variants, here)).OfType<Figure>());
         if (Values(experiment, variants, here) is { } values)
         {
-            blocks.Add(values);
+            const int Many = 9; // what fits a page
+            blocks.Add(values.Heads.Count <= Many ? values : new Folded("All means over seeds", [values]));
         }
 
         blocks.Add(new Table(

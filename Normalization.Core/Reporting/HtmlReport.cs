@@ -49,7 +49,7 @@ public sealed class HtmlReport : IReportWriter
         details{margin:.5rem 0;min-width:0}summary{cursor:pointer;color:var(--link);padding:.25rem 0;font-size:.94rem;overflow-wrap:anywhere}details details,figure details{font-size:.95em}
         :target{background:var(--warn);outline:2px solid var(--warn-ink)}
         footer{font-size:.88rem;padding-top:2rem;padding-bottom:2.5rem}
-        @media (max-width:40rem){main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.2rem}h1{font-size:1.4rem}
+        @media (max-width:40rem){.data th:first-child{max-width:9.5rem}.data td.w:last-child{min-width:16rem}main,header,footer{padding-left:1rem;padding-right:1rem}header{padding-top:1.2rem}h1{font-size:1.4rem}
         .findings thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.findings,.findings tbody,.findings tr,.findings th,.findings td{display:block;width:auto!important}
         .findings tr{border-top:1px solid var(--rule);padding:.55rem 0}.findings tbody th,.findings td{border:0;padding:0}.findings tbody th{color:var(--soft);font-size:.85rem}}
         @media print{@page{margin:12mm}:root{--ground:#fff;--ink:#000;--soft:#444;--rule:#bbb;--link:#000;--good:#000;--bad:#000}nav{display:none}body{font-size:10.5pt}

@@ -112,7 +112,9 @@ internal static class SvgChart
         points.RemoveAll(point => !IsDrawn(point));
 
         var horizontal = new Ruler(x.Scale, points.Select(point => point.X), toTicks: false, fromZero: false);
-        var vertical = new Ruler(y.Scale, points.SelectMany(Extent).Where(value => value >= floor), toTicks: true, y.FromZero);
+        // An interval that reaches to 0 would stretch a logarithmic axis without end: it goes as far down as the values do.
+        double least = y.Scale == Scale.Linear || points.Count == 0 ? floor : points.Min(point => point.Y!.Value);
+        var vertical = new Ruler(y.Scale, points.SelectMany(Extent).Where(value => value >= least), toTicks: true, y.FromZero);
         const double Top = 14, Right = 22; // half of a tick's label lies right of the axis
         double plotHeight = series.Count > Few ? 320 : 230;
         double left = 32 + TextWidth(vertical.Ticks.Max(tick => tick.Label.Length));
