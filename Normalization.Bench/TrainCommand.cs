@@ -22,7 +22,7 @@ internal static class TrainCommand
         CompletionSources = { ExperimentCatalog.Ids.Prepend(AllExperiments).ToArray() },
     };
 
-    private static readonly Option<bool> Quick = new("--quick") { Description = "Fewer steps and 3 seeds: about 3 minutes for all in place of half an hour, on two cores; every page says so." };
+    private static readonly Option<bool> Quick = new("--quick") { Description = "Fewer steps and 3 seeds: about 3 minutes for all in place of a quarter of an hour, on two cores; every page says so." };
 
     private static readonly Option<long> SeedsOption = Options.Whole("--seeds", "N", 1, 1000, "How many seeds each variant is trained from. Default 5; with --quick 3.");
 
