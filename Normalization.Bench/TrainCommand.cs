@@ -74,6 +74,11 @@ internal static class TrainCommand
             named = [AllExperiments];
         }
 
+        if (named.Length == 0 && parse.GetValue(RecordedRun.Resume) is { } begun && Directory.Exists(begun) && RunFile.Load(begun).Header.Settings.TryGetValue("experiments", out string? recordedNames))
+        {
+            named = recordedNames.Split(',');
+        }
+
         if (named.Length == 0)
         {
             throw new UsageException($"train needs experiments: {AllExperiments}, or some of {string.Join(", ", ExperimentCatalog.Ids)}.");

@@ -57,7 +57,8 @@ internal sealed class ExperimentContent
     private static string Unmet(List<ExperimentVerdict> verdicts)
     {
         ExperimentVerdict[] refuted = [.. verdicts.Where(verdict => verdict.Verdict == ExperimentVerdict.Refuted)];
-        return refuted.Length == 0 ? "No claim was refuted." : $"Refuted: {string.Join("; ", refuted.Select(verdict => $"{verdict.Experiment} {verdict.Id.Replace('-', ' ')}"))}.";
+        return verdicts.TrueForAll(verdict => verdict.Verdict == ExperimentVerdict.NotRun) ? "No claim is judged yet."
+            : refuted.Length == 0 ? "No claim was refuted." : $"Refuted: {string.Join("; ", refuted.Select(verdict => $"{verdict.Experiment} {verdict.Id.Replace('-', ' ')}"))}.";
     }
 
     private static string Mark(ExperimentVerdict verdict) => verdict.Verdict switch

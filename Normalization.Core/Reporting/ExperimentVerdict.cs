@@ -42,11 +42,12 @@ public sealed record ExperimentVerdict(
 
     /// <summary>Judges every claim of a run's experiments.</summary>
     /// <param name="run">The records.</param>
-    /// <returns>In the order of the experiments; none where the run has no experiments.</returns>
+    /// <returns>In the order of the experiments; none where the run has no experiments. A shard has not all seeds of anything: its claims are not run.</returns>
     public static IReadOnlyList<ExperimentVerdict> Of(RunData run)
     {
         ArgumentNullException.ThrowIfNull(run);
-        ILookup<string, Measurement> rows = run.Measurements.ToLookup(row => row.Scenario, StringComparer.Ordinal);
+        IEnumerable<Measurement> all = RunShards.Of(run.Header) is null ? run.Measurements : [];
+        ILookup<string, Measurement> rows = all.ToLookup(row => row.Scenario, StringComparer.Ordinal);
         return [.. from experiment in run.Header.Experiments ?? [] from claim in experiment.Claims select Judge(experiment.Id, claim, rows[experiment.Id])];
     }
 

@@ -99,7 +99,7 @@ internal sealed class ReportContent
 
         if (RunShards.Of(_run.Header) is { } shard)
         {
-            warnings.Add(new Warning($"A part of a run: shard {shard}. What follows holds for this part alone; report merge joins it with the others.", []));
+            warnings.Add(new Warning($"A part of a run: shard {shard}. Values are of this part alone and no claim is judged; report merge joins it with the others.", []));
         }
 
         foreach (var failed in _rows.Failures)

@@ -91,6 +91,11 @@ public sealed class TrainCommandTests : IDisposable
             BenchResult part = BenchProcess.Run(_folder.Path, [.. arguments, "--shard", $"{shard}/2", "--out", $"part-{shard}"]);
             Assert.AreEqual(0, part.ExitCode, part.Error);
             StringAssert.Contains(part.Output, $"shard {shard}/2");
+            using JsonDocument results = JsonDocument.Parse(File.ReadAllBytes(_folder.File($"part-{shard}/results.json")));
+            foreach (JsonElement claim in results.RootElement.GetProperty("claims").EnumerateArray())
+            {
+                Assert.AreEqual("not run", claim.GetProperty("verdict").GetString(), claim.ToString());
+            }
         }
 
         BenchResult alone = BenchProcess.Run(_folder.Path, "report", "merge", "part-2", "--out", "merged");
@@ -127,7 +132,7 @@ public sealed class TrainCommandTests : IDisposable
         RunData kept = RunFile.Load(_folder.File("run"));
         Assert.IsGreaterThan(0, kept.Cases.Count);
         Assert.IsFalse(kept.Complete);
-        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "E6", "--quick", "--seeds", "40", "--resume", "run");
+        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "--quick", "--seeds", "40", "--resume", "run");
         Assert.AreEqual(0, resumed.ExitCode, resumed.Error);
         Assert.IsTrue(RunFile.Load(_folder.File("run")).Complete);
     }
