@@ -149,7 +149,7 @@ internal static class TrainCommand
     }
 
     private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict => string.Create(CultureInfo.InvariantCulture,
-        $"{verdict.Experiment} {verdict.Verdict.ToUpperInvariant()}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {Text.Count(verdict.Seeds, "seed")}."));
+        $"{verdict.Experiment} {verdict.Verdict}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {Text.Count(verdict.Seeds, "seed")}."));
 
     // Several trials at once, each on one thread: their bits depend on their seed alone.
     private static void Measure(

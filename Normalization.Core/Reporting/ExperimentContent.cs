@@ -52,7 +52,7 @@ internal sealed class ExperimentContent
     private static string Answer(List<ExperimentVerdict> verdicts) => string.Join(", ", new[] { ExperimentVerdict.Held, ExperimentVerdict.Refuted, ExperimentVerdict.Inconclusive, ExperimentVerdict.NotRun }
         .Select(kind => (Kind: kind, Count: verdicts.Count(verdict => verdict.Verdict == kind)))
         .Where(one => one.Count > 0)
-        .Select(one => string.Create(CultureInfo.InvariantCulture, $"{one.Count} {one.Kind}")));
+        .Select(one => string.Create(CultureInfo.InvariantCulture, $"{one.Count} {Word(one.Kind)}")));
 
     private static string Unmet(List<ExperimentVerdict> verdicts)
     {
@@ -60,6 +60,9 @@ internal sealed class ExperimentContent
         return verdicts.TrueForAll(verdict => verdict.Verdict == ExperimentVerdict.NotRun) ? "No claim is judged yet."
             : refuted.Length == 0 ? "No claim was refuted." : $"Refuted: {string.Join("; ", refuted.Select(verdict => $"{verdict.Experiment} {verdict.Id.Replace('-', ' ')}"))}.";
     }
+
+    // Capitals are for files: a page of them shouts.
+    private static string Word(string verdict) => verdict.ToLowerInvariant();
 
     private static string Mark(ExperimentVerdict verdict) => verdict.Verdict switch
     {
@@ -99,7 +102,7 @@ internal sealed class ExperimentContent
         [
             .. _verdicts[experiment.Id].Select(verdict => (IReadOnlyList<Cell>)
             [
-                new Cell(verdict.Claim), new Cell($"{Mark(verdict)} {verdict.Verdict}"),
+                new Cell(verdict.Claim), new Cell($"{Mark(verdict)} {Word(verdict.Verdict)}"),
                 new Cell(verdict.Observed is { } value ? ReportText.Number(value) : "not run"),
                 new Cell(verdict.Interval is [var low, var high] ? $"{ReportText.Number(low)} to {ReportText.Number(high)}" : "–"),
                 new Cell($"{verdict.Side} {ReportText.Number(verdict.Threshold)}"),

@@ -7,7 +7,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>What the records say of one claim: an entry of results.json's <c>claims</c>.</summary>
 /// <param name="Experiment">E1 to E18.</param>
 /// <param name="Claim">The claim's sentence.</param>
-/// <param name="Verdict">held, refuted, inconclusive, or not run.</param>
+/// <param name="Verdict">HELD, REFUTED, INCONCLUSIVE, or NOT RUN.</param>
 /// <param name="Observed">The mean over seeds, of a claim without randomness the worst seed's; null where nothing was measured.</param>
 /// <param name="Interval">Its 95 % interval, low and high; null with fewer than two seeds.</param>
 /// <param name="Threshold">Where the claimed side begins.</param>
@@ -18,16 +18,16 @@ public sealed record ExperimentVerdict(
     string Experiment, string Claim, string Verdict, double? Observed, IReadOnlyList<double>? Interval, double Threshold, string Side, string? Published, int Seeds)
 {
     /// <summary>The 95 % interval lies wholly on the claimed side.</summary>
-    public const string Held = "held";
+    public const string Held = "HELD";
 
     /// <summary>It lies wholly on the other side.</summary>
-    public const string Refuted = "refuted";
+    public const string Refuted = "REFUTED";
 
     /// <summary>It lies across the threshold, or there are too few seeds for one.</summary>
-    public const string Inconclusive = "inconclusive";
+    public const string Inconclusive = "INCONCLUSIVE";
 
     /// <summary>The records have no rows of the claim.</summary>
-    public const string NotRun = "not run";
+    public const string NotRun = "NOT RUN";
 
     private const string SeedParameter = "seed";
     private const double Confidence = 0.95;

@@ -36,7 +36,7 @@ public sealed class TrainCommandTests : IDisposable
         Assert.HasCount(6, exact);
         foreach (JsonElement claim in exact)
         {
-            Assert.AreEqual("held", claim.GetProperty("verdict").GetString(), claim.ToString());
+            Assert.AreEqual("HELD", claim.GetProperty("verdict").GetString(), claim.ToString());
             Assert.IsLessThan(claim.GetProperty("threshold").GetDouble(), claim.GetProperty("observed").GetDouble());
         }
 
@@ -94,7 +94,7 @@ public sealed class TrainCommandTests : IDisposable
             using JsonDocument results = JsonDocument.Parse(File.ReadAllBytes(_folder.File($"part-{shard}/results.json")));
             foreach (JsonElement claim in results.RootElement.GetProperty("claims").EnumerateArray())
             {
-                Assert.AreEqual("not run", claim.GetProperty("verdict").GetString(), claim.ToString());
+                Assert.AreEqual("NOT RUN", claim.GetProperty("verdict").GetString(), claim.ToString());
             }
         }
 
