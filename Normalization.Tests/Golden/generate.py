@@ -474,27 +474,31 @@ def two_pairs(draw):
     return equal_spectrum(draw) * torch.tensor([2.0, 1.0, 2.0, 1.0])
 
 
+def kept_covariance(c, size, settings, buffers):
+    """The running mean and covariance (or whitening matrix) of c channels in groups, fresh or used; None for none."""
+    kept_shape = [c, c] if size == c else [c // size, size, size]
+    name_kept = "running_whitening" if settings.get("whiteningRunning") == "whiteningMatrix" else "running_covariance"
+
+    def state(draw):
+        identity = torch.eye(size).repeat(c // size, 1, 1)
+        if buffers == "fresh":
+            return {"running_mean": torch.zeros(c), name_kept: identity.reshape(kept_shape).clone(), "num_batches_tracked": 0}
+        a = draw.normal([c // size, size, size])
+        covariance = a @ a.transpose(1, 2) / size + 0.25 * identity
+        covariance = torch.round(covariance * 1024) / 1024
+        return {"running_mean": draw.normal([c]), name_kept: covariance.reshape(kept_shape), "num_batches_tracked": 4}
+
+    return None if buffers is None else state
+
+
 def zca_cases():
     def case(name, seed, shape, d=None, root=inverse_root_eigh, buffers="fresh", make_input=None, mean=0.0, **more):
         settings = dict(more.pop("settings", {}))
         c = shape[1]
         if d is not None:
             settings["groupSize"] = d
-        size = d or c
-        kept_shape = [c, c] if size == c else [c // size, size, size]
-        name_kept = "running_whitening" if settings.get("whiteningRunning") == "whiteningMatrix" else "running_covariance"
-
-        def state(draw):
-            identity = torch.eye(size).repeat(c // size, 1, 1)
-            if buffers == "fresh":
-                return {"running_mean": torch.zeros(c), name_kept: identity.reshape(kept_shape).clone(), "num_batches_tracked": 0}
-            a = draw.normal([c // size, size, size])
-            covariance = a @ a.transpose(1, 2) / size + 0.25 * identity
-            covariance = torch.round(covariance * 1024) / 1024
-            return {"running_mean": draw.normal([c]), name_kept: covariance.reshape(kept_shape), "num_batches_tracked": 4}
-
         return Case(name, seed, shape, zca(root), settings=settings, make_input=make_input or mixed(shape, mean),
-                    buffers=None if buffers is None else state, **more)
+                    buffers=kept_covariance(c, d or c, settings, buffers), **more)
 
     newton = inverse_root_newton_schulz
     matrix = {"whiteningRunning": "whiteningMatrix"}

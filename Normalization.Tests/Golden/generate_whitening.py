@@ -13,7 +13,7 @@ import os
 
 import torch
 
-from generate import Case, HERE, affine, equal_spectrum, mixed, np, step, two_pairs
+from generate import Case, HERE, affine, equal_spectrum, kept_covariance, mixed, np, step, two_pairs
 
 
 def principal(case, sigma):
@@ -96,21 +96,8 @@ def cases_of(matrix, seed):
         c = shape[1]
         if d is not None:
             settings["groupSize"] = d
-        size = d or c
-        kept_shape = [c, c] if size == c else [c // size, size, size]
-        name_kept = "running_whitening" if settings.get("whiteningRunning") == "whiteningMatrix" else "running_covariance"
-
-        def state(draw):
-            identity = torch.eye(size).repeat(c // size, 1, 1)
-            if buffers == "fresh":
-                return {"running_mean": torch.zeros(c), name_kept: identity.reshape(kept_shape).clone(), "num_batches_tracked": 0}
-            a = draw.normal([c // size, size, size])
-            covariance = a @ a.transpose(1, 2) / size + 0.25 * identity
-            covariance = torch.round(covariance * 1024) / 1024
-            return {"running_mean": draw.normal([c]), name_kept: covariance.reshape(kept_shape), "num_batches_tracked": 4}
-
         made.append(Case(name, seed + len(made), shape, whitening(matrix), settings=settings, make_input=make_input or mixed(shape, mean),
-                         buffers=None if buffers is None else state, **more))
+                         buffers=kept_covariance(c, d or c, settings, buffers), **more))
 
     case("train-nc", [13, 4])
     case("train-ncl", [4, 4, 5])
