@@ -11,7 +11,7 @@ internal unsafe partial struct BackwardJob<T>
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
-        int together = Standardizer.PanelsTogether(Layout);
+        int together = Standardizer.PanelsTogether(Layout, Standardizer.BackwardTogether);
         Run<T>* runs = stackalloc Run<T>[checked((int)(together * Layout.PanelElements / RowRun))];
         for (int first = start; first < end; first += together)
         {
@@ -35,7 +35,6 @@ internal unsafe partial struct BackwardJob<T>
             PanelPlace place = Layout.Place(panel);
             double mean = Statistics.Mean[place.Slot];
             T center = Simd.Scalar<T>(mean);
-            T rest = Simd.Scalar<T>(Simd.Round<T>(mean) - mean);
             nint offset = place.Offset;
             for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
             {
@@ -44,19 +43,20 @@ internal unsafe partial struct BackwardJob<T>
                     next->Offset = offset + done;
                     next->Affine = place.Affine;
                     next->Center = center;
-                    next->Intercept = rest;
                 }
             }
         }
 
-        Loops.GradientSumsOfRuns(X, G, byElement ? Weight : null, runs, (int)(next - runs), length);
+        Loops.GradientSumsOfRuns(X, G, Store == StoreKind.Fetching ? DX : null, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
         next = runs;
         int perPanel = SumsPerPanel(Layout);
         int runsPerBlock = byElement ? 1 : Layout.Runs;
         for (int i = 0, panel = first; i < count; i++, panel += step)
         {
             PanelPlace place = Layout.Place(panel);
+            double mean = Statistics.Mean[place.Slot];
             double inverse = Statistics.InverseStd[place.Slot];
+            double left = Simd.Round<T>(mean) - mean;
             double* sums = Sums + ((nint)panel * 2 * perPanel);
             Clear(sums, perPanel);
             double* gradients = byElement ? sums : sums + 2;
@@ -68,7 +68,7 @@ internal unsafe partial struct BackwardJob<T>
                     if (Simd.HoldsSingle(next->Gradient, next->Product))
                     {
                         gradients[run] += next->Gradient;
-                        products[run] += next->Product * inverse;
+                        products[run] += Math.FusedMultiplyAdd(left, next->Gradient, next->Product) * inverse;
                     }
                     else if (byElement)
                     {

@@ -48,6 +48,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public bool ConstantStatistics;
     public StoreKind Store;
     public nint Ahead; // as in the forward pass
+    public nint SumsAhead;
     private BackwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -293,11 +294,11 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         {
             double sum = 0;
             double unscaled = 0;
-            Loops.GradientSums<T, T, Difference<T>, TSingle>(X + offset, G + offset, length, new(mean), single, ref sum, ref unscaled);
+            Loops.GradientSums<T, T, Difference<T>, TSingle>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), single, ref sum, ref unscaled);
             if (Simd.HoldsSingle(sum, unscaled))
             {
                 gradient += sum;
-                product += unscaled * inverse;
+                product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, sum, unscaled) * inverse;
                 return;
             }
         }
@@ -308,7 +309,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
         where TAffine : struct, IAffine<double> =>
         Loops.GradientSums<T, double, ConstantLine<double>, TAffine>(
-            X + offset, G + offset, length, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
+            X + offset, G + offset, length, 0, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
 
     // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]
@@ -421,7 +422,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 T* x = X + offset + done;
                 T* g = G + offset + done;
                 double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
-                Loops.GradientSums<T, double, ColumnLine<double>, NoAffine<double>>(x, g, width, line, default, ref runs[run], ref runs[Layout.Runs + run]);
+                Loops.GradientSums<T, double, ColumnLine<double>, NoAffine<double>>(x, g, width, 0, line, default, ref runs[run], ref runs[Layout.Runs + run]);
                 Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
             }
         }

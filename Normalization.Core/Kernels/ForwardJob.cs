@@ -32,6 +32,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     public Adjustment Adjustment;
     public StoreKind Store;
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
+    public nint SumsAhead; // the same while sums are taken; 0 is not at all
     private ForwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -90,7 +91,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         where TStore : struct, IStore
     {
         Chunk chunk = Chunks[0];
-        int together = Standardizer.PanelsTogether(Layout);
+        int together = Standardizer.PanelsTogether(Layout, Standardizer.ForwardTogether);
         nint length = Layout.RunLength == 0 ? chunk.Length : Layout.RunLength;
         Run<T>* runs = stackalloc Run<T>[checked((int)(together * Layout.PanelElements / length))];
         for (int first = start; first < end; first += together)
@@ -233,13 +234,9 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
         double center = Layout.Uncentered ? 0 : Simd.Get(start);
-        double first = 0;
-        double second = 0;
-        T* block = start;
-        for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
-        {
-            Loops.CenteredSums(block, chunk.Length, center, ref first, ref second);
-        }
+        T* written = Store == StoreKind.Fetching ? Y + (start - X) : null;
+        Loops.CenteredSums(
+            start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, center, out double first, out double second);
 
         double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
         mean = center + shift;

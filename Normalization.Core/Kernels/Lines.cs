@@ -54,20 +54,14 @@ internal readonly struct ConstantLine<A>(A center, A slope, A intercept) : ILine
     public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => Simd.MultiplyAdd(value - _center, _slope, addend);
 }
 
-/// <summary>value - center + rest: slope 1, the rest being what rounding the center to A left.</summary>
-internal readonly struct Difference<A>(A center, A rest) : ILine<A>
+/// <summary>value - center: slope 1, what rounding the center to A left not taken off.</summary>
+internal readonly struct Difference<A>(A center) : ILine<A>
     where A : unmanaged
 {
     private readonly Vector512<A> _center = Vector512.Create(center);
-    private readonly Vector512<A> _rest = Vector512.Create(rest);
-
-    public Difference(double center)
-        : this(Simd.Scalar<A>(center), Simd.Scalar<A>(Simd.Round<A>(center) - center))
-    {
-    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center + _rest;
+    public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> Plus(Vector512<A> value, Vector512<A> addend, nint row, nint j) => value - _center + addend;

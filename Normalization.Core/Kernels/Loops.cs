@@ -47,82 +47,109 @@ internal static unsafe class Loops
         return sum;
     }
 
-    /// <summary>Adds sum(x - center) to first and sum((x - center)^2) to second.</summary>
+    /// <summary>sum(x - center) and sum((x - center)^2) over blocks of n elements, stride apart.</summary>
+    /// <param name="x">The first block.</param>
+    /// <param name="written">What will be written for it, where that is fetched too; null is not.</param>
+    /// <param name="blocks">How many.</param>
+    /// <param name="stride">From one to the next.</param>
+    /// <param name="n">Elements in each.</param>
+    /// <param name="ahead">How far ahead to fetch, in elements; 0 is not at all.</param>
+    /// <param name="center">What is taken off: by fused multiply-adds, which are exact as well, since conversions and sums keep the adders busy.</param>
+    /// <param name="first">The sum.</param>
+    /// <param name="second">The sum of squares.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void CenteredSums<T>(T* x, nint n, double center, ref double first, ref double second)
+    public static void CenteredSums<T>(
+        T* x, T* written, nint blocks, nint stride, nint n, nint ahead, double center, out double first, out double second)
         where T : unmanaged
     {
         const int L = Simd.Lanes;
-        Vector512<double> middle = Vector512.Create(center);
+        Vector512<double> one = Vector512<double>.One;
+        Vector512<double> middle = Vector512.Create(-center);
         Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
         Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
-        nint j = 0;
-        for (; j <= n - (4 * L); j += 4 * L)
+        for (nint block = 0; block < blocks; block++, x += stride)
         {
-            Vector512<double> p = Simd.Load(x + j) - middle;
-            Vector512<double> q = Simd.Load(x + j + L) - middle;
-            Vector512<double> r = Simd.Load(x + j + (2 * L)) - middle;
-            Vector512<double> s = Simd.Load(x + j + (3 * L)) - middle;
-            a1 += p;
-            b1 += q;
-            c1 += r;
-            d1 += s;
-            a2 = Vector512.FusedMultiplyAdd(p, p, a2);
-            b2 = Vector512.FusedMultiplyAdd(q, q, b2);
-            c2 = Vector512.FusedMultiplyAdd(r, r, c2);
-            d2 = Vector512.FusedMultiplyAdd(s, s, d2);
+            if (written != null && ahead != 0)
+            {
+                PrefetchRun(written + (block * stride) + ahead, n);
+            }
+
+            nint j = 0;
+            for (; j <= n - (4 * L); j += 4 * L)
+            {
+                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(x + j), one, middle);
+                Vector512<double> q = Vector512.FusedMultiplyAdd(Simd.Load(x + j + L), one, middle);
+                Vector512<double> r = Vector512.FusedMultiplyAdd(Simd.Load(x + j + (2 * L)), one, middle);
+                Vector512<double> s = Vector512.FusedMultiplyAdd(Simd.Load(x + j + (3 * L)), one, middle);
+                a1 += p;
+                b1 += q;
+                c1 += r;
+                d1 += s;
+                a2 = Vector512.FusedMultiplyAdd(p, p, a2);
+                b2 = Vector512.FusedMultiplyAdd(q, q, b2);
+                c2 = Vector512.FusedMultiplyAdd(r, r, c2);
+                d2 = Vector512.FusedMultiplyAdd(s, s, d2);
+                if (ahead != 0)
+                {
+                    Prefetch(x + j + ahead);
+                    Prefetch(x + j + (2 * L) + ahead);
+                }
+            }
+
+            for (; j <= n - L; j += L)
+            {
+                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(x + j), one, middle);
+                a1 += p;
+                a2 = Vector512.FusedMultiplyAdd(p, p, a2);
+            }
+
+            if (j < n)
+            {
+                Vector512<double> p = Simd.LoadPart<T, double>(x + j, n - j, -middle) + middle;
+                b1 += p;
+                b2 = Vector512.FusedMultiplyAdd(p, p, b2);
+            }
         }
 
-        for (; j <= n - L; j += L)
-        {
-            Vector512<double> p = Simd.Load(x + j) - middle;
-            a1 += p;
-            a2 = Vector512.FusedMultiplyAdd(p, p, a2);
-        }
-
-        double sum1 = Simd.Sum((a1 + b1) + (c1 + d1));
-        double sum2 = Simd.Sum((a2 + b2) + (c2 + d2));
-        for (; j < n; j++)
-        {
-            double p = Simd.Get(x + j) - center;
-            sum1 += p;
-            sum2 = Math.FusedMultiplyAdd(p, p, sum2);
-        }
-
-        first += sum1;
-        second += sum2;
+        first = Simd.Sum((a1 + b1) + (c1 + d1));
+        second = Simd.Sum((a2 + b2) + (c2 + d2));
     }
 
     /// <summary>Adds sum(g * w) to gradient and sum(g * w * line(x)) to product, along a run.</summary>
     /// <remarks>
-    /// With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient. Four vectors at a time are
-    /// added in the arithmetic A, then in double.
+    /// With w = 1 these are the bias and weight gradients; with w = weight the two terms of the input gradient. Up to eight vectors are added
+    /// in the arithmetic A, then in double. What is ahead is fetched meanwhile; 0 is not at all.
     /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void GradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+    public static void GradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, nint ahead, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
-        where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, line, affine, ref gradient, ref product);
+        where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, ahead, line, affine, ref gradient, ref product);
 
-    /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - mean), w being 1 unless weights go by element.</summary>
+    /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - center), w being 1 unless weights go by element.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void GradientSumsOfRuns<T>(T* x, T* g, T* weight, Run<T>* runs, int count, nint n)
+    public static void GradientSumsOfRuns<T>(T* x, T* g, T* written, T* weight, Run<T>* runs, int count, nint n, nint ahead)
         where T : unmanaged
     {
         for (Run<T>* run = runs; run < runs + count; run++)
         {
-            var line = new Difference<T>(run->Center, run->Intercept);
+            var line = new Difference<T>(run->Center);
             double gradient = 0;
             double product = 0;
+            if (written != null && ahead != 0)
+            {
+                PrefetchRun(written + run->Offset + ahead, n);
+            }
+
             if (weight == null)
             {
-                AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, line, default, ref gradient, ref product);
+                AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, ahead, line, default, ref gradient, ref product);
             }
             else
             {
                 AddGradientSums<T, T, Difference<T>, ElementAffine<T, T>>(
-                    x + run->Offset, g + run->Offset, n, line, new(weight + run->Affine, null), ref gradient, ref product);
+                    x + run->Offset, g + run->Offset, n, ahead, line, new(weight + run->Affine, null), ref gradient, ref product);
             }
 
             run->Gradient = gradient;
@@ -371,7 +398,8 @@ internal static unsafe class Loops
 
     // The loops themselves, compiled into one run's method and into several runs' one. Period 0: nothing repeats, a column is an element.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddGradientSums<T, A, TLine, TAffine>(T* x, T* g, nint n, TLine line, TAffine affine, ref double gradient, ref double product)
+    private static void AddGradientSums<T, A, TLine, TAffine>(
+        T* x, T* g, nint n, nint ahead, TLine line, TAffine affine, ref double gradient, ref double product)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -380,40 +408,86 @@ internal static unsafe class Loops
         nint lanes = Simd.Count<A>();
         Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
         nint i = 0;
-        for (; i <= n - (4 * lanes); i += 4 * lanes)
+        for (; i <= n - (8 * lanes); i += 8 * lanes)
         {
-            nint j = i + lanes, k = j + lanes, l = k + lanes;
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
-            Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
-            Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
-            Vector512<A> even = p * line.At(Simd.Load<T, A>(x + i), 0, i);
-            Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + j), 0, j);
-            even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
-            odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
-            Simd.AddWidened((p + q) + (r + s), ref sum1, ref other1);
-            Simd.AddWidened(even + odd, ref sum2, ref other2);
-        }
+            nint half = i + (4 * lanes);
+            if (ahead != 0)
+            {
+                PrefetchVectors<T, A>(x + i + ahead);
+                PrefetchVectors<T, A>(g + i + ahead);
+                PrefetchVectors<T, A>(x + half + ahead);
+                PrefetchVectors<T, A>(g + half + ahead);
+            }
 
-        for (; i <= n - lanes; i += lanes)
-        {
-            Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
-            Simd.AddWidened(p, ref sum1, ref other1);
-            Simd.AddWidened(p * line.At(Simd.Load<T, A>(x + i), 0, i), ref sum2, ref other2);
+            Vector512<A> even = default, odd = default;
+            Vector512<A> first = AddFour<T, A, TLine, TAffine>(x, g, i, line, affine, ref even, ref odd);
+            Vector512<A> second = AddFour<T, A, TLine, TAffine>(x, g, half, line, affine, ref even, ref odd);
+            Simd.AddWidened(first + second, ref sum1, ref other1);
+            Simd.AddWidened(even + odd, ref sum2, ref other2);
         }
 
         if (i < n)
         {
-            nint count = n - i;
-            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
-            Simd.AddWidened(p, ref sum1, ref other1);
+            Vector512<A> gradients = default, products = default;
+            for (; i <= n - lanes; i += lanes)
+            {
+                if (ahead != 0)
+                {
+                    Prefetch(x + i + ahead);
+                    Prefetch(g + i + ahead);
+                }
 
-            // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
-            Simd.AddWidened(p * line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), ref sum2, ref other2);
+                Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+                gradients += p;
+                products = Simd.MultiplyAdd(p, line.At(Simd.Load<T, A>(x + i), 0, i), products);
+            }
+
+            if (i < n)
+            {
+                // Lanes beyond the run repeat a value of it: 0 might lie beyond what the line can hold, and 0 times that is no 0.
+                nint count = n - i;
+                Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), i, count);
+                gradients += p;
+                products = Simd.MultiplyAdd(p, line.At(Simd.LoadPart<T, A>(x + i, count, Simd.Create<A>(Simd.Get(x + i))), 0, i), products);
+            }
+
+            Simd.AddWidened(gradients, ref sum1, ref other1);
+            Simd.AddWidened(products, ref sum2, ref other2);
         }
 
         gradient += Simd.Sum(sum1 + other1);
         product += Simd.Sum(sum2 + other2);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<A> AddFour<T, A, TLine, TAffine>(T* x, T* g, nint i, TLine line, TAffine affine, ref Vector512<A> even, ref Vector512<A> odd)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+    {
+        nint lanes = Simd.Count<A>();
+        nint j = i + lanes, k = j + lanes, l = k + lanes;
+        Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), i, lanes);
+        Vector512<A> q = affine.Scale(Simd.Load<T, A>(g + j), j, lanes);
+        Vector512<A> r = affine.Scale(Simd.Load<T, A>(g + k), k, lanes);
+        Vector512<A> s = affine.Scale(Simd.Load<T, A>(g + l), l, lanes);
+        even = Simd.MultiplyAdd(p, line.At(Simd.Load<T, A>(x + i), 0, i), even);
+        odd = Simd.MultiplyAdd(q, line.At(Simd.Load<T, A>(x + j), 0, j), odd);
+        even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
+        odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
+        return (p + q) + (r + s);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PrefetchVectors<T, A>(T* address)
+        where T : unmanaged
+    {
+        nint lanes = Simd.Count<A>();
+        Prefetch(address);
+        Prefetch(address + lanes);
+        Prefetch(address + (2 * lanes));
+        Prefetch(address + (3 * lanes));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -721,6 +795,17 @@ internal static unsafe class Loops
         if (Sse.IsSupported)
         {
             Sse.Prefetch1(address);
+        }
+    }
+
+    // All lines of a short run.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void PrefetchRun<T>(T* address, nint n)
+        where T : unmanaged
+    {
+        for (nint i = 0; i < n; i += Simd.LineBytes / sizeof(T))
+        {
+            Prefetch(address + i);
         }
     }
 

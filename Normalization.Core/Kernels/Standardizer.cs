@@ -45,7 +45,10 @@ internal unsafe struct Adjustment
 internal static unsafe class Standardizer
 {
     /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
-    private const nint RowsTogether = 1024;
+    internal const nint ForwardTogether = 4096;
+
+    /// <summary>The same where two tensors are read.</summary>
+    internal const nint BackwardTogether = 1024;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
@@ -69,6 +72,9 @@ internal static unsafe class Standardizer
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
+
+    // Of a panel beside which the next one finds room in the second-level cache.
+    private const nint FetchedPanelBytes = 1 << 19;
 
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 1024;
@@ -99,6 +105,8 @@ internal static unsafe class Standardizer
 
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel(layout, chunking);
+        StoreKind store = StoreFor(layout, y, inPlace: false);
+        nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + AffineScratchBytes<T>(layout));
         var job = new ForwardJob<T>
@@ -114,8 +122,9 @@ internal static unsafe class Standardizer
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
             Adjustment = adjustment,
-            Store = StoreFor(layout, y, inPlace: false),
-            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
+            Store = store,
+            Ahead = panelByPanel ? next : StreamAhead,
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : 0,
         };
         if (panelByPanel)
         {
@@ -210,6 +219,8 @@ internal static unsafe class Standardizer
         nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + AffineScratchBytes<T>(layout));
+        StoreKind store = StoreFor(layout, dx, inPlace: dx == g);
+        nint next = accumulate && layout.Inner == 1 ? BackwardJob<T>.RowBlock * layout.OuterStride : NextPanels(layout, BackwardTogether);
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -225,8 +236,9 @@ internal static unsafe class Standardizer
             ConstantStatistics = constantStatistics,
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
-            Store = StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = panelByPanel ? NextPanels(layout) : StreamAhead,
+            Store = store,
+            Ahead = panelByPanel ? next : StreamAhead,
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : 0,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -359,11 +371,15 @@ internal static unsafe class Standardizer
     internal static bool HasFewRuns(in ReductionLayout layout) => layout.RunLength == 0 || layout.PanelElements / layout.RunLength <= MostRuns;
 
     /// <summary>Panels that are summed before any of them is written.</summary>
-    internal static int PanelsTogether(in ReductionLayout layout) =>
-        layout.Columns == 1 ? (int)Math.Clamp(RowsTogether / layout.PanelElements, 1, layout.Panels) : 1;
+    internal static int PanelsTogether(in ReductionLayout layout, nint elements) =>
+        layout.Columns == 1 ? (int)Math.Clamp(elements / layout.PanelElements, 1, layout.Panels) : 1;
 
-    internal static nint NextPanels(in ReductionLayout layout) =>
-        PanelsTogether(layout) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
+    internal static nint NextPanels(in ReductionLayout layout, nint elements) =>
+        PanelsTogether(layout, elements) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
+
+    // What is fetched while sums are taken must not push out what they are taken of: it is read once more.
+    private static nint SumsAhead<T>(in ReductionLayout layout, int tensors, StoreKind store, nint next)
+        where T : unmanaged => store != StoreKind.Cached && tensors * layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>

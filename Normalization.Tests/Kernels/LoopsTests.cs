@@ -10,6 +10,9 @@ public sealed unsafe class LoopsTests
 {
     private const int Longest = 70;
 
+    // Gradient sums take 128 float at a time.
+    private const int LongestRun = 150;
+
     // Beyond those, runs long enough to be begun at an aligned address.
     private static readonly int[] Lengths = [.. Enumerable.Range(1, Longest), 255, 256, 257, 300, 511];
 
@@ -38,7 +41,7 @@ public sealed unsafe class LoopsTests
     }
 
     [TestMethod]
-    public void CenteredSums_EveryLength_AddsToWhatWasThere()
+    public void CenteredSums_EveryLengthInOneBlockAndInSeveral_MatchPlainSums()
     {
         Check<float>();
         Check<double>();
@@ -46,15 +49,19 @@ public sealed unsafe class LoopsTests
         static void Check<T>()
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            for (int n = 0; n <= Longest; n++)
+            for (int n = 1; n <= Longest; n++)
             {
-                double[] values = Numbers<T>(n, n);
+                int blocks = 1 + (n % 3);
+                int stride = n + (n % 5);
+                double[] values = Numbers<T>(n, ((blocks - 1) * stride) + n);
+                double[] deviations = [.. values.Where((_, i) => i % stride < n).Select(value => value - Center)];
                 using var x = new GuardedMemory<T>(values, n % 2);
-                double first = 10;
-                double second = 20;
-                Loops.CenteredSums(x.Pointer, n, Center, ref first, ref second);
-                Near(10 + values.Sum(value => value - Center), first, 10 + values.Sum(value => Math.Abs(value - Center)), $"{n}: first");
-                Near(20 + values.Sum(value => (value - Center) * (value - Center)), second, second, $"{n}: second");
+                foreach (nint ahead in new nint[] { 0, n })
+                {
+                    Loops.CenteredSums(x.Pointer, x.Pointer, blocks, stride, n, ahead, Center, out double first, out double second);
+                    Near(deviations.Sum(), first, deviations.Sum(Math.Abs), $"{n}, {blocks} blocks: first");
+                    Near(deviations.Sum(value => value * value), second, second, $"{n}, {blocks} blocks: second");
+                }
             }
         }
     }
@@ -70,7 +77,7 @@ public sealed unsafe class LoopsTests
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
             where A : unmanaged, IBinaryFloatingPointIeee754<A>
         {
-            for (int n = 1; n <= Longest; n++)
+            for (int n = 1; n <= LongestRun; n++)
             {
                 double[] weights = Numbers<T>(3, n);
                 using var weight = new GuardedMemory<T>(weights, n % 3);
@@ -92,7 +99,7 @@ public sealed unsafe class LoopsTests
             double gradient = 10;
             double product = 20;
             Loops.GradientSums<T, A, ConstantLine<A>, TAffine>(
-                x.Pointer, g.Pointer, n, new(Center, Slope, Intercept), affine, ref gradient, ref product);
+                x.Pointer, g.Pointer, n, ahead: n % 2 * n, new(Center, Slope, Intercept), affine, ref gradient, ref product);
             double[] terms = [.. gradients.Zip(weights, (a, b) => a * b)];
             double[] products = [.. terms.Zip(values, (term, value) => term * Line(value))];
             string what = $"{typeof(T).Name} in {typeof(A).Name}, {n} elements, {typeof(TAffine).Name}";
