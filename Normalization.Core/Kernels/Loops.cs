@@ -223,11 +223,13 @@ internal static unsafe class Loops
         where TLine : struct, ILine<A>
     {
         nint lanes = Simd.Count<A>();
-        nint ahead = Ahead<T>(pitch, TwoStreamsAhead);
         nint upper = lanes - Simd.Lanes; // where A is double there is no upper half: the lower is loaded twice and stored last
         while (rows >= 4)
         {
             nint fours = FoursTogether(rows, pitch);
+            nint fetched = 0;
+            T* nextX = x + (4 * fours * pitch);
+            T* nextG = g + (4 * fours * pitch);
             nint j = 0;
             for (; j <= n - lanes; j += lanes)
             {
@@ -237,8 +239,16 @@ internal static unsafe class Loops
                 T* slope = g + j;
                 for (nint i = 0; i < fours; i++, value += 4 * pitch, slope += 4 * pitch)
                 {
-                    PrefetchRows(value + ahead, pitch);
-                    PrefetchRows(slope + ahead, pitch);
+                    PrefetchRows(nextX + fetched, lanes);
+                    PrefetchRows(nextG + fetched, lanes);
+                    fetched += 4 * lanes;
+                    if (fetched >= n)
+                    {
+                        fetched = 0;
+                        nextX += pitch;
+                        nextG += pitch;
+                    }
+
                     Vector512<A> p = Simd.Load<T, A>(slope), q = Simd.Load<T, A>(slope + pitch);
                     Vector512<A> r = Simd.Load<T, A>(slope + (2 * pitch)), s = Simd.Load<T, A>(slope + (3 * pitch));
                     Vector512<A> even = p * line.At(Simd.Load<T, A>(value), 0, j);
