@@ -357,6 +357,13 @@ public abstract class Normalizer<T> : INormalizer<T>
     {
     }
 
+    /// <summary>How many tensors a pass in the present mode must read from memory a second time: x, in a backward pass x and dy; 0 where nothing, and for strategies that do not say.</summary>
+    /// <param name="shape">The activations.</param>
+    /// <param name="order">How they lie.</param>
+    /// <param name="backward">Whether the pass is a backward one.</param>
+    /// <param name="cacheBytes">Bytes of a core's second-level cache, beyond which nothing is taken to wait: <see cref="Kernels.SecondReads"/>.</param>
+    internal virtual int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes) => 0;
+
     internal abstract unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y);
 
     internal abstract unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx);

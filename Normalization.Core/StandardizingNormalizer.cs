@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using Normalization.Core.Kernels;
 
 namespace Normalization.Core;
@@ -129,6 +130,26 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
 
     internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+
+    internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
+    {
+        if (_running is not null && UsesRunning)
+        {
+            return 0;
+        }
+
+        // Forward what the affine map reads; backward the weight, and the sums of the gradients.
+        int weightArrays = backward ? (Weight is null ? 0 : 2) + (Bias is null ? 0 : 1) : (Weight is null ? 0 : 1) + (Bias is null ? 0 : 1);
+        int tensors = backward ? 2 : 1;
+        Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
+        foreach (ReductionLayout layout in layouts[..WriteLayouts(shape, order, layouts)])
+        {
+            // A smaller remainder may fit: then all of it is not to be read twice.
+            tensors = Math.Min(tensors, SecondReads.Of(layout, tensors, weightArrays, Unsafe.SizeOf<T>(), cacheBytes));
+        }
+
+        return tensors;
+    }
 
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {

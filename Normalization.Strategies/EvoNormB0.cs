@@ -109,6 +109,13 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
 
     internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
 
+    // Instances lie within their channels; only where the channels' variances are kept from before do they decide.
+    internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
+    {
+        ReductionLayout layout = _running is not null && UsesRunning ? Layouts.PerSampleAndChannel(shape, order) : Layouts.PerChannel(shape, order);
+        return V is null ? 0 : SecondReads.Of(layout, backward ? 2 : 1, 0, Unsafe.SizeOf<T>(), cacheBytes);
+    }
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         if (V is null)

@@ -76,6 +76,9 @@ public sealed class EvoNormS0<T> : EvoNorm<T>
         }
     }
 
+    internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes) =>
+        V is null ? 0 : SecondReads.Of(Layouts.PerSet(shape, order, Groups), backward ? 2 : 1, 0, Unsafe.SizeOf<T>(), cacheBytes);
+
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {
         if (V is null)

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Globalization;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using Normalization.Core;
 using Normalization.Core.Kernels;
 
@@ -111,6 +112,14 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
     internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
 
     internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+
+    // An output hangs on its whole channel and its whole sample, hence all of them on the tensor; with running statistics on the sample alone.
+    internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
+    {
+        ReductionLayout samples = Layouts.PerSet(shape, MemoryOrder.ChannelsFirst, groups: 1);
+        ReductionLayout sets = _running is not null && UsesRunning ? samples : samples with { Outer = 1, BlockLength = shape.Count, RunLength = shape.Count };
+        return SecondReads.Of(sets, backward ? 2 : 1, 0, Unsafe.SizeOf<T>(), cacheBytes);
+    }
 
     internal override unsafe void ForwardDense(ActivationShape shape, MemoryOrder order, T* x, T* y)
     {

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Numerics;
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Core.Kernels;
 using Normalization.Strategies;
 
 namespace Normalization.Bench.Speed;
@@ -68,6 +69,10 @@ internal sealed class OwnCall
 
     /// <summary>Bytes that a memory-bound implementation must move in a call.</summary>
     public double BytesMoved => _case.Passes.Sum(pass => Tensors.BytesMoved(_normalizer, Name(pass)));
+
+    /// <summary>Tensors that a call must read from memory a second time, however it is implemented: x, in a backward pass x and dy; 0 where nothing.</summary>
+    public int TensorsReadTwice => _normalizer is not Normalizer<float> known ? 0 : _case.Passes.Sum(pass => known.TensorsReadTwice(
+        _case.Shape, _case.ChannelsLast ? MemoryOrder.ChannelsLast : MemoryOrder.ChannelsFirst, pass == Direction.Backward, SecondLevelCache.Bytes));
 
     /// <summary>Managed bytes that a warm call allocates.</summary>
     public double Allocated => _case.Passes.Sum(pass => Tensors.Allocated(_normalizer, Name(pass)));

@@ -56,6 +56,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 new("threads", string.Join(",", tier.Threads)),
                 new("epsilon", "1e-5"),
                 new("affine", "random weight and bias"),
+                new("second_level_cache", SecondLevelCache.Description),
                 .. peers.Select(seat => new KeyValuePair<string, string>(seat.Id, seat.Description)),
                 .. further,
             ],
@@ -145,6 +146,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         own.Check(double.PositiveInfinity);
         own.Seconds(CallsToCompile);
         own.Tensors.CopySeconds(CallsToCompile);
+        own.Tensors.ReadSeconds(1, CallsToCompile);
         foreach (PeerSeat seat in planned.HasPeers ? peers : [])
         {
             // PyTorch has a process of its own, where nothing is compiled.
@@ -243,10 +245,22 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         try
         {
             List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons, prepared);
-            Func<int, double>[] contestants = [own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds)];
+            bool hasBound = planned.Shape.Count * sizeof(float) >= SpeedTensors.LargeBytes;
+            int twice = hasBound ? own.TensorsReadTwice : 0;
+            Func<int, double>[] contestants =
+            [
+                own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds),
+                .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
+            ];
             Settle(contestants, probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
+            if (hasBound)
+            {
+                SpeedProbe.AddBound(
+                    probe, planned.Shape.Count, own.BytesMoved, rounds, twice > 0 ? (contestants.Length - 1, twice == 1 ? "x" : "x and dy") : null, planned.Parameters);
+            }
+
             probe.Add("bytes_allocated", own.Allocated, parameters: planned.Parameters);
             if (planned is { Strategy: "zca-whitening", Scaling: null, Threads: 1 })
             {

@@ -77,8 +77,13 @@ internal sealed record TimedRounds(IReadOnlyList<IReadOnlyList<double>> Seconds,
     /// <summary>How many times as long one contestant takes as another: the median of the ratios round by round, since both of a round met the same machine.</summary>
     /// <param name="numerator">The place of the one.</param>
     /// <param name="denominator">The place of the other.</param>
-    public Estimate Ratio(int numerator, int denominator) =>
-        Bootstrap.Median([.. Seconds[numerator].Zip(Seconds[denominator], (above, below) => above / below)], Stream());
+    public Estimate Ratio(int numerator, int denominator) => Ratio([(numerator, 1)], denominator);
+
+    /// <summary>The same for a sum of contestants.</summary>
+    /// <param name="numerator">The places of those that are added, each with what its time is multiplied by.</param>
+    /// <param name="denominator">The place of the other.</param>
+    public Estimate Ratio(IReadOnlyList<(int Contestant, double Factor)> numerator, int denominator) =>
+        Bootstrap.Median([.. Seconds[denominator].Select((below, round) => numerator.Sum(part => part.Factor * Seconds[part.Contestant][round]) / below)], Stream());
 
     private RandomStream Stream() => new(Seed, "bootstrap");
 }

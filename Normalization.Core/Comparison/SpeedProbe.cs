@@ -232,4 +232,24 @@ internal static class SpeedProbe
 
         void Add(string metric, Estimate estimate) => probe.Add(metric, estimate.Value, estimate.Spread, parameters);
     }
+
+    /// <summary>Records how near a call comes to its bound: a copy of what must be moved once, and a second read of what no cache of a core can keep.</summary>
+    /// <param name="probe">Receives the rows.</param>
+    /// <param name="elements">Elements of the tensor.</param>
+    /// <param name="bytes">Bytes a memory-bound implementation must move in a call, each once.</param>
+    /// <param name="rounds">The copy timed as the first contestant, the call as the second.</param>
+    /// <param name="read">The place of the contestant that reads what the call must read a second time; null where that is nothing.</param>
+    /// <param name="parameters">The rows' parameters.</param>
+    internal static void AddBound(
+        ProbeCase probe, double elements, double bytes, TimedRounds rounds, (int Contestant, string What)? read, IReadOnlyDictionary<string, object> parameters)
+    {
+        double moved = bytes / (elements * sizeof(float) * 2);
+        Estimate fraction = rounds.Ratio(read is { } second ? [(0, moved), (second.Contestant, 1)] : [(0, moved)], 1);
+        probe.Add("fraction_of_bound", fraction.Value, fraction.Spread, parameters);
+        if (read is { } again)
+        {
+            Estimate time = rounds.Time(again.Contestant).Times(1e9 / elements);
+            probe.Add("second_read_ns_per_element", time.Value, time.Spread, parameters, again.What);
+        }
+    }
 }

@@ -15,6 +15,9 @@ internal sealed class SpeedTensors
     public const string Backward = "backward";
     public const string Inference = "inference";
 
+    /// <summary>Bytes of a tensor from which on memory alone is to be what a pass waits for.</summary>
+    public const double LargeBytes = 25e6;
+
     private readonly nint[] _lengths;
     private readonly nint[] _strides;
     private readonly AlignedArray _input;
@@ -106,6 +109,25 @@ internal sealed class SpeedTensors
         }
 
         return Stopwatch.GetElapsedTime(began).TotalSeconds;
+    }
+
+    /// <summary>Seconds that reading tensors of this size, one after the other, takes a number of times, on as many threads as the strategy has.</summary>
+    /// <remarks>The memory is the copy's. One tensor is read over and over and what the third-level cache kept of it comes from there, as in a pass that has just read its x; so with two.</remarks>
+    /// <param name="tensors">How many are read in a call; a third is the first again.</param>
+    /// <param name="calls">How often.</param>
+    public unsafe double ReadSeconds(int tensors, int calls)
+    {
+        (AlignedArray source, AlignedArray destination) = _copied ??= CopyOperands();
+        fixed (float* first = source.Span, second = destination.Span)
+        {
+            long began = Stopwatch.GetTimestamp();
+            for (int i = 0; i < calls * tensors; i++)
+            {
+                ReadJob.Run(i % tensors % 2 == 0 ? first : second, Input.Length);
+            }
+
+            return Stopwatch.GetElapsedTime(began).TotalSeconds;
+        }
     }
 
     /// <summary>
