@@ -32,9 +32,25 @@ internal static class SpeedSummary
                 : string.Create(CultureInfo.InvariantCulture, $"{name}: {GeometricMean(ratios):0.00} times its speed, geometric mean of {ratios.Length} cells on one thread.");
         }
 
+        foreach (string line in LargeTensors(new RunRows(run).Benchmark.Bounded))
+        {
+            yield return line;
+        }
+
         foreach (Measurement row in crossChecks)
         {
             yield return CrossCheck(run, row);
+        }
+    }
+
+    private static IEnumerable<string> LargeTensors(IReadOnlyList<BoundedCell> bounded)
+    {
+        foreach (var threads in bounded.GroupBy(cell => cell.Cell.Threads).OrderBy(group => group.Key))
+        {
+            var counts = threads.GroupBy(cell => cell.IsOfFive).OrderByDescending(group => group.Key).Select(group => string.Create(
+                CultureInfo.InvariantCulture,
+                $"{group.Count(cell => cell.Reaches)} of {group.Count()} cells of {(group.Key ? string.Join(", ", BoundedCell.Five) : "the other strategies")} reach {group.First().Asked} of the bound, {group.Count(cell => cell.Cell.Formed("fraction_of_copy")?.Value >= cell.Least)} of the copy"));
+            yield return $"25 MB and more, {ReportText.Count(threads.Key, "thread")}: {string.Join("; ", counts)}.";
         }
     }
 

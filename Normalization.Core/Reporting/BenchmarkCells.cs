@@ -1,3 +1,4 @@
+using System.Globalization;
 using Normalization.Core.Comparison;
 
 namespace Normalization.Core.Reporting;
@@ -109,10 +110,38 @@ internal sealed record GrowthPoint(BenchmarkCell Cell, bool IsLarge, double? Mea
     public bool? Holds => Measure is { } measure ? IsLarge ? measure >= LeastFraction : measure <= MostTime : null;
 }
 
+/// <summary>A cell of 25 MB or more, held against what memory allows.</summary>
+/// <param name="Cell">The cell.</param>
+/// <param name="Fraction">The fraction of the bound.</param>
+internal sealed record BoundedCell(BenchmarkCell Cell, ReportRow Fraction)
+{
+    /// <summary>The fraction of the bound, or of the copy, that is asked of the five strategies.</summary>
+    public const double LeastOfFive = 0.9;
+
+    private const double LeastOfOthers = 0.8;
+
+    /// <summary>The strategies that peers have too; of these the most is asked.</summary>
+    public static IReadOnlyList<string> Five { get; } = ["batch-norm", "layer-norm", "instance-norm", "group-norm", "ghost-batch-norm"];
+
+    /// <summary>Whether it is a cell of those five.</summary>
+    public bool IsOfFive => Five.Contains(Cell.Strategy);
+
+    /// <summary>The fraction that is asked.</summary>
+    public double Least => IsOfFive ? LeastOfFive : LeastOfOthers;
+
+    /// <summary>The same as it is written.</summary>
+    public string Asked => Least.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>Whether the median reaches it.</summary>
+    public bool Reaches => Fraction.Value >= Least;
+}
+
 /// <summary>The cells of the speed benchmark: rows of the aspect speed that name their engine. <c>compare</c>'s rows do not.</summary>
 internal sealed class BenchmarkCells
 {
     public const string CrossCheckEngine = "benchmarkdotnet";
+
+    public const string Bound = "fraction_of_bound";
 
     public const string FastestPeer = PeerPrefix + "fastest_peer";
 
@@ -158,6 +187,13 @@ internal sealed class BenchmarkCells
         var cells = All.Where(cell => !cell.IsCrossCheck).DistinctBy(cell => cell.KeyWithout("engine")).ToDictionary(cell => cell.KeyWithout("engine"), StringComparer.Ordinal);
         return All.Where(cell => cell.IsCrossCheck).Select(check => (check, cells.GetValueOrDefault(check.KeyWithout("engine"))));
     }
+
+    /// <summary>The cells, series included, that were held against their bound, those of 25 MB and more; the yardstick left out.</summary>
+    public IReadOnlyList<BoundedCell> Bounded =>
+    [
+        .. All.Where(cell => cell.Strategy != RunRows.Yardstick).Select(cell => (Cell: cell, Fraction: cell.Formed(Bound)))
+            .Where(pair => pair.Fraction is not null).Select(pair => new BoundedCell(pair.Cell, pair.Fraction!.Value)),
+    ];
 
     /// <summary>The series over elements, each cell held against what it must cost.</summary>
     public List<GrowthPoint> Growth()
