@@ -138,17 +138,15 @@ internal static class BenchmarkFindings
             var lowest = group.MinBy(cell => cell.Fraction.Value)!;
             sentence.AddRange(
             [
-                $"{(sentence.Count == 0 ? "" : " ")}{(lowest.IsOfFive ? ReportText.List(BoundedCell.Five) : "Other strategies")}: {Directions(group, cell => cell.Cell, cell => cell.Reaches)}"
-                + $" reach {lowest.Asked} of the bound; the lowest is ",
-                WithInterval(lowest.Fraction), $" ({lowest.Cell.Name}).",
+                sentence.Count == 0 ? $"Those that do, {(lowest.IsOfFive ? "of the five strategies that peers have too" : "of strategies that no peer has")}: {Directions(group, cell => cell.Cell, cell => cell.Reaches)}"
+                    : $" Of the others {group.Count(cell => cell.Reaches)} of {group.Count} reach {lowest.Asked}",
+                "; the lowest is ", WithInterval(lowest.Fraction), $" ({lowest.Cell.Name}).",
             ]);
         }
 
-        foreach (var read in bounded.Where(cell => cell.Cell.Threads == bounded.Min(other => other.Cell.Threads)).Select(cell => cell.Cell.Formed("second_read_ns_per_element")).OfType<ReportRow>()
-            .GroupBy(row => row.Measurement.Note ?? "").OrderBy(group => group.Key, StringComparer.Ordinal))
-        {
-            sentence.AddRange([$" A second read of {read.Key} costs ", read.MinBy(row => row.Value), " to ", read.MaxBy(row => row.Value), "."]);
-        }
+        int fewest = bounded.Min(cell => cell.Cell.Threads);
+        foreach (var read in bounded.Where(cell => cell.Cell.Threads == fewest).Select(cell => cell.Cell.Formed("second_read_ns_per_element")).OfType<ReportRow>().GroupBy(row => row.Measurement.Note ?? ""))
+            sentence.AddRange([$" A second read of {read.Key} costs from ", read.MinBy(row => row.Value), " to ", read.MaxBy(row => row.Value), $" on {ReportText.Count(fewest, "thread")}."]);
 
         int reaching = groups[0].Count(cell => cell.Reaches);
         yield return new Finding(

@@ -31,6 +31,20 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
+    public void Ratio_OfASum_AddsRoundByRound()
+    {
+        // Medians over medians would be (2 * 2 + 3) / 4.
+        var rounds = new TimedRounds([[1, 2, 10], [3, 1, 5], [2, 4, 5]], 1);
+
+        Estimate ratio = rounds.Ratio([(0, 2), (1, 1)], 2);
+
+        Assert.AreEqual(2.5, ratio.Value);
+        Assert.AreEqual(1.25, ratio.Low);
+        Assert.AreEqual(5, ratio.High);
+        Assert.AreEqual(rounds.Ratio(1, 2), rounds.Ratio([(1, 1)], 2));
+    }
+
+    [TestMethod]
     public void Run_SameSeed_GivesTheSameInterval()
     {
         Estimate Interval(long seed)

@@ -87,6 +87,24 @@ public sealed class SpeedProbeTests
         Assert.AreEqual(threads, KernelThreads.Count);
     }
 
+    [TestMethod]
+    public void AddBound_CopyAndSecondRead_AddByWhatIsMoved()
+    {
+        // 10 elements, of which 12 bytes each are moved once: 1.5 copies of 2 s, and a read of 1 s, beside a call of 5 s.
+        var rounds = new TimedRounds([[2, 2], [5, 5], [7, 7], [1, 1]], 1);
+        var probe = new ProbeCase(Aspects.Speed, PlainContestants.Make(), SpeedProbe.Scenario, new ProbeSettings { Seed = 1 });
+
+        SpeedProbe.AddBound(probe, 10, 120, rounds, (3, "x and dy"), new Dictionary<string, object>());
+        SpeedProbe.AddBound(probe, 10, 120, rounds, null, new Dictionary<string, object>());
+
+        CollectionAssert.AreEqual(
+            new[] { "fraction_of_bound", "second_read_ns_per_element", "fraction_of_bound" }, probe.Rows.Select(row => row.Metric).ToArray());
+        Assert.AreEqual((1.5 * 2 + 1) / 5, probe.Rows[0].Value!.Value, 1e-12);
+        Assert.AreEqual(0.1e9, probe.Rows[1].Value!.Value, 1e-3);
+        Assert.AreEqual("x and dy", probe.Rows[1].Note);
+        Assert.AreEqual(1.5 * 2 / 5, probe.Rows[2].Value!.Value, 1e-12);
+    }
+
     private static ProbeCase Measure(Contestant contestant, params Workload[] workloads)
     {
         var probe = new ProbeCase(Aspects.Speed, contestant, SpeedProbe.Scenario, new ProbeSettings { Seed = 1 });

@@ -97,12 +97,38 @@ public sealed class BenchmarkFindingsTests
     [TestMethod]
     [DataRow(0.95, "✓ 100 % reach 0.9 of the copy")]
     [DataRow(0.85, "✗ 0 % reach 0.9 of the copy")]
-    public void Draw_LargeTensors_CountsThoseThatReachTheCopy(double fraction, string answer)
+    public void Draw_LargeTensorsWithoutABound_CountsThoseThatReachTheCopy(double fraction, string answer)
     {
-        RunData run = SampleRun.Map(Run, row => row.Metric == "fraction_of_copy" ? row with { Value = row.Parameters!["shape"] is "(32, 64, 56, 56)" ? fraction : 0.5, Spread = null } : row);
+        RunData run = SampleRun.Map(Run, row => row.Metric is "fraction_of_bound" ? null
+            : row.Metric == "fraction_of_copy" ? row with { Value = row.Parameters!["shape"] is "(32, 64, 56, 56)" ? fraction : 0.5, Spread = null } : row);
         Finding finding = Of(run, "Tensors of 25 MB and more")!;
         Assert.AreEqual(answer, finding.Answer);
         Assert.AreEqual(fraction, finding.Rows.Single().Measurement.Value);
+    }
+
+    [TestMethod]
+    [DataRow(0.9, "✓ 60 of 60 cells reach 0.9 of the bound", "forward 20 of 20, backward 20 of 20, inference 20 of 20; the lowest is 0.900")]
+    [DataRow(0.89, "✗ 59 of 60 cells reach 0.9 of the bound", "forward 19 of 20, backward 20 of 20, inference 20 of 20; the lowest is 0.890")]
+    public void Draw_LargeTensors_CountsThoseThatReachTheBound(double fraction, string answer, string words)
+    {
+        // What the copy says does not matter.
+        RunData even = SampleRun.Map(Run, row => row.Metric switch { "fraction_of_bound" => row with { Value = 0.95 }, "fraction_of_copy" => row with { Value = 0.5 }, _ => row });
+        Finding finding = Of(SampleBenchmark.Change(even, "fraction_of_bound", row => row with { Value = fraction }), "Tensors of 25 MB and more")!;
+        Assert.AreEqual(answer, finding.Answer);
+        StringAssert.Contains(finding.Text, words);
+        StringAssert.Contains(finding.Text, "(batch-norm forward (32, 64, 56, 56), channels-first, 1 thread). A second read of x costs from 0.0800 ns/element to 0.0800 ns/element on 1 thread.");
+        StringAssert.EndsWith(finding.Text, "A second read of x and dy costs from 0.200 ns/element to 0.200 ns/element on 1 thread.");
+    }
+
+    [TestMethod]
+    [DataRow(0.8, "Of the others 12 of 12 reach 0.8")]
+    [DataRow(0.79, "Of the others 0 of 12 reach 0.8")]
+    public void Draw_LargeTensorsOfOtherStrategies_AreAskedLess(double fraction, string words)
+    {
+        RunData run = SampleRun.Map(SampleRun.Swap(Run, "group-norm", "rms-norm"), row => row.Metric == "fraction_of_bound" ? row with { Value = row.Strategy == "rms-norm" ? fraction : 0.95 } : row);
+        Finding finding = Of(run, "Tensors of 25 MB and more")!;
+        Assert.AreEqual("✓ 48 of 48 cells reach 0.9 of the bound", finding.Answer);
+        StringAssert.Contains(finding.Text, words);
     }
 
     [TestMethod]

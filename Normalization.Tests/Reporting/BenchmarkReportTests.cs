@@ -95,6 +95,33 @@ public sealed class BenchmarkReportTests
     }
 
     [TestMethod]
+    public void Write_LargeTensors_AreMarkedByTheirBoundAndSayWhatASecondReadCosts()
+    {
+        RunData run = SampleRun.Map(Run, row => row.Metric != "fraction_of_bound" ? row : row with { Value = 0.9, Spread = [0.88, 0.93] });
+        run = SampleBenchmark.Change(run, "fraction_of_bound", row => row with { Value = 0.85, Spread = [0.84, 0.95] });
+        string section = Regex.Replace(Section(new HtmlReport().Write(run), "bound"), " id=\"m[0-9]+\"", "");
+        StringAssert.Contains(section, "<caption>The five strategies, 1 thread: 29 of 30 cells reach 0.9 of the bound</caption>");
+        StringAssert.Contains(section, "<caption>The five strategies, 2 threads: 30 of 30 cells reach 0.9 of the bound</caption>");
+        StringAssert.Contains(
+            section, "class=\"refuted\">✗ batch-norm forward<small>(32, 64, 56, 56), channels-first</small></th><td class=\"w refuted\">✗ below 0.9</td><td>0.850<small>0.840 – 0.950</small></td>");
+        Assert.AreEqual(59, Regex.Count(section, "class=\"w best\">✓ reaches 0.9</td><td>0.900<small>0.880 – 0.930</small></td>"));
+        Assert.AreEqual(8, Regex.Count(section, "<td>0.0800<small>x</small></td>"), "layer norm forward and in inference");
+        Assert.AreEqual(4, Regex.Count(section, "<td>0.200<small>x and dy</small></td>"));
+        Assert.AreEqual(48, Regex.Count(section, "<td>none</td>"));
+        StringAssert.Contains(new MarkdownReport().Write(run), "| batch-norm forward ✗ ((32, 64, 56, 56), channels-first) | below 0.9 ✗ | 0.850 (0.840 – 0.950) |");
+    }
+
+    [TestMethod]
+    public void Write_RecordsWithoutABound_HaveNoSectionOfIt()
+    {
+        RunData older = SampleRun.Map(Run, row => row.Metric is "fraction_of_bound" or "second_read_ns_per_element" ? null : row);
+        string page = new HtmlReport().Write(older);
+        Assert.AreEqual("", Section(page, "bound"));
+        StringAssert.Contains(Section(page, "findings"), "of the copy");
+        StringAssert.Contains(page, "<caption>layer-norm, forward</caption>");
+    }
+
+    [TestMethod]
     public void Write_Growth_HasTablesChartsAndTheCurve()
     {
         string section = Section(Page, "growth");
@@ -131,7 +158,7 @@ public sealed class BenchmarkReportTests
     public void Write_Comparison_HasNoSectionOfTheBenchmark()
     {
         string page = new HtmlReport().Write(SampleRun.Build());
-        foreach (string id in new[] { "overview", "growth", "parts", "cross-check" }) Assert.IsFalse(page.Contains($"<section id=\"{id}\"", StringComparison.Ordinal), id);
+        foreach (string id in new[] { "overview", "bound", "growth", "parts", "cross-check" }) Assert.IsFalse(page.Contains($"<section id=\"{id}\"", StringComparison.Ordinal), id);
         StringAssert.Contains(page, "<h2>Which strategy for which case</h2>");
         StringAssert.Contains(Page, "<h2>What was measured</h2>");
     }

@@ -101,7 +101,7 @@ public sealed class RunDiffTests
         ResultFile other = Sample with
         {
             Environment = Sample.Environment with { Cpu = "Other CPU", SimdBits = 256, Runtime = ".NET 10.0.2", Commit = "0.2.0", Started = "later", Threads = 1 },
-            Settings = new Dictionary<string, string>(Sample.Settings) { ["thorough"] = "true", ["filter"] = "batch-norm/*" },
+            Settings = new Dictionary<string, string>(Sample.Settings) { ["thorough"] = "true", ["filter"] = "batch-norm/*", ["second_level_cache"] = "2048 KB" },
         };
         RunDiff diff = RunDiff.Between(Sample, other, 0.1);
         CollectionAssert.AreEqual(

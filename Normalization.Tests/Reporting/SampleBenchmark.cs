@@ -95,6 +95,13 @@ internal sealed class SampleBenchmark
             Add("gigabytes_per_second", 25 * fraction);
             Add("fraction_of_copy", fraction);
             Add("bytes_allocated", 0);
+            if (shape is [32, 64, 56, 56])
+            {
+                bool twice = strategy == "layer-norm";
+                Add("fraction_of_bound", fraction * (twice ? 1.2 : 1));
+                if (twice) Add("second_read_ns_per_element", direction == "backward" ? 0.2 : 0.08, note: direction == "backward" ? "x and dy" : "x");
+            }
+
             if (strategy == "none") continue;
             bool slow = strategy == "layer-norm" && direction == "forward" && shape is [512, 4096];
             double?[] ratios =

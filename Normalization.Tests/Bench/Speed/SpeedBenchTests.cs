@@ -106,6 +106,29 @@ public sealed class SpeedBenchTests
     }
 
     [TestMethod]
+    [DataRow("layer-norm", SpeedTensors.Forward, "x")]
+    [DataRow("layer-norm", SpeedTensors.Backward, "x and dy")]
+    [DataRow("none", SpeedTensors.Forward, null)]
+    public void Run_LargeTensor_IsHeldToItsBound(string strategy, string direction, string? readTwice)
+    {
+        // 25.2 MB, half of it a sample: beyond any second-level cache.
+        CaseRecord record = Run(new SpeedCase(strategy, new ActivationShape(2, 3_150_000), ChannelsLast: false, direction, Threads: 1), []);
+
+        Assert.IsNull(record.Failure);
+        double copy = Value(record, "fraction_of_copy")!.Value;
+        if (readTwice is null)
+        {
+            Assert.AreEqual(copy, Value(record, "fraction_of_bound")!.Value, 1e-9);
+            Assert.IsFalse(record.Measurements.Any(row => row.Metric == "second_read_ns_per_element"));
+            return;
+        }
+
+        Assert.AreEqual(readTwice, Row(record, "second_read_ns_per_element").Note);
+        Assert.IsGreaterThan(copy, Value(record, "fraction_of_bound")!.Value);
+        Assert.HasCount(2, Row(record, "fraction_of_bound").Spread!);
+    }
+
+    [TestMethod]
     public void Run_ForwardAndBackward_CountsBothPassesOfBoth()
     {
         var peer = new FakePeer("pytorch", ("", 0.5));

@@ -44,6 +44,40 @@ public sealed class SpeedSummaryTests
             lines);
     }
 
+    [TestMethod]
+    public void Lines_LargeTensors_CountThoseThatReachTheBoundByThreads()
+    {
+        CaseRecord[] cases =
+        [
+            Large("batch-norm", "forward", 1, 0.9, 0.5),
+            Large("batch-norm", "backward", 1, 0.89, 0.89),
+            Large("rms-norm", "forward", 1, 0.8, 0.79),
+            Large("rms-norm", "backward", 1, 0.79, 0.79),
+            Large("none", "forward", 1, 1, 1),
+            Large("batch-norm", "forward", 2, 1, 1),
+        ];
+
+        string[] lines = [.. SpeedSummary.Lines(new RunData(SampleRun.Build().Header, cases))];
+
+        CollectionAssert.AreEqual(
+            new[]
+            {
+                "25 MB and more, 1 thread: 1 of 2 cells of batch-norm, layer-norm, instance-norm, group-norm, ghost-batch-norm reach 0.9 of the bound, 0 of the copy; "
+                    + "1 of 2 cells of the other strategies reach 0.8 of the bound, 0 of the copy.",
+                "25 MB and more, 2 threads: 1 of 1 cells of batch-norm, layer-norm, instance-norm, group-norm, ghost-batch-norm reach 0.9 of the bound, 1 of the copy.",
+            },
+            lines[1..]);
+
+        static CaseRecord Large(string strategy, string direction, long threads, double ofBound, double ofCopy)
+        {
+            CaseRecord record = Case($"{strategy} {direction} {threads}", threads, ("fraction_of_bound", ofBound, 1), ("fraction_of_copy", ofCopy, 1));
+            return record with
+            {
+                Measurements = [.. record.Measurements.Select(row => row with { Strategy = strategy, Parameters = new Dictionary<string, object>(row.Parameters!) { ["direction"] = direction } })],
+            };
+        }
+    }
+
     private static CaseRecord Refused(string id)
     {
         CaseRecord record = Case(id, 1, ("ns_per_element", 0, 0));
