@@ -347,22 +347,38 @@ internal static unsafe class Loops
         where TStore : struct, IStore => WriteStandardized<T, A, TLine, TAffine, TStore>(x, y, n, period, ahead, line, affine);
 
     /// <summary>The same for several runs of n elements; null weight and bias where the lines hold them.</summary>
+    /// <remarks>Runs that follow each other in memory are written as one: a vector that lies across an end takes its lanes from both lines.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void StandardizeRuns<T, TStore>(T* x, T* y, T* weight, T* bias, Run<T>* runs, int count, nint n, nint ahead)
         where T : unmanaged
         where TStore : struct, IStore
     {
+        nint done = 0;
         for (Run<T>* run = runs; run < runs + count; run++)
         {
             var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
-            if (weight == null)
-            {
-                WriteStandardized<T, T, ConstantLine<T>, NoAffine<T>, TStore>(x + run->Offset, y + run->Offset, n, period: 0, ahead, line, default);
-            }
-            else
+            T* from = x + run->Offset;
+            T* to = y + run->Offset;
+            if (weight != null)
             {
                 WriteStandardized<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
-                    x + run->Offset, y + run->Offset, n, period: 0, ahead, line, new(weight + run->Affine, bias + run->Affine));
+                    from, to, n, period: 0, ahead, line, new(weight + run->Affine, bias + run->Affine));
+                continue;
+            }
+
+            bool joins = run + 1 < runs + count && Joins(run, n);
+            nint i = StandardizeVectors<T, T, ConstantLine<T>, NoAffine<T>, TStore>(from, to, done, n, joins, period: 0, ahead, line, default);
+            done = 0;
+            if (i < n && joins)
+            {
+                Vector512<T> value = Vector512.Load(from + i);
+                var next = new ConstantLine<T>(run[1].Center, run[1].Slope, run[1].Intercept);
+                Store<T, T, TStore>(to + i, Simd.FirstOf(n - i, line.At(value, 0, 0), next.At(value, 0, 0)));
+                done = Simd.Count<T>() - (n - i);
+            }
+            else if (i < n)
+            {
+                Simd.StorePart(to + i, n - i, line.At(Simd.LoadPart<T, T>(from + i, n - i, default), 0, 0));
             }
         }
     }
@@ -383,28 +399,56 @@ internal static unsafe class Loops
         where TStore : struct, IStore =>
         WriteInputGradient<T, A, TLine, TAffine, TStore>(x, g, dx, n, period, ahead, gradientLine, line, affine);
 
-    /// <summary>The same for several runs of n elements; null weight where each has one.</summary>
+    /// <summary>The same for several runs of n elements, as in <see cref="StandardizeRuns"/>; null weight where each has one.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void InputGradientOfRuns<T, TStore>(T* x, T* g, T* dx, T* weight, Run<T>* runs, int count, nint n, nint ahead)
         where T : unmanaged
         where TStore : struct, IStore
     {
+        nint done = 0;
         for (Run<T>* run = runs; run < runs + count; run++)
         {
             var gradientLine = new ConstantLine<T>(run->GradientCenter, run->GradientSlope, default);
             var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
-            if (weight == null)
-            {
-                WriteInputGradient<T, T, ConstantLine<T>, ConstantAffine<T>, TStore>(
-                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(run->Weight, default));
-            }
-            else
+            T* value = x + run->Offset;
+            T* gradient = g + run->Offset;
+            T* to = dx + run->Offset;
+            if (weight != null)
             {
                 WriteInputGradient<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
-                    x + run->Offset, g + run->Offset, dx + run->Offset, n, period: 0, ahead, gradientLine, line, new(weight + run->Affine, null));
+                    value, gradient, to, n, period: 0, ahead, gradientLine, line, new(weight + run->Affine, null));
+                continue;
+            }
+
+            bool joins = run + 1 < runs + count && Joins(run, n);
+            var affine = new ConstantAffine<T>(run->Weight, default);
+            nint i = InputGradientVectors<T, T, ConstantLine<T>, ConstantAffine<T>, TStore>(
+                value, gradient, to, done, n, joins, period: 0, ahead, gradientLine, line, affine);
+            done = 0;
+            if (i < n && joins)
+            {
+                Vector512<T> v = Vector512.Load(value + i);
+                Vector512<T> p = Vector512.Load(gradient + i);
+                var nextGradientLine = new ConstantLine<T>(run[1].GradientCenter, run[1].GradientSlope, default);
+                var nextLine = new ConstantLine<T>(run[1].Center, run[1].Slope, run[1].Intercept);
+                Vector512<T> first = gradientLine.Plus(affine.Scale(p, 0, 0), line.At(v, 0, 0), 0, 0);
+                Vector512<T> second = nextGradientLine.Plus(p * Vector512.Create(run[1].Weight), nextLine.At(v, 0, 0), 0, 0);
+                Store<T, T, TStore>(to + i, Simd.FirstOf(n - i, first, second));
+                done = Simd.Count<T>() - (n - i);
+            }
+            else if (i < n)
+            {
+                nint rest = n - i;
+                Vector512<T> p = affine.Scale(Simd.LoadPart<T, T>(gradient + i, rest, default), 0, rest);
+                Simd.StorePart(to + i, rest, gradientLine.Plus(p, line.At(Simd.LoadPart<T, T>(value + i, rest, default), 0, 0), 0, 0));
             }
         }
     }
+
+    // Whether the next run begins where this one of n elements ends, and both are long enough for a vector to lie across two at most.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool Joins<T>(Run<T>* run, nint n)
+        where T : unmanaged => run[1].Offset == run->Offset + n && n >= Simd.Count<T>();
 
     // The loops themselves, compiled into one run's method and into several runs' one. Period 0: nothing repeats, a column is an element.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -508,16 +552,38 @@ internal static unsafe class Loops
         where TAffine : struct, IAffine<A>
         where TStore : struct, IStore
     {
+        nint i = StandardizeVectors<T, A, TLine, TAffine, TStore>(x, y, 0, n, joins: false, period, ahead, line, affine);
+        if (i < n)
+        {
+            nint count = n - i;
+            nint j = period == 0 ? i : i % period;
+            Simd.StorePart(y + i, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), j, count));
+        }
+    }
+
+    // Whole vectors from an element on, what lies before the first aligned one included where nothing is done yet; where it ended.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static nint StandardizeVectors<T, A, TLine, TAffine, TStore>(
+        T* x, T* y, nint done, nint n, bool joins, nint period, nint ahead, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore
+    {
         nint lanes = Simd.Count<A>();
         nint step = period == 0 || lanes < period ? lanes : lanes % period;
-        nint i = Head<T, A, TStore>(y, n);
-        nint j = i;
-        if (i > 0)
+        nint i = done;
+        if (done == 0)
         {
-            Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
-            j = period == 0 ? i : i % period;
+            i = Head<T, A, TStore>(y, n, joins);
+            if (i > 0)
+            {
+                Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, i));
+            }
         }
 
+        nint j = period == 0 || i < period ? i : i % period;
         for (; i <= n - lanes; i += lanes)
         {
             Vector512<A> result = affine.Apply(line.At(Simd.Load<T, A>(x + i), 0, j), j, lanes);
@@ -526,24 +592,12 @@ internal static unsafe class Loops
                 Prefetch(x + i + ahead);
             }
 
-            if (TStore.Streams)
-            {
-                Simd.StoreStreaming(y + i, result);
-            }
-            else
-            {
-                Simd.Store(y + i, result);
-            }
-
+            Store<T, A, TStore>(y + i, result);
             j += step;
             j -= period != 0 && j >= period ? period : 0;
         }
 
-        if (i < n)
-        {
-            nint count = n - i;
-            Simd.StorePart(y + i, count, affine.Apply(line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), j, count));
-        }
+        return i;
     }
 
     /// <summary><see cref="Standardize"/> of rows of whole vectors, four at a time: each coefficient is read once for four rows.</summary>
@@ -589,17 +643,40 @@ internal static unsafe class Loops
         where TAffine : struct, IAffine<A>
         where TStore : struct, IStore
     {
+        nint i = InputGradientVectors<T, A, TLine, TAffine, TStore>(x, g, dx, 0, n, joins: false, period, ahead, gradientLine, line, affine);
+        if (i < n)
+        {
+            nint count = n - i;
+            nint j = period == 0 ? i : i % period;
+            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
+            Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
+        }
+    }
+
+    // As StandardizeVectors.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static nint InputGradientVectors<T, A, TLine, TAffine, TStore>(
+        T* x, T* g, T* dx, nint done, nint n, bool joins, nint period, nint ahead, TLine gradientLine, TLine line, TAffine affine)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+        where TStore : struct, IStore
+    {
         nint lanes = Simd.Count<A>();
         nint step = period == 0 || lanes < period ? lanes : lanes % period;
-        nint i = Head<T, A, TStore>(dx, n);
-        nint j = i;
-        if (i > 0)
+        nint i = done;
+        if (done == 0)
         {
-            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
-            Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
-            j = period == 0 ? i : i % period;
+            i = Head<T, A, TStore>(dx, n, joins);
+            if (i > 0)
+            {
+                Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g, i, default), 0, i);
+                Simd.StorePart(dx, i, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x, i, default), 0, 0), 0, 0));
+            }
         }
 
+        nint j = period == 0 || i < period ? i : i % period;
         for (; i <= n - lanes; i += lanes)
         {
             Vector512<A> p = affine.Scale(Simd.Load<T, A>(g + i), j, lanes);
@@ -610,25 +687,12 @@ internal static unsafe class Loops
                 Prefetch(g + i + ahead);
             }
 
-            if (TStore.Streams)
-            {
-                Simd.StoreStreaming(dx + i, result);
-            }
-            else
-            {
-                Simd.Store(dx + i, result);
-            }
-
+            Store<T, A, TStore>(dx + i, result);
             j += step;
             j -= period != 0 && j >= period ? period : 0;
         }
 
-        if (i < n)
-        {
-            nint count = n - i;
-            Vector512<A> p = affine.Scale(Simd.LoadPart<T, A>(g + i, count, default), j, count);
-            Simd.StorePart(dx + i, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, A>(x + i, count, default), 0, j), 0, j));
-        }
+        return i;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -819,9 +883,10 @@ internal static unsafe class Loops
         }
     }
 
-    // The elements before the first aligned vector: streaming stores want those, and others gain where the run is long.
+    // The elements before the first aligned vector: streaming stores want those, and others gain where the run, or what it joins, is long.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static nint Head<T, A, TStore>(T* destination, nint n)
+    internal static nint Head<T, A, TStore>(T* destination, nint n, bool joins = false)
         where T : unmanaged
-        where TStore : struct, IStore => TStore.Streams || n >= LongRun ? Math.Min(n, Simd.BeforeAligned<T, A>(destination)) : 0;
+        where TStore : struct, IStore =>
+        TStore.Streams || n >= LongRun || joins ? Math.Min(n, Simd.BeforeAligned<T, A>(destination)) : 0;
 }

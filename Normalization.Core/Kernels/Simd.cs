@@ -168,6 +168,11 @@ internal static unsafe class Simd
             ? Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, A>()
             : Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, A>();
 
+    /// <summary>The first count lanes of one vector, the others of another.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<T> FirstOf<T>(nint count, Vector512<T> first, Vector512<T> others) =>
+        Vector512.ConditionalSelect(typeof(T) == typeof(float) ? FirstSingles(count).As<float, T>() : FirstDoubles(count).As<double, T>(), first, others);
+
     /// <summary>The value, rounded to A, in every lane.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<A> Create<A>(double value) =>

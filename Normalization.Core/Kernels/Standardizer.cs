@@ -61,11 +61,11 @@ internal static unsafe class Standardizer
     private const int LongRowTile = 2048;
 
     // Tensors of this size and more leave past the caches, where they would evict what is read next, and what is read is fetched ahead. Smaller ones
-    // are likely to be in the third-level cache, from where the hardware fetches well enough.
-    private const nint LargeBytes = 8 << 20;
-
-    // Smaller ones are near enough that reading four rows at once loses nothing.
+    // are likely to be in the third-level cache, from where the hardware fetches well enough, and reading four rows at once loses nothing.
     private const nint NearBytes = 4 << 20;
+
+    // The same where nothing is read twice.
+    private const nint LargeBytes = 8 << 20;
 
     // More coefficients than these do not stay in the first-level cache beside what streams through it.
     private const int CachedCoefficientBytes = 24 << 10;
@@ -154,7 +154,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor(layout, y, inPlace: x == y),
+            Store = StoreFor(layout, y, inPlace: x == y, LargeBytes),
             Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
@@ -352,13 +352,15 @@ internal static unsafe class Standardizer
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace)
+    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, nint largeBytes = NearBytes)
         where T : unmanaged
     {
-        nint run = layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns)
-            : layout.Columns > 1 ? StreamedRun : layout.BlockLength;
+        // Runs that follow each other are written as one.
+        bool joined = layout.Columns == 1 && layout.Blocks == 1 && layout.RunLength >= Simd.Count<T>();
+        nint run = joined || (layout.Columns > 1 && layout.RunLength == 0) ? StreamedRun
+            : layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns) : layout.BlockLength;
         nint bytes = layout.Elements * sizeof(T);
-        if (bytes < LargeBytes)
+        if (bytes < largeBytes)
         {
             // The hardware does not look beyond the end of a short run in time.
             return bytes >= NearBytes && layout.Columns == 1 && run < StreamedRun ? StoreKind.Fetching : StoreKind.Cached;

@@ -245,6 +245,75 @@ public sealed unsafe class LoopsTests
     }
 
     [TestMethod]
+    public void StandardizeRuns_OneBehindTheOtherAndApart_MatchPlainLoops()
+    {
+        Check<float, CachedStore>(1e-6);
+        Check<float, StreamingStore>(1e-6);
+        Check<double, CachedStore>(1e-15);
+        Check<double, StreamingStore>(1e-15);
+
+        static void Check<T, TStore>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TStore : struct, IStore =>
+            CheckRuns<T>(tolerance, (runs, count, n, x, _, y) => Loops.StandardizeRuns<T, TStore>(x, y, null, null, runs, count, n, n),
+                (run, value, _) => ((value - At(run.Center)) * At(run.Slope)) + At(run.Intercept));
+    }
+
+    [TestMethod]
+    public void InputGradientOfRuns_OneBehindTheOtherAndApart_MatchPlainLoops()
+    {
+        Check<float, CachedStore>(1e-6);
+        Check<float, StreamingStore>(1e-6);
+        Check<double, CachedStore>(1e-15);
+        Check<double, StreamingStore>(1e-15);
+
+        static void Check<T, TStore>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TStore : struct, IStore =>
+            CheckRuns<T>(tolerance, (runs, count, n, x, g, y) => Loops.InputGradientOfRuns<T, TStore>(x, g, y, null, runs, count, n, n),
+                (run, value, gradient) => (((gradient * At(run.Weight)) - At(run.GradientCenter)) * At(run.GradientSlope))
+                    + ((value - At(run.Center)) * At(run.Slope)) + At(run.Intercept));
+    }
+
+    [TestMethod]
+    public void GradientSumsOfRuns_EveryLengthWithAndWithoutWeights_MatchPlainSums()
+    {
+        Check<float>(4e-7);
+        Check<double>(1e-14);
+
+        static void Check<T>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            Run<T>* runs = stackalloc Run<T>[3];
+            for (int n = 1; n <= LongestRun; n++)
+            {
+                double[] values = Numbers<T>(n, 3 * n);
+                double[] gradients = Numbers<T>(n + 100, 3 * n);
+                double[] weights = Numbers<T>(7, n);
+                using var x = new GuardedMemory<T>(values);
+                using var g = new GuardedMemory<T>(gradients);
+                using var weight = new GuardedMemory<T>(weights);
+                foreach (bool weighted in new[] { false, true })
+                {
+                    for (int i = 0; i < 3; i++)
+                    {
+                        runs[i] = new Run<T> { Offset = i * n, Center = T.CreateChecked(0.25 * i) };
+                    }
+
+                    Loops.GradientSumsOfRuns(x.Pointer, g.Pointer, g.Pointer, weighted ? weight.Pointer : null, runs, 3, n, weighted ? 0 : n);
+                    for (int i = 0; i < 3; i++)
+                    {
+                        double[] terms = [.. Enumerable.Range(0, n).Select(j => gradients[(i * n) + j] * (weighted ? weights[j] : 1))];
+                        double[] products = [.. terms.Select((term, j) => term * (values[(i * n) + j] - (0.25 * i)))];
+                        NumericAssert.Near(terms.Sum(), runs[i].Gradient, terms.Sum(Math.Abs), tolerance, $"{n}: gradient of run {i}");
+                        NumericAssert.Near(products.Sum(), runs[i].Product, products.Sum(Math.Abs), tolerance, $"{n}: product of run {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    [TestMethod]
     public void Standardize_EveryLengthLineAffineAndStore_MatchesPlainLoop()
     {
         CheckStandardize<float, float, CachedStore>(5e-7);
@@ -314,6 +383,52 @@ public sealed unsafe class LoopsTests
                 Loops.InputGradientRows<T, A, TStore>(x.Pointer, g.Pointer, actual.Pointer, n, pitch, 0, gradientColumns.Line, columns.Line);
                 NumericAssert.SameBits<T>(expected.Read(what), actual.Read(what), $"{what}: gradient");
             }
+        }
+    }
+
+    private delegate void WriteRuns<T>(Run<T>* runs, int count, nint n, T* x, T* g, T* y)
+        where T : unmanaged;
+
+    private static double At<T>(T value)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => double.CreateChecked(value);
+
+    // Five runs: three one behind the other, then, past a gap that must stay as it is, two more.
+    private static void CheckRuns<T>(double tolerance, WriteRuns<T> write, Func<Run<T>, double, double, double> expected)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        const int Count = 5;
+        const int Gap = 3;
+        const double Untouched = 77;
+        Run<T>* runs = stackalloc Run<T>[Count];
+        for (int n = 1; n <= LongestRun; n++)
+        {
+            int size = (Count * n) + Gap;
+            double[] values = Numbers<T>(n, size);
+            double[] gradients = Numbers<T>(n + 100, size);
+            double[] results = [.. Enumerable.Repeat(Untouched, size)];
+            using var x = new GuardedMemory<T>(values, n % 5);
+            using var g = new GuardedMemory<T>(gradients, n % 5);
+            using var y = new GuardedMemory<T>(results, n % 5);
+            for (int i = 0; i < Count; i++)
+            {
+                runs[i] = new Run<T>
+                {
+                    Offset = (i * n) + (i < 3 ? 0 : Gap),
+                    Center = T.CreateChecked(0.25 * i),
+                    Slope = T.CreateChecked(1.5 - i),
+                    Intercept = T.CreateChecked(0.125 * i),
+                    GradientCenter = T.CreateChecked(0.5 - i),
+                    GradientSlope = T.CreateChecked(2 + i),
+                    Weight = T.CreateChecked(0.75 + i),
+                };
+                for (int j = (int)runs[i].Offset; j < (int)runs[i].Offset + n; j++)
+                {
+                    results[j] = expected(runs[i], values[j], gradients[j]);
+                }
+            }
+
+            write(runs, Count, n, x.Pointer, g.Pointer, y.Pointer);
+            NumericAssert.NearLargest(results, y.Read($"{n}"), tolerance, $"{typeof(T).Name}, runs of {n}");
         }
     }
 

@@ -165,7 +165,8 @@ public sealed class SymmetricEigenTests
         var vectors = new double[size * pitch];
         var values = new double[size];
         var work = new double[SymmetricEigen.WorkSize(size, pitch)];
-        for (int round = 0; round < 2; round++)
+        long least = long.MaxValue;
+        for (int round = 0; round < 5 && least > 0; round++)
         {
             MemoryMarshal.CreateSpan(ref matrix[0, 0], size * size).CopyTo(a);
             long before = GC.GetAllocatedBytesForCurrentThread();
@@ -174,10 +175,11 @@ public sealed class SymmetricEigenTests
                 SymmetricEigen.Decompose(m, size, pitch, v, l, w);
             }
 
-            // The first call may be the one that the runtime compiles.
-            long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
-            Assert.IsTrue(round == 0 || allocated == 0, $"{allocated} bytes");
+            least = Math.Min(least, GC.GetAllocatedBytesForCurrentThread() - before);
         }
+
+        // The runtime allocates on this thread where it compiles one of the methods, but not five times.
+        Assert.AreEqual(0, least, "bytes");
     }
 
     [TestMethod]
