@@ -423,7 +423,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 T* g = G + offset + done;
                 double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
                 Loops.GradientSums<T, double, ColumnLine<double>, NoAffine<double>>(x, g, width, 0, line, default, ref runs[run], ref runs[Layout.Runs + run]);
-                Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, line, weight, gradients, products);
+                Loops.AddGradientColumns<T, double, ColumnLine<double>>(x, g, 1, width, pitch, 0, line, weight, gradients, products);
             }
         }
     }
@@ -719,7 +719,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 if (Chunks.Count == 1)
                 {
                     SumRows(panel, Layout.Inner, rows, runs);
-                    AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
+                    AddElementGradients(panel, rows, 0, Layout.BlockLength, 0, staged + affine, staged + weights + affine);
                     WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
                     continue;
                 }
@@ -729,7 +729,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
                 }
 
-                AddElementGradients(panel, rows, 0, Layout.BlockLength, staged + affine, staged + weights + affine);
+                AddElementGradients(panel, rows, 0, Layout.BlockLength, 0, staged + affine, staged + weights + affine);
                 for (int row = 0; row < rows; row++)
                 {
                     ApplyPanel<TStore>(Layout.Place(panel + (row * Layout.Inner)));
@@ -764,7 +764,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
                 int panel = (first * Layout.Inner) + inner;
-                AddElementGradients(panel, rows, start, length, staged, staged + TileElements);
+                AddElementGradients(panel, rows, start, length, Ahead, staged, staged + TileElements);
                 if (Store == StoreKind.Streaming)
                 {
                     WriteRows<StreamingStore>(panel, Layout.Inner, rows, start, length, runs);
@@ -805,10 +805,10 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     }
 
     // A block of rows that does not suit float is summed in double before it is staged.
-    private readonly void AddElementGradients(int firstPanel, int rows, nint start, nint length, T* gradients, T* products)
+    private readonly void AddElementGradients(int firstPanel, int rows, nint start, nint length, nint ahead, T* gradients, T* products)
     {
         nint offset = Layout.Place(firstPanel).Offset + start;
-        if (AddElementGradients<T>(firstPanel, rows, offset, length, gradients, products))
+        if (AddElementGradients<T>(firstPanel, rows, offset, length, ahead, gradients, products))
         {
             return;
         }
@@ -818,13 +818,13 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         {
             nint count = Math.Min(WideElements, length - done);
             new Span<double>(wide, 2 * WideElements).Clear();
-            AddElementGradients<double>(firstPanel, rows, offset + done, count, wide, wide + WideElements);
+            AddElementGradients<double>(firstPanel, rows, offset + done, count, 0, wide, wide + WideElements);
             Simd.AddTo(gradients + done, wide, count);
             Simd.AddTo(products + done, wide + WideElements, count);
         }
     }
 
-    private readonly bool AddElementGradients<A>(int firstPanel, int rows, nint offset, nint length, A* gradients, A* products)
+    private readonly bool AddElementGradients<A>(int firstPanel, int rows, nint offset, nint length, nint ahead, A* gradients, A* products)
         where A : unmanaged
     {
         A* lines = stackalloc A[3 * RowBlock];
@@ -844,7 +844,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
 
         var line = new RowLine<A>(lines, lines + RowBlock, lines + (2 * RowBlock));
-        Loops.AddGradientColumns<T, A, RowLine<A>>(X + offset, G + offset, rows, length, Layout.OuterStride, line, 1, gradients, products);
+        Loops.AddGradientColumns<T, A, RowLine<A>>(X + offset, G + offset, rows, length, Layout.OuterStride, ahead, line, 1, gradients, products);
         return true;
     }
 }

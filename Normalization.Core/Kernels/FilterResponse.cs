@@ -28,7 +28,7 @@ internal static unsafe class FilterResponse
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
-        bool panelByPanel = Standardizer.ByPanel(layout, chunking);
+        bool panelByPanel = Standardizer.ByPanel<T>(layout, chunking);
         nint sums = 3 * layout.Slots * (panelByPanel ? 2 : chunking.Count);
         nint weights = layout.Weights;
         NativeScratch scratch = NativeScratch.Begin((sums + (3 * weights)) * sizeof(double));

@@ -284,7 +284,7 @@ internal static unsafe class Loops
     /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddGradientColumns<T, A, TLine>(
-        T* x, T* g, nint rows, nint n, nint pitch, TLine line, double weight, A* gradients, A* products)
+        T* x, T* g, nint rows, nint n, nint pitch, nint ahead, TLine line, double weight, A* gradients, A* products)
         where T : unmanaged
         where A : unmanaged
         where TLine : struct, ILine<A>
@@ -297,6 +297,12 @@ internal static unsafe class Loops
             nint j = 0;
             for (; j <= n - lanes; j += lanes)
             {
+                if (ahead != 0)
+                {
+                    FetchRows(x + j + ahead, pitch);
+                    FetchRows(g + j + ahead, pitch);
+                }
+
                 Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
                 Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch) + j), s = Simd.Load<T, A>(g + (3 * pitch) + j);
                 Vector512<A> even = p * line.At(Simd.Load<T, A>(x + j), row, j);
@@ -467,10 +473,10 @@ internal static unsafe class Loops
             nint half = i + (4 * lanes);
             if (ahead != 0)
             {
-                PrefetchVectors<T, A>(x + i + ahead);
-                PrefetchVectors<T, A>(g + i + ahead);
-                PrefetchVectors<T, A>(x + half + ahead);
-                PrefetchVectors<T, A>(g + half + ahead);
+                FetchRows(x + i + ahead, lanes);
+                FetchRows(g + i + ahead, lanes);
+                FetchRows(x + half + ahead, lanes);
+                FetchRows(g + half + ahead, lanes);
             }
 
             Vector512<A> even = default, odd = default;
@@ -531,17 +537,6 @@ internal static unsafe class Loops
         even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + k), 0, k), even);
         odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + l), 0, l), odd);
         return (p + q) + (r + s);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchVectors<T, A>(T* address)
-        where T : unmanaged
-    {
-        nint lanes = Simd.Count<A>();
-        Prefetch(address);
-        Prefetch(address + lanes);
-        Prefetch(address + (2 * lanes));
-        Prefetch(address + (3 * lanes));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -852,6 +847,17 @@ internal static unsafe class Loops
             Sse.Prefetch0(address + (2 * pitch));
             Sse.Prefetch0(address + (3 * pitch));
         }
+    }
+
+    // The same into the second level.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void FetchRows<T>(T* address, nint pitch)
+        where T : unmanaged
+    {
+        Prefetch(address);
+        Prefetch(address + pitch);
+        Prefetch(address + (2 * pitch));
+        Prefetch(address + (3 * pitch));
     }
 
     // Whole blocks of four rows.

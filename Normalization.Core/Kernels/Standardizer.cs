@@ -73,13 +73,15 @@ internal static unsafe class Standardizer
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
-    // Of a panel beside which the next one finds room in the second-level cache.
+    // Of a panel that stays, most of it, in the second-level cache between its moments and its result.
+    private const nint CachedPanelBytes = 1 << 20;
+
+    // Of a panel beside which the next one finds room there.
     private const nint FetchedPanelBytes = 1 << 19;
 
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 1024;
     private const nint TaskElements = 1 << 14;
-    private const nint CachedPanelElements = 1 << 17;
     private const nint CachedColumns = 1 << 13;
     private const int AccumulatorTasks = 16;
 
@@ -104,7 +106,7 @@ internal static unsafe class Standardizer
         }
 
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel(layout, chunking);
+        bool panelByPanel = ByPanel<T>(layout, chunking);
         StoreKind store = StoreFor(layout, y, inPlace: false);
         nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
@@ -207,7 +209,7 @@ internal static unsafe class Standardizer
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
+        bool panelByPanel = ByPanel<T>(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
         nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
         int rowBlocks = (layout.Outer + BackwardJob<T>.RowBlock - 1) / BackwardJob<T>.RowBlock;
@@ -384,8 +386,8 @@ internal static unsafe class Standardizer
         where T : unmanaged => store != StoreKind.Cached && tensors * layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
-    internal static bool ByPanel(in ReductionLayout layout, in Chunking chunking) =>
-        chunking.Count == 1 || (layout.PanelElements <= CachedPanelElements && layout.Panels >= 4);
+    internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
+        where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
 
     private static nint AffineScratchBytes<T>(in ReductionLayout layout)
         where T : unmanaged => 2 * layout.ElementWeights * sizeof(T);
