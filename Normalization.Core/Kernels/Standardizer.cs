@@ -80,7 +80,7 @@ internal static unsafe class Standardizer
     private const nint FetchedPanelBytes = 1 << 19;
 
     // How far before its use a long stream is fetched, in elements.
-    internal const nint StreamAhead = 1024;
+    internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
     private const nint CachedColumns = 1 << 13;
     private const int AccumulatorTasks = 16;
