@@ -206,7 +206,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             }
             else if (planned.IsCrossCheck)
             {
-                CrossCheck.Measure(probe, planned, crossCheckFolder);
+                CrossCheck.Measure(probe, planned, tier.Plan, crossCheckFolder);
             }
             else
             {

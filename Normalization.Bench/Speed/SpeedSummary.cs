@@ -56,18 +56,19 @@ internal static class SpeedSummary
 
     // Neither what failed nor what was not timed.
     private static bool IsTimedAlone(CaseRecord record) => record.Failure is null
-        && record.Measurements.Any(row => row.Metric == "ns_per_element" && row.Value is not null && row.Parameters!["engine"] is not "benchmarkdotnet")
+        && record.Measurements.Any(row => row.Metric == "ns_per_element" && row.Value is not null && row.Parameters!["engine"] is "interleaved")
         && !record.Measurements.Any(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null);
 
     // Two engines agree where their intervals overlap.
     private static string CrossCheck(RunData run, Measurement check)
     {
-        Measurement? interleaved = run.Measurements.FirstOrDefault(row => row.Metric == check.Metric && row.Strategy == check.Strategy && row.Value is not null
-            && Cell(row) == Cell(check) && row.Parameters!["engine"] is "interleaved" && !row.Parameters.ContainsKey("scaling"));
+        Measurement? Of(string engine) => run.Measurements.FirstOrDefault(row => row.Metric == check.Metric && row.Strategy == check.Strategy && row.Value is not null
+            && Cell(row) == Cell(check) && row.Parameters!["engine"] as string == engine && !row.Parameters.ContainsKey("scaling"));
+        string turns = Of("interleaved") is { } interleaved ? $"in turns {Ratio(interleaved)}" : "not timed in turns";
         return check.Value is null ? $"BenchmarkDotNet, {Cell(check)}: {check.Note}"
-            : interleaved is null ? $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element; not timed in turns"
-            : $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element, in turns {Ratio(interleaved)}: "
-                + (check.Spread![0] <= interleaved.Spread![1] && interleaved.Spread[0] <= check.Spread[1] ? "they agree" : "they differ");
+            : Of(Speed.CrossCheck.Alone) is not { } alone ? $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element; {turns}"
+            : $"BenchmarkDotNet, {Cell(check)}: {Ratio(check)} ns/element, our clock {Ratio(alone)}: "
+                + $"{(check.Spread![0] <= alone.Spread![1] && alone.Spread[0] <= check.Spread[1] ? "they agree" : "they differ")}; {turns}";
     }
 
     /// <summary>The geometric mean of ratios.</summary>

@@ -63,7 +63,11 @@ internal sealed class BenchmarkCell
     /// <summary>How many times a peer's speed was asked of a network; null where nothing was.</summary>
     public double? Asked => _first.Number("asked");
 
-    public bool IsCrossCheck => _first.Text("engine") == BenchmarkCells.CrossCheckEngine;
+    /// <summary>Which clock took the time, and beside whom.</summary>
+    public string Engine => _first.Text("engine");
+
+    /// <summary>Whether the row is there to check a clock: by the second engine, or by the first with nobody beside it.</summary>
+    public bool IsCrossCheck => Engine is BenchmarkCells.CrossCheckEngine or BenchmarkCells.AloneEngine;
 
     /// <summary>Layout, threads and whatever else tells cells of one shape apart.</summary>
     public string Details => string.Join(", ", new[] { Setting.Layout, ThreadsText, Remark }.Where(text => text.Length > 0));
@@ -141,6 +145,8 @@ internal sealed class BenchmarkCells
 {
     public const string CrossCheckEngine = "benchmarkdotnet";
 
+    public const string AloneEngine = "alone";
+
     public const string Bound = "fraction_of_bound";
 
     public const string FastestPeer = PeerPrefix + "fastest_peer";
@@ -181,11 +187,17 @@ internal sealed class BenchmarkCells
     /// <summary>The cells of a scaling series that were timed in turns, by what grows.</summary>
     public IEnumerable<BenchmarkCell> Series(string scaling) => All.Where(cell => cell.Scaling == scaling && cell is { Part: "", IsCrossCheck: false });
 
-    /// <summary>The times of the second engine, each with the cell it checks; null where there is none.</summary>
-    public IEnumerable<(BenchmarkCell Check, BenchmarkCell? Cell)> CrossChecks()
+    /// <summary>The times of the second engine, each with that of the first alone and the cell in turns; null where there is none.</summary>
+    /// <remarks>Records from before the first engine timed a call alone are held to the cell in turns.</remarks>
+    public IEnumerable<(BenchmarkCell Check, BenchmarkCell? Alone, BenchmarkCell? Turns)> CrossChecks()
     {
-        var cells = All.Where(cell => !cell.IsCrossCheck).DistinctBy(cell => cell.KeyWithout("engine")).ToDictionary(cell => cell.KeyWithout("engine"), StringComparer.Ordinal);
-        return All.Where(cell => cell.IsCrossCheck).Select(check => (check, cells.GetValueOrDefault(check.KeyWithout("engine"))));
+        var cells = All.Where(cell => cell.Engine != CrossCheckEngine).ToLookup(cell => cell.KeyWithout("engine"), StringComparer.Ordinal);
+        return All.Where(cell => cell.Engine == CrossCheckEngine).Select(check =>
+        {
+            IEnumerable<BenchmarkCell> same = cells[check.KeyWithout("engine")];
+            BenchmarkCell? turns = same.FirstOrDefault(cell => cell.Engine != AloneEngine);
+            return (check, same.FirstOrDefault(cell => cell.Engine == AloneEngine) ?? turns, turns);
+        });
     }
 
     /// <summary>The cells, series included, that were held against their bound, those of 25 MB and more; the yardstick left out.</summary>

@@ -241,7 +241,7 @@ internal static class BenchmarkFindings
 
     private static IEnumerable<Finding> CrossCheck(BenchmarkCells all)
     {
-        var held = all.CrossChecks().Select(pair => (pair.Check, One: pair.Check.Formed(Time), Other: pair.Cell?.Formed(Time)))
+        var held = all.CrossChecks().Select(pair => (pair.Check, One: pair.Check.Formed(Time), Other: pair.Alone?.Formed(Time)))
             .Where(pair => pair.One is not null && pair.Other is not null).ToList();
         if (held.Count == 0) yield break;
         var differing = held.Where(pair => !BenchmarkCells.Agree(pair.One!.Value, pair.Other!.Value)).ToList();
@@ -249,7 +249,7 @@ internal static class BenchmarkFindings
         yield return new Finding(
             "BenchmarkDotNet as a cross-check", [],
             differing.Count == 0 ? $"✓ agrees in {ReportText.Count(held.Count, "cell")}" : $"✗ differs in {differing.Count} of {ReportText.Count(held.Count, "cell")}",
-            ["Engines agree where their intervals overlap. Furthest apart: ", other!.Value, " in turns, ", one!.Value, $" by BenchmarkDotNet ({check.Name})."]);
+            ["Engines agree where their intervals overlap. Furthest apart: ", other!.Value, " by our clock, ", one!.Value, $" by BenchmarkDotNet ({check.Name})."]);
     }
 
     private static FindingPart WithInterval(ReportRow row) => row.Measurement.Spread is { Count: 2 } spread

@@ -195,6 +195,23 @@ public sealed class BenchmarkFindingsTests
     }
 
     [TestMethod]
+    public void Draw_CrossCheckWithOurClockAlone_IsHeldToItRatherThanToTheCellInTurns()
+    {
+        CaseRecord check = Run.Cases.Single(record => record.Measurements.Any(row => row.Parameters!["engine"] is "benchmarkdotnet"));
+        Measurement[] alone =
+        [
+            .. check.Measurements.Where(row => row.Metric == "ns_per_element").Select(row => row with
+            {
+                Parameters = new Dictionary<string, object>(row.Parameters!) { ["engine"] = "alone" },
+            }),
+        ];
+        RunData run = Run with { Cases = [.. Run.Cases, check with { Case = "alone", Measurements = alone }] };
+
+        Assert.AreEqual("✓ agrees in 2 cells", Of(run, "BenchmarkDotNet as a cross-check")!.Answer);
+        Assert.AreEqual(Of(Run, "Cells")!.Answer, Of(run, "Cells")!.Answer);
+    }
+
+    [TestMethod]
     public void Draw_Comparison_SaysNothingOfABenchmark()
     {
         foreach (Finding finding in Findings.Draw(SampleRun.Build())) CollectionAssert.DoesNotContain(new[] { "Cells", "Against the fastest peer", "More threads" }, finding.Case);

@@ -25,7 +25,7 @@ public sealed class SpeedSummaryTests
             Case("alone", 1, ("ns_per_element", 1, 1.05)),
             Case("failed", 1, ("ns_per_element", 1, 1.05)) with { Failure = "it broke" },
             Refused("refused"),
-            CrossCheck("agrees", 1.1), CrossCheck("differs", 1.2), CrossCheck("failed", null),
+            CrossCheck("agrees", 1.1), CrossCheck("differs", 1.2), CrossCheck("failed", null), CrossCheck("our clock", 1, "alone"),
         ];
 
         string[] lines = [.. SpeedSummary.Lines(new RunData(header, cases))];
@@ -37,8 +37,8 @@ public sealed class SpeedSummaryTests
                 "loses: batch-norm forward (2, 3) channels-first, 1 thread: 0.90 [0.85, 0.96] times the speed of a note",
                 "PyTorch 1.13.1: 2.52 times its speed, geometric mean of 3 cells on one thread.",
                 "onednn: no cell on one thread (missing: install libdnnl2).",
-                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.10 [1.05, 1.15] ns/element, in turns 1.00 [0.95, 1.05]: they agree",
-                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.20 [1.15, 1.25] ns/element, in turns 1.00 [0.95, 1.05]: they differ",
+                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.10 [1.05, 1.15] ns/element, our clock 1.00 [0.95, 1.05]: they agree; in turns 1.00 [0.95, 1.05]",
+                "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: 1.20 [1.15, 1.25] ns/element, our clock 1.00 [0.95, 1.05]: they differ; in turns 1.00 [0.95, 1.05]",
                 "BenchmarkDotNet, batch-norm forward (2, 3) channels-first, 1 thread: a note",
             },
             lines);
@@ -84,13 +84,13 @@ public sealed class SpeedSummaryTests
         return record with { Measurements = [record.Measurements[0] with { Value = null }] };
     }
 
-    private static CaseRecord CrossCheck(string id, double? value)
+    private static CaseRecord CrossCheck(string id, double? value, string engine = "benchmarkdotnet")
     {
         CaseRecord record = Case(id, 1, ("ns_per_element", value ?? 0, (value ?? 0) + 0.05));
         Measurement row = record.Measurements[0];
         return record with
         {
-            Measurements = [row with { Value = value, Parameters = new Dictionary<string, object>(row.Parameters!) { ["engine"] = "benchmarkdotnet" } }],
+            Measurements = [row with { Value = value, Parameters = new Dictionary<string, object>(row.Parameters!) { ["engine"] = engine } }],
         };
     }
 
