@@ -84,7 +84,7 @@ internal static class CrossCheck
         {
             var own = new OwnCall(planned, new CaseMaterial(planned, new RandomStream(probe.Settings.Seed, "speed", planned.Strategy, planned.Shape.ToString())));
             own.Check(double.PositiveInfinity);
-            WarmUp.UntilCompiled(() => own.Seconds(CallsToCompile), least: 2, most: 10, BackgroundDelay, probe.Settings.Cancellation);
+            WarmUp.UntilCompiled(() => own.Seconds(CallsToCompile), least: 4, most: 12, BackgroundDelay, probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run([own.Seconds], plan, probe.Settings.Seed, probe.Settings.Cancellation);
             beginnings[i] = [.. rounds.Seconds[0].Select(seconds => seconds * 1e9)];
         }
