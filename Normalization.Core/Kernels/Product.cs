@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
@@ -26,6 +27,12 @@ internal static unsafe class Product
 {
     /// <summary>Rows of a register block.</summary>
     public const int Rows = 8;
+
+    /// <summary>Rows of either operand in a block of sums along memory.</summary>
+    public const int Square = 4;
+
+    // Rows of the left operand that stay in the first-level cache while those of the right pass by.
+    private const nint Panel = 16;
 
     /// <summary>Terms that are added before their sum is.</summary>
     public const int Chain = 32;
@@ -102,6 +109,36 @@ internal static unsafe class Product
         }
     }
 
+    /// <summary>Rows [first, last) of result += left * right^T, of operands whose rows are contiguous; each lane's chains of terms are added in double.</summary>
+    /// <remarks>
+    /// Sums of products along memory need neither operand transposed. First and last are multiples of <see cref="Square"/>; operands have whole
+    /// squares of rows and whole vectors of columns, which depth counts.
+    /// </remarks>
+    public static void AccumulateRows<T>(
+        double* result, nint resultPitch, nint first, nint last, nint columns, nint depth, T* left, nint leftPitch, T* right, nint rightPitch, bool upper)
+        where T : unmanaged
+    {
+        nint chain = Chain * Vector512<T>.Count;
+        for (nint k = 0; k < depth; k += chain)
+        {
+            nint terms = Math.Min(chain, depth - k);
+            for (nint panel = first; panel < last; panel += Panel)
+            {
+                nint panelEnd = Math.Min(panel + Panel, last);
+                for (nint column = upper ? panel : 0; column < columns; column += Square)
+                {
+                    nint rowEnd = upper ? Math.Min(panelEnd, column + Square) : panelEnd;
+                    for (nint row = panel; row < rowEnd; row += Square)
+                    {
+                        MultiplyRows(
+                            left + (row * leftPitch) + k, leftPitch, right + (column * rightPitch) + k, rightPitch, terms,
+                            result + (row * resultPitch) + column, resultPitch);
+                    }
+                }
+            }
+        }
+    }
+
     /// <summary>Copies what lies above the diagonal below it.</summary>
     /// <remarks>Block by block: a column read from top to bottom would fall on few sets of the cache.</remarks>
     public static void Mirror(double* matrix, nint size, nint pitch)
@@ -124,6 +161,7 @@ internal static unsafe class Product
     }
 
     // The register block: sixteen sums, two loads and eight broadcasts a term; set, or added onto what the result holds.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Multiply<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch, bool onto)
         where T : unmanaged
     {
@@ -175,6 +213,7 @@ internal static unsafe class Product
     }
 
     // Half a block, where no more columns are left: the same sums in the same order.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void MultiplyNarrow<T>(LeftOperand<T> left, T* right, nint rightPitch, nint depth, T* result, nint pitch)
         where T : unmanaged
     {
@@ -219,6 +258,79 @@ internal static unsafe class Product
         t5.Store(result + pitch);
         t6.Store(result + (2 * pitch));
         t7.Store(result + (3 * pitch));
+    }
+
+    // Four rows times four rows: sixteen sums along memory, eight loads a vector of terms.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void MultiplyRows<T>(T* left, nint leftPitch, T* right, nint rightPitch, nint depth, double* result, nint pitch)
+        where T : unmanaged
+    {
+        Vector512<T> s00 = default, s01 = default, s02 = default, s03 = default, s10 = default, s11 = default, s12 = default, s13 = default;
+        Vector512<T> s20 = default, s21 = default, s22 = default, s23 = default, s30 = default, s31 = default, s32 = default, s33 = default;
+        T* left1 = left + leftPitch, left2 = left1 + leftPitch, left3 = left2 + leftPitch;
+        T* right1 = right + rightPitch, right2 = right1 + rightPitch, right3 = right2 + rightPitch;
+        for (nint k = 0; k < depth; k += Vector512<T>.Count)
+        {
+            Vector512<T> r0 = Vector512.Load(right + k), r1 = Vector512.Load(right1 + k), r2 = Vector512.Load(right2 + k), r3 = Vector512.Load(right3 + k);
+            Vector512<T> v = Vector512.Load(left + k);
+            s00 = Simd.MultiplyAdd(v, r0, s00);
+            s01 = Simd.MultiplyAdd(v, r1, s01);
+            s02 = Simd.MultiplyAdd(v, r2, s02);
+            s03 = Simd.MultiplyAdd(v, r3, s03);
+            v = Vector512.Load(left1 + k);
+            s10 = Simd.MultiplyAdd(v, r0, s10);
+            s11 = Simd.MultiplyAdd(v, r1, s11);
+            s12 = Simd.MultiplyAdd(v, r2, s12);
+            s13 = Simd.MultiplyAdd(v, r3, s13);
+            v = Vector512.Load(left2 + k);
+            s20 = Simd.MultiplyAdd(v, r0, s20);
+            s21 = Simd.MultiplyAdd(v, r1, s21);
+            s22 = Simd.MultiplyAdd(v, r2, s22);
+            s23 = Simd.MultiplyAdd(v, r3, s23);
+            v = Vector512.Load(left3 + k);
+            s30 = Simd.MultiplyAdd(v, r0, s30);
+            s31 = Simd.MultiplyAdd(v, r1, s31);
+            s32 = Simd.MultiplyAdd(v, r2, s32);
+            s33 = Simd.MultiplyAdd(v, r3, s33);
+        }
+
+        AddSums(Sums(s00, s01, s02, s03, s10, s11, s12, s13), result, pitch);
+        AddSums(Sums(s20, s21, s22, s23, s30, s31, s32, s33), result + (2 * pitch), pitch);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddSums(Vector512<double> sums, double* result, nint pitch)
+    {
+        (Vector256.Load(result) + sums.GetLower()).Store(result);
+        (Vector256.Load(result + pitch) + sums.GetUpper()).Store(result + pitch);
+    }
+
+    // The sums of the lanes of eight vectors, in double, each in the order of Simd.Sum.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> Sums<T>(
+        Vector512<T> a, Vector512<T> b, Vector512<T> c, Vector512<T> d, Vector512<T> e, Vector512<T> f, Vector512<T> g, Vector512<T> h)
+    {
+        if (!Avx512F.IsSupported)
+        {
+            return Vector512.Create(
+                Simd.Sum(Simd.Widened(a)), Simd.Sum(Simd.Widened(b)), Simd.Sum(Simd.Widened(c)), Simd.Sum(Simd.Widened(d)),
+                Simd.Sum(Simd.Widened(e)), Simd.Sum(Simd.Widened(f)), Simd.Sum(Simd.Widened(g)), Simd.Sum(Simd.Widened(h)));
+        }
+
+        Vector512<double> four = Pairs(Simd.Widened(a), Simd.Widened(b), Simd.Widened(c), Simd.Widened(d));
+        Vector512<double> others = Pairs(Simd.Widened(e), Simd.Widened(f), Simd.Widened(g), Simd.Widened(h));
+        Vector512<double> mixed = Avx512F.UnpackLow(four, others) + Avx512F.UnpackHigh(four, others);
+        return Avx512F.PermuteVar8x64(mixed, Vector512.Create(0L, 2, 4, 6, 1, 3, 5, 7));
+    }
+
+    // Four vectors of eight lanes to four pairs: halves are added, then halves of those.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> Pairs(Vector512<double> a, Vector512<double> b, Vector512<double> c, Vector512<double> d)
+    {
+        const byte Lower = 0b01_00_01_00, Upper = 0b11_10_11_10, Even = 0b10_00_10_00, Odd = 0b11_01_11_01;
+        Vector512<double> ab = Avx512F.Shuffle4x128(a, b, Lower) + Avx512F.Shuffle4x128(a, b, Upper);
+        Vector512<double> cd = Avx512F.Shuffle4x128(c, d, Lower) + Avx512F.Shuffle4x128(c, d, Upper);
+        return Avx512F.Shuffle4x128(ab, cd, Even) + Avx512F.Shuffle4x128(ab, cd, Odd);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -214,6 +214,12 @@ internal static unsafe class Simd
         return two.GetElement(0) + two.GetElement(1);
     }
 
+    /// <summary>Lanes of A as eight double lanes: those of double, or of float the lower half and the upper added.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<double> Widened<A>(Vector512<A> lanes) => typeof(A) == typeof(float)
+        ? Widen(lanes.AsSingle().GetLower()) + Widen(lanes.AsSingle().GetUpper())
+        : lanes.AsDouble();
+
     /// <summary>Adds lanes of A to double lanes: the lower half to one, the upper, where A is float, to the other.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void AddWidened<A>(Vector512<A> lanes, ref Vector512<double> lower, ref Vector512<double> upper)

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+using System.Runtime.Intrinsics;
 using Normalization.Core.Kernels;
 using Normalization.Tests.Support;
 
@@ -71,12 +73,115 @@ public sealed unsafe class ProductTests
     }
 
     [TestMethod]
+    public void AccumulateRows_EverySize_AddsTheProduct()
+    {
+        foreach (int rows in Sizes)
+        {
+            foreach (int columns in Sizes)
+            {
+                foreach (int vectors in new[] { 1, 2, 32, 33, 65 })
+                {
+                    CheckRows<float>(rows, columns, vectors, Math.ScaleB(1, -24));
+                    CheckRows<double>(rows, columns, vectors, Math.ScaleB(1, -53));
+                }
+            }
+        }
+    }
+
+    [TestMethod]
+    public void AccumulateRows_FloatOverManyTerms_AddsChainsInDouble()
+    {
+        // A chain of such products is exact in float, the sum of all of them in double alone.
+        const int Depth = 16 * 100_000;
+        var left = new float[Product.Square * Depth];
+        var right = new float[Product.Square * Depth];
+        Array.Fill(left, 1);
+        Array.Fill(right, 1 + (1f / 1024));
+        var result = new double[Product.Square * Product.Square];
+        Array.Fill(result, 3);
+        fixed (float* a = left, b = right)
+        fixed (double* c = result)
+        {
+            Product.AccumulateRows(c, Product.Square, 0, Product.Square, Product.Square, Depth, a, Depth, b, Depth, upper: false);
+        }
+
+        Assert.IsTrue(Array.TrueForAll(result, value => value == 3 + (Depth * (1 + (1.0 / 1024)))), $"{result[0]:R}");
+    }
+
+    [TestMethod]
+    public void AccumulateRows_RowRangeAndUpper_LeavesTheRestAlone()
+    {
+        const int Size = 64;
+        double[] values = TestData.Normal(1, Size * Size);
+        var result = new double[Size * Size];
+        fixed (double* a = values, c = result)
+        {
+            Product.AccumulateRows(c, Size, 8, 40, Size, Size, a, Size, a, Size, upper: true);
+        }
+
+        for (int i = 0; i < Size; i++)
+        {
+            for (int j = 0; j < Size; j++)
+            {
+                bool wanted = i is >= 8 and < 40 && i / Product.Square <= j / Product.Square;
+                double expected = wanted ? Enumerable.Range(0, Size).Sum(k => values[(i * Size) + k] * values[(j * Size) + k]) : 0;
+                NumericAssert.Near(expected, result[(i * Size) + j], 10, 1e-14, $"[{i}, {j}]");
+            }
+        }
+    }
+
+    [TestMethod]
     public void OddPitch_AnyCount_IsAnOddNumberOfBlocks()
     {
         for (int columns = 1; columns < 300; columns++)
         {
             nint pitch = Product.OddPitch<float>(columns);
             Assert.IsTrue(pitch >= columns && pitch - columns < 2 * Product.Width<float>() && pitch / Product.Width<float>() % 2 == 1, $"{columns}: {pitch}");
+        }
+    }
+
+    private static void CheckRows<T>(int rows, int columns, int vectors, double rounding)
+        where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
+    {
+        // Rows that fill a square up are NaN, which nothing that counts may meet.
+        int depth = vectors * Vector512<T>.Count;
+        nint pitch = depth + 3;
+        nint resultPitch = Product.MatrixPitch(columns);
+        var left = new T[Product.PaddedRows(rows) * pitch];
+        var right = new T[Product.PaddedRows(columns) * pitch];
+        var result = new double[Product.PaddedRows(rows) * resultPitch];
+        Array.Fill(left, T.NaN);
+        Array.Fill(right, T.NaN);
+        Array.Fill(result, 2);
+        double[] a = TestData.Rounded<T>(TestData.Normal(rows, rows * depth));
+        double[] b = TestData.Rounded<T>(TestData.Normal(columns, columns * depth));
+        for (int i = 0; i < a.Length; i++)
+        {
+            left[(i / depth * pitch) + (i % depth)] = T.CreateChecked(a[i]);
+        }
+
+        for (int i = 0; i < b.Length; i++)
+        {
+            right[(i / depth * pitch) + (i % depth)] = T.CreateChecked(b[i]);
+        }
+
+        fixed (T* l = left, r = right)
+        fixed (double* c = result)
+        {
+            Product.AccumulateRows(c, resultPitch, 0, Product.PaddedRows(rows), columns, depth, l, pitch, r, pitch, upper: false);
+        }
+
+        for (int i = 0; i < rows; i++)
+        {
+            for (int j = 0; j < columns; j++)
+            {
+                ReadOnlySpan<double> first = a.AsSpan(i * depth, depth), second = b.AsSpan(j * depth, depth);
+                double magnitude = 2 + Math.Sqrt(TensorPrimitives.SumOfSquares(first) * TensorPrimitives.SumOfSquares(second));
+                double tolerance = (Product.Chain * rounding) + (depth * Math.ScaleB(1, -53));
+                NumericAssert.Near(
+                    2 + TensorPrimitives.Dot(first, second), result[(i * resultPitch) + j], magnitude, tolerance,
+                    $"{typeof(T).Name} {rows} x {depth} x {columns} [{i}, {j}]");
+            }
         }
     }
 
