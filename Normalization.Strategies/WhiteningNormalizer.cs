@@ -276,7 +276,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             fixed (double* memory = rented)
             {
                 WhiteningStatistics statistics = Carve(memory);
-                TakeStatistics(shape, order, view, x, statistics, forGradient: false);
+                TakeStatistics(view, x, statistics, forGradient: false);
                 Whiten(view, x, y, statistics);
             }
 
@@ -300,7 +300,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
                 fixed (double* other = rented)
                 {
                     WhiteningStatistics batch = usesRunning ? Carve(other) : saved;
-                    TakeStatistics(shape, order, view, x, batch, forGradient: !usesRunning);
+                    TakeStatistics(view, x, batch, forGradient: !usesRunning);
                     if (!usesRunning)
                     {
                         Whiten(view, x, y, batch);
@@ -335,7 +335,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             WhiteningStatistics statistics = kept == _inference ? CarveInference(memory) : Carve(memory);
             if (rented is not null)
             {
-                TakeStatistics(shape, order, view, x, statistics);
+                TakeStatistics(view, x, statistics);
             }
 
             Differentiate(view, x, g, dx, statistics, constantStatistics: usesRunning);
@@ -385,10 +385,9 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
 
     private unsafe WhiteningStatistics CarveInference(double* memory) => new(memory, _channels, _group, _inferenceMatrices);
 
-    private unsafe void TakeStatistics(
-        ActivationShape shape, MemoryOrder order, ChannelView view, T* x, WhiteningStatistics statistics, bool forGradient = true)
+    private unsafe void TakeStatistics(ChannelView view, T* x, WhiteningStatistics statistics, bool forGradient = true)
     {
-        Whitening.Moments(view, Layouts.PerChannel(shape, order), x, statistics);
+        Whitening.Moments(view, x, statistics);
         TakeMatrices(statistics);
         for (int group = 0; group < view.Groups && forGradient && view.Columns > 1; group++)
         {

@@ -14,6 +14,9 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
     private const float LargestSingle = 1L << 50;
     private const float SmallestSingle = 1f / (1L << 50);
 
+    // A prime, so that they fall on different positions of the samples.
+    internal const nint RoughColumns = 13;
+
     public static ChannelView Of(ActivationShape shape, MemoryOrder order, int group) =>
         new(shape.Channels, group, shape.Samples, shape.SpatialSize, Layouts.ByColumns(shape, order));
 
@@ -28,8 +31,27 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
     /// <summary>Whether float products of values up to this magnitude keep their accuracy: 0, or far from both ends of the range.</summary>
     public static bool FitsSingle(double largest) => largest == 0 || largest is >= SmallestSingle and <= LargestSingle;
 
+    /// <summary>About where each channel's mean is, from a few columns; the very value where those agree.</summary>
+    public unsafe void RoughCenters<T>(T* x, double* centers)
+        where T : unmanaged
+    {
+        for (int c = 0; c < Channels; c++)
+        {
+            double origin = Simd.Get(x + Offset(c, 0));
+            double sum = 0;
+            for (nint i = 0; i < RoughColumns; i++)
+            {
+                sum += Simd.Get(x + Offset(c, ((2 * i) + 1) * Columns / (2 * RoughColumns))) - origin;
+            }
+
+            double center = origin + (sum / RoughColumns);
+            centers[c] = double.IsFinite(center) ? center : 0;
+        }
+    }
+
     /// <summary>Copies columns [first, first + count) of a group into a tile, the centre subtracted; rows of the tile lie pitch apart.</summary>
     /// <returns>False where the tile is float and its values do not fit float products (<see cref="FitsSingle"/>).</returns>
+    [MethodImpl(MethodImplOptions.NoInlining)]
     public unsafe bool Pack<T, TTile>(T* x, in ChannelValues center, int group, nint first, nint count, TTile* tile, nint pitch)
         where T : unmanaged
         where TTile : unmanaged
@@ -46,20 +68,17 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
         }
         else
         {
-            for (int c = 0; c < Group; c++)
+            (nint sample, nint position) = Math.DivRem(first, Positions);
+            for (nint done = 0; done < count; sample++, position = 0)
             {
-                var middle = new Uniform(center, start + c);
-                nint done = 0;
-                (nint sample, nint position) = Math.DivRem(first, Positions);
-                while (done < count)
+                nint length = Math.Min(Positions - position, count - done);
+                for (int c = 0; c < Group; c++)
                 {
-                    nint length = Math.Min(Positions - position, count - done);
                     T* source = x + (((sample * Channels) + start + c) * Positions) + position;
-                    largest = Vector512.Max(largest, Center(source, tile + (c * pitch) + done, length, middle));
-                    done += length;
-                    sample++;
-                    position = 0;
+                    largest = Vector512.Max(largest, Center(source, tile + (c * pitch) + done, length, new Uniform(center, start + c)));
                 }
+
+                done += length;
             }
         }
 
@@ -73,7 +92,22 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
         return typeof(TTile) == typeof(double) || FitsSingle(BitConverter.Int32BitsToSingle(bits));
     }
 
+    /// <summary>Writes zeros behind a tile's rows, as far as whole vectors reach.</summary>
+    /// <returns>Columns of whole vectors.</returns>
+    public unsafe nint ClearRest<TTile>(TTile* tile, nint count, nint pitch)
+        where TTile : unmanaged
+    {
+        nint whole = (count + Vector512<TTile>.Count - 1) / Vector512<TTile>.Count * Vector512<TTile>.Count;
+        for (int c = 0; c < Group; c++)
+        {
+            new Span<TTile>(tile + (c * pitch) + count, (int)(whole - count)).Clear();
+        }
+
+        return whole;
+    }
+
     /// <summary>Writes a tile's columns back, each channel with its value added.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
     public unsafe void Unpack<T, TTile>(TTile* tile, nint pitch, int group, nint first, nint count, T* y, in ChannelValues added)
         where T : unmanaged
         where TTile : unmanaged
@@ -90,20 +124,29 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
             return;
         }
 
-        for (int c = 0; c < Group; c++)
+        (nint sample, nint position) = Math.DivRem(first, Positions);
+        for (nint done = 0; done < count; sample++, position = 0)
         {
-            var shift = new Uniform(added, start + c);
-            nint done = 0;
-            (nint sample, nint position) = Math.DivRem(first, Positions);
-            while (done < count)
+            nint length = Math.Min(Positions - position, count - done);
+            for (int c = 0; c < Group; c++)
             {
-                nint length = Math.Min(Positions - position, count - done);
-                Add(tile + (c * pitch) + done, y + (((sample * Channels) + start + c) * Positions) + position, length, shift);
-                done += length;
-                sample++;
-                position = 0;
+                T* destination = y + (((sample * Channels) + start + c) * Positions) + position;
+                Add(tile + (c * pitch) + done, destination, length, new Uniform(added, start + c));
             }
+
+            done += length;
         }
+    }
+
+    private nint Offset(int channel, nint column)
+    {
+        if (ByColumns)
+        {
+            return (column * Channels) + channel;
+        }
+
+        (nint sample, nint position) = Math.DivRem(column, Positions);
+        return (((sample * Channels) + channel) * Positions) + position;
     }
 
     // The largest magnitude by lane is returned as bits, of float tiles alone.

@@ -16,8 +16,11 @@ internal static unsafe class Whitening
     /// <summary>Up to this square of W's condition number products are float: their error grows with its root.</summary>
     public const double LargestSingleCondition = 256;
 
+    // How far a rough centre may be off, squared, in variances: four cost two of a double's bits.
+    private const double LargestShift = 4;
+
     private const nint TileValues = 1 << 16;
-    private const nint LargestTile = 512;
+    private const nint LargestTile = 1024;
     private const nint SmallestTile = 32;
     private const nint PartialValues = 1 << 19;
     private const nint RowsPerStrip = 64;
@@ -26,30 +29,23 @@ internal static unsafe class Whitening
     private const int MostPieces = 1024;
 
     /// <summary>The mean of every channel and the covariance of every group, divisor M.</summary>
+    /// <remarks>
+    /// Memory is read once: products are summed about rough centres and corrected by what the means turn out to differ from them. Where that is more than
+    /// a deviation or two the correction would cancel digits, and the products are summed again about the means.
+    /// </remarks>
     /// <param name="view">The activations.</param>
-    /// <param name="channels">The same with a set for each channel.</param>
     /// <param name="x">Their memory.</param>
-    /// <param name="statistics">Receives both; W is overwritten.</param>
-    public static void Moments<T>(in ChannelView view, in ReductionLayout channels, T* x, WhiteningStatistics statistics)
+    /// <param name="statistics">Receives both; the places of eigenvalues are overwritten.</param>
+    public static void Moments<T>(in ChannelView view, T* x, WhiteningStatistics statistics)
         where T : unmanaged
     {
         long started = WhiteningClock.Start();
-
-        // The places of eigenvalues and W are free until the decomposition: the variances, not wanted here, go there.
-        Standardizer.Moments(
-            channels, x, new Statistics { Mean = statistics.Mean, PopulationVariance = statistics.Values, InverseStd = statistics.Matrix }, epsilon: 1);
-        CrossProducts(view, x, null, statistics, statistics.Covariance, null);
-        nint pitch = Product.MatrixPitch(view.Group);
-        nint size = WhiteningStatistics.MatrixSize(view.Group);
-        for (int group = 0; group < view.Groups; group++)
+        view.RoughCenters(x, statistics.Mean);
+        CrossProducts(view, x, null, statistics, statistics.Covariance, statistics.Values);
+        if (!CorrectCenters(view, statistics))
         {
-            double* covariance = statistics.Covariance + (group * size);
-            for (nint i = 0; i < size; i++)
-            {
-                covariance[i] /= view.Columns;
-            }
-
-            Product.Mirror(covariance, view.Group, pitch);
+            CrossProducts(view, x, null, statistics, statistics.Covariance, statistics.Values);
+            CorrectCenters(view, statistics);
         }
 
         WhiteningClock.Stop(WhiteningPhase.Covariance, started);
@@ -130,8 +126,12 @@ internal static unsafe class Whitening
         WhiteningClock.Stop(WhiteningPhase.Products, started);
     }
 
-    internal static nint TileColumns(in ChannelView view) =>
-        Math.Clamp(TileValues / view.Group / SmallestTile * SmallestTile, SmallestTile, LargestTile);
+    // Whole samples where they fit: a group of them is one run of memory, which the hardware fetches; a row's end costs the latency of the third level.
+    internal static nint TileColumns(in ChannelView view)
+    {
+        nint columns = Math.Clamp(TileValues / view.Group / SmallestTile * SmallestTile, SmallestTile, LargestTile);
+        return view.ByColumns || view.Positions > columns ? columns : columns / view.Positions * view.Positions;
+    }
 
     /// <summary>Doubles of a tile of so many channels, centred or as a result, in either precision and memory order.</summary>
     internal static nint TileSize(in ChannelView view, nint channels) => view.ByColumns
@@ -147,9 +147,8 @@ internal static unsafe class Whitening
         int parts = (int)Math.Clamp(Math.Min(view.Tiles(TileColumns(view)), PartialValues / matrices), 1, MostParts);
         int strips = (int)Math.Clamp(view.Group / RowsPerStrip, 1, Math.Max(1, FewestPieces / parts));
         nint tile = TileSize(view, view.Group);
-        nint transposed = TileColumns(view) * Product.OddPitch<double>(view.Group);
         int slots = Slots.CountFor(parts * strips);
-        nint doubles = (parts * (matrices + view.Channels)) + (slots * ((2 * tile) + transposed));
+        nint doubles = (parts * (matrices + view.Channels)) + (slots * 2 * tile);
         NativeScratch scratch = NativeScratch.Begin((doubles * sizeof(double)) + (2 * ChannelValues.Bytes(view.Channels)));
         var job = new CrossProductJob<T>
         {
@@ -164,8 +163,7 @@ internal static unsafe class Whitening
             Products = parts == 1 ? products : scratch.Take<double>(parts * matrices),
             Sums = scratch.Take<double>(parts * view.Channels),
             TileSize = tile,
-            TransposedSize = transposed,
-            Tiles = scratch.Take<double>(slots * ((2 * tile) + transposed)),
+            Tiles = scratch.Take<double>(slots * 2 * tile),
             Slots = new Slots(slots),
         };
         WorkTeam.Run(ref job, parts * strips, view.Columns * view.Channels);
@@ -178,6 +176,39 @@ internal static unsafe class Whitening
         {
             Combine(job.Sums, view.Channels, parts, sums);
         }
+    }
+
+    // From products and sums about centres to covariances and means; false where a centre was far off.
+    private static bool CorrectCenters(in ChannelView view, WhiteningStatistics statistics)
+    {
+        nint pitch = Product.MatrixPitch(view.Group);
+        bool near = true;
+        for (int group = 0; group < view.Groups; group++)
+        {
+            double* covariance = statistics.Covariance + (group * WhiteningStatistics.MatrixSize(view.Group));
+            double* mean = statistics.Mean + (group * view.Group);
+            double* shift = statistics.Values + (group * view.Group);
+            for (int i = 0; i < view.Group; i++)
+            {
+                shift[i] /= view.Columns;
+                mean[i] += shift[i];
+            }
+
+            for (int i = 0; i < view.Group; i++)
+            {
+                double* row = covariance + (i * pitch);
+                for (int j = i; j < view.Group; j++)
+                {
+                    row[j] = (row[j] / view.Columns) - (shift[i] * shift[j]);
+                }
+
+                near &= shift[i] * shift[i] <= LargestShift * row[i];
+            }
+
+            Product.Mirror(covariance, view.Group, pitch);
+        }
+
+        return near;
     }
 
     // Parts are added in order, so that the sum has one set of bits.
@@ -248,7 +279,6 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
     public double* Products;
     public double* Sums;
     public nint TileSize;
-    public nint TransposedSize;
     public double* Tiles;
     public Slots Slots;
 
@@ -256,7 +286,7 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
     {
         (int part, int strip) = Math.DivRem(piece, Strips);
         int slot = Slots.Take();
-        double* memory = Tiles + (slot * ((2 * TileSize) + TransposedSize));
+        double* memory = Tiles + (slot * 2 * TileSize);
         nint tileColumns = Whitening.TileColumns(View);
         nint tiles = View.Tiles(tileColumns);
         nint firstTile = tiles * part / Parts;
@@ -275,7 +305,7 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
         {
             double* products = Products + (((part * (nint)View.Groups) + group) * WhiteningStatistics.MatrixSize(View.Group));
             new Span<double>(products + (firstRow * pitch), (int)((lastRow - firstRow) * pitch)).Clear();
-            double* groupSums = strip > 0 || G == null ? null : sums + (group * View.Group);
+            double* groupSums = strip > 0 ? null : sums + (group * View.Group);
             bool single = typeof(T) == typeof(float) && G != null && Spectra[group].AllowsSingle;
             for (nint tile = firstTile; tile < lastTile; tile++)
             {
@@ -310,18 +340,19 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
             return false;
         }
 
-        nint rightPitch = pitch;
-        if (!View.ByColumns)
+        nint matrixPitch = Product.MatrixPitch(View.Group);
+        if (View.ByColumns)
         {
-            right = (TTile*)((double*)memory + (2 * TileSize));
-            rightPitch = Product.OddPitch<TTile>(View.Group);
-            Transposition.Copy(memory, View.Group, count, pitch, right, rightPitch);
+            var rows = new LeftOperand<TTile>(left, 1, pitch);
+            Product.Accumulate(products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, pitch, upper: G == null);
+        }
+        else
+        {
+            nint whole = View.ClearRest(left, count, pitch);
+            View.ClearRest(right, count, pitch);
+            Product.AccumulateRows(products, matrixPitch, firstRow, lastRow, View.Group, whole, left, pitch, right, pitch, upper: G == null);
         }
 
-        nint matrixPitch = Product.MatrixPitch(View.Group);
-        LeftOperand<TTile> rows = View.ByColumns ? new(left, 1, pitch) : new(left, pitch, 1);
-        Product.Accumulate(
-            products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, rightPitch, upper: G == null);
         if (sums != null)
         {
             AddRowSums(left, pitch, count, sums);

@@ -127,6 +127,60 @@ public sealed class WhiteningTests
         Assert.AreEqual(0L, least);
     }
 
+    // The columns from which rough centres are taken lie far from all others, as far off as they can be: the correction would cancel 14 bits.
+    [TestMethod]
+    [DataRow(false)]
+    [DataRow(true)]
+    public unsafe void Moments_RoughCentersFarOff_KeepEveryDigit(bool channelsLast)
+    {
+        const int Channels = 2;
+        const int Positions = 200_003;
+        var shape = new ActivationShape(1, Channels, Positions);
+        var view = ChannelView.Of(shape, channelsLast ? MemoryOrder.ChannelsLast : MemoryOrder.ChannelsFirst, Channels);
+        double[] noise = TestData.Normal(1, (int)shape.Count);
+        var x = new double[shape.Count];
+        for (int c = 0; c < Channels; c++)
+        {
+            for (int m = 0; m < Positions; m++)
+            {
+                x[At(c, m)] = Math.Round(noise[At(c, m)] * 16) / 1024;
+            }
+
+            for (nint i = 0; i < ChannelView.RoughColumns; i++)
+            {
+                x[At(c, (int)(((2 * i) + 1) * Positions / (2 * ChannelView.RoughColumns)))] = 1000 - c;
+            }
+        }
+
+        var memory = new double[WhiteningStatistics.Size(Channels, Channels, 1)];
+        fixed (double* activations = x, start = memory)
+        {
+            var statistics = new WhiteningStatistics(start, Channels, Channels, 1);
+            Whitening.Moments(view, activations, statistics);
+            for (int i = 0; i < Channels; i++)
+            {
+                for (int j = 0; j < Channels; j++)
+                {
+                    // In decimal such numbers add up exactly.
+                    decimal first = 0, second = 0, product = 0;
+                    for (int m = 0; m < Positions; m++)
+                    {
+                        decimal a = (decimal)x[At(i, m)], b = (decimal)x[At(j, m)];
+                        first += a;
+                        second += b;
+                        product += a * b;
+                    }
+
+                    decimal covariance = (product / Positions) - (first / Positions * (second / Positions));
+                    NumericAssert.Near((double)(first / Positions), statistics.Mean[i], 1, 1e-15, $"mean {i}");
+                    NumericAssert.Near((double)covariance, statistics.Covariance[(i * Product.MatrixPitch(Channels)) + j], 65, 1e-14, $"covariance {i}, {j}");
+                }
+            }
+        }
+
+        int At(int channel, int column) => channelsLast ? (column * Channels) + channel : (channel * Positions) + column;
+    }
+
     [TestMethod]
     public void Seconds_ForwardBackward_AreOfEveryPhaseAndNoMoreThanAll()
     {
