@@ -35,16 +35,21 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
     public unsafe void RoughCenters<T>(T* x, double* centers)
         where T : unmanaged
     {
+        nint stride = ByColumns ? 1 : Positions;
+        new Span<double>(centers, Channels).Clear();
+        for (nint i = 0; i < RoughColumns; i++)
+        {
+            (nint sample, nint position) = Math.DivRem(((2 * i) + 1) * Columns / (2 * RoughColumns), Positions);
+            T* column = x + (sample * Channels * Positions) + (ByColumns ? position * Channels : position);
+            for (int c = 0; c < Channels; c++)
+            {
+                centers[c] += Simd.Get(column + (c * stride)) - Simd.Get(x + (c * stride));
+            }
+        }
+
         for (int c = 0; c < Channels; c++)
         {
-            double origin = Simd.Get(x + Offset(c, 0));
-            double sum = 0;
-            for (nint i = 0; i < RoughColumns; i++)
-            {
-                sum += Simd.Get(x + Offset(c, ((2 * i) + 1) * Columns / (2 * RoughColumns))) - origin;
-            }
-
-            double center = origin + (sum / RoughColumns);
+            double center = Simd.Get(x + (c * stride)) + (centers[c] / RoughColumns);
             centers[c] = double.IsFinite(center) ? center : 0;
         }
     }
@@ -136,17 +141,6 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
 
             done += length;
         }
-    }
-
-    private nint Offset(int channel, nint column)
-    {
-        if (ByColumns)
-        {
-            return (column * Channels) + channel;
-        }
-
-        (nint sample, nint position) = Math.DivRem(column, Positions);
-        return (((sample * Channels) + channel) * Positions) + position;
     }
 
     // The largest magnitude by lane is returned as bits, of float tiles alone.
