@@ -49,7 +49,9 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
 
         for (int c = 0; c < Channels; c++)
         {
-            double center = Simd.Get(x + (c * stride)) + (centers[c] / RoughColumns);
+            // To twenty bits, so that means of data of few digits are as exact as their sums are.
+            double offset = BitConverter.Int64BitsToDouble(BitConverter.DoubleToInt64Bits(centers[c] / RoughColumns) & (-1L << 32));
+            double center = Simd.Get(x + (c * stride)) + offset;
             centers[c] = double.IsFinite(center) ? center : 0;
         }
     }

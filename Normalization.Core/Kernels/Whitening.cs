@@ -126,11 +126,12 @@ internal static unsafe class Whitening
         WhiteningClock.Stop(WhiteningPhase.Products, started);
     }
 
-    // Whole samples where they fit: a group of them is one run of memory, which the hardware fetches; a row's end costs the latency of the third level.
+    // Whole samples where they fit: a group of them is one run of memory, which the hardware fetches; where a row ends early a new run begins.
     internal static nint TileColumns(in ChannelView view)
     {
-        nint columns = Math.Clamp(TileValues / view.Group / SmallestTile * SmallestTile, SmallestTile, LargestTile);
-        return view.ByColumns || view.Positions > columns ? columns : columns / view.Positions * view.Positions;
+        nint fitting = Math.Max(TileValues / Product.PaddedRows(view.Group) / SmallestTile * SmallestTile, SmallestTile);
+        nint columns = Math.Min(fitting, LargestTile);
+        return view.ByColumns || view.Positions > fitting ? columns : Math.Max(view.Positions, columns / view.Positions * view.Positions);
     }
 
     /// <summary>Doubles of a tile of so many channels, centred or as a result, in either precision and memory order.</summary>
