@@ -31,9 +31,6 @@ internal static unsafe class Product
     /// <summary>Rows of either operand in a block of sums along memory.</summary>
     public const int Square = 4;
 
-    // Rows of the left operand that stay in the first-level cache while those of the right pass by.
-    private const nint Panel = 16;
-
     /// <summary>Terms that are added before their sum is.</summary>
     public const int Chain = 32;
 
@@ -122,18 +119,13 @@ internal static unsafe class Product
         for (nint k = 0; k < depth; k += chain)
         {
             nint terms = Math.Min(chain, depth - k);
-            for (nint panel = first; panel < last; panel += Panel)
+            for (nint row = first; row < last; row += Square)
             {
-                nint panelEnd = Math.Min(panel + Panel, last);
-                for (nint column = upper ? panel : 0; column < columns; column += Square)
+                for (nint column = upper ? row : 0; column < columns; column += Square)
                 {
-                    nint rowEnd = upper ? Math.Min(panelEnd, column + Square) : panelEnd;
-                    for (nint row = panel; row < rowEnd; row += Square)
-                    {
-                        MultiplyRows(
-                            left + (row * leftPitch) + k, leftPitch, right + (column * rightPitch) + k, rightPitch, terms,
-                            result + (row * resultPitch) + column, resultPitch);
-                    }
+                    MultiplyRows(
+                        left + (row * leftPitch) + k, leftPitch, right + (column * rightPitch) + k, rightPitch, terms,
+                        result + (row * resultPitch) + column, resultPitch);
                 }
             }
         }
@@ -294,43 +286,33 @@ internal static unsafe class Product
             s33 = Simd.MultiplyAdd(v, r3, s33);
         }
 
-        AddSums(Sums(s00, s01, s02, s03, s10, s11, s12, s13), result, pitch);
-        AddSums(Sums(s20, s21, s22, s23, s30, s31, s32, s33), result + (2 * pitch), pitch);
+        AddSums(s00, s01, s02, s03, result);
+        AddSums(s10, s11, s12, s13, result + pitch);
+        AddSums(s20, s21, s22, s23, result + (2 * pitch));
+        AddSums(s30, s31, s32, s33, result + (3 * pitch));
     }
 
+    // Adds each vector's lanes to a number of their own, in double and in the order of Simd.Sum: halves, halves of those, and the last two.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddSums(Vector512<double> sums, double* result, nint pitch)
+    private static void AddSums<T>(Vector512<T> a, Vector512<T> b, Vector512<T> c, Vector512<T> d, double* result)
     {
-        (Vector256.Load(result) + sums.GetLower()).Store(result);
-        (Vector256.Load(result + pitch) + sums.GetUpper()).Store(result + pitch);
-    }
-
-    // The sums of the lanes of eight vectors, in double, each in the order of Simd.Sum.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<double> Sums<T>(
-        Vector512<T> a, Vector512<T> b, Vector512<T> c, Vector512<T> d, Vector512<T> e, Vector512<T> f, Vector512<T> g, Vector512<T> h)
-    {
-        if (!Avx512F.IsSupported)
+        Vector512<double> p = Simd.Widened(a), q = Simd.Widened(b), r = Simd.Widened(c), s = Simd.Widened(d);
+        Vector256<double> sums;
+        if (Avx.IsSupported)
         {
-            return Vector512.Create(
-                Simd.Sum(Simd.Widened(a)), Simd.Sum(Simd.Widened(b)), Simd.Sum(Simd.Widened(c)), Simd.Sum(Simd.Widened(d)),
-                Simd.Sum(Simd.Widened(e)), Simd.Sum(Simd.Widened(f)), Simd.Sum(Simd.Widened(g)), Simd.Sum(Simd.Widened(h)));
+            const byte Lower = 0x20, Upper = 0x31;
+            Vector256<double> p4 = p.GetLower() + p.GetUpper(), q4 = q.GetLower() + q.GetUpper();
+            Vector256<double> r4 = r.GetLower() + r.GetUpper(), s4 = s.GetLower() + s.GetUpper();
+            Vector256<double> first = Avx.Permute2x128(p4, r4, Lower) + Avx.Permute2x128(p4, r4, Upper);
+            Vector256<double> second = Avx.Permute2x128(q4, s4, Lower) + Avx.Permute2x128(q4, s4, Upper);
+            sums = Avx.UnpackLow(first, second) + Avx.UnpackHigh(first, second);
+        }
+        else
+        {
+            sums = Vector256.Create(Simd.Sum(p), Simd.Sum(q), Simd.Sum(r), Simd.Sum(s));
         }
 
-        Vector512<double> four = Pairs(Simd.Widened(a), Simd.Widened(b), Simd.Widened(c), Simd.Widened(d));
-        Vector512<double> others = Pairs(Simd.Widened(e), Simd.Widened(f), Simd.Widened(g), Simd.Widened(h));
-        Vector512<double> mixed = Avx512F.UnpackLow(four, others) + Avx512F.UnpackHigh(four, others);
-        return Avx512F.PermuteVar8x64(mixed, Vector512.Create(0L, 2, 4, 6, 1, 3, 5, 7));
-    }
-
-    // Four vectors of eight lanes to four pairs: halves are added, then halves of those.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector512<double> Pairs(Vector512<double> a, Vector512<double> b, Vector512<double> c, Vector512<double> d)
-    {
-        const byte Lower = 0b01_00_01_00, Upper = 0b11_10_11_10, Even = 0b10_00_10_00, Odd = 0b11_01_11_01;
-        Vector512<double> ab = Avx512F.Shuffle4x128(a, b, Lower) + Avx512F.Shuffle4x128(a, b, Upper);
-        Vector512<double> cd = Avx512F.Shuffle4x128(c, d, Lower) + Avx512F.Shuffle4x128(c, d, Upper);
-        return Avx512F.Shuffle4x128(ab, cd, Even) + Avx512F.Shuffle4x128(ab, cd, Odd);
+        (Vector256.Load(result) + sums).Store(result);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

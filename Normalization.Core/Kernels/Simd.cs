@@ -163,10 +163,15 @@ internal static unsafe class Simd
 
     /// <summary>a * b + c, rounded once.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<A> MultiplyAdd<A>(Vector512<A> a, Vector512<A> b, Vector512<A> c) =>
-        typeof(A) == typeof(float)
-            ? Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, A>()
-            : Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, A>();
+    public static Vector512<A> MultiplyAdd<A>(Vector512<A> a, Vector512<A> b, Vector512<A> c)
+    {
+        if (typeof(A) == typeof(double))
+        {
+            return Vector512.FusedMultiplyAdd(a.AsDouble(), b.AsDouble(), c.AsDouble()).As<double, A>();
+        }
+
+        return Vector512.FusedMultiplyAdd(a.AsSingle(), b.AsSingle(), c.AsSingle()).As<float, A>();
+    }
 
     /// <summary>The first count lanes of one vector, the others of another.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

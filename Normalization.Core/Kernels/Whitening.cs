@@ -20,7 +20,7 @@ internal static unsafe class Whitening
     private const double LargestShift = 4;
 
     private const nint TileValues = 1 << 16;
-    private const nint LargestTile = 1024;
+    private const nint LargestTile = 512;
     private const nint SmallestTile = 32;
     private const nint PartialValues = 1 << 19;
     private const nint RowsPerStrip = 64;
@@ -131,7 +131,7 @@ internal static unsafe class Whitening
     {
         nint fitting = Math.Max(TileValues / Product.PaddedRows(view.Group) / SmallestTile * SmallestTile, SmallestTile);
         nint columns = Math.Min(fitting, LargestTile);
-        return view.ByColumns || view.Positions > fitting ? columns : Math.Max(view.Positions, columns / view.Positions * view.Positions);
+        return view.ByColumns || view.Positions > fitting ? columns : Math.Max(1, columns / view.Positions) * view.Positions;
     }
 
     /// <summary>Doubles of a tile of so many channels, centred or as a result, in either precision and memory order.</summary>
