@@ -13,7 +13,7 @@ using Perfolizer.Horology;
 
 namespace Normalization.Bench.Speed;
 
-/// <summary>Engine (b) of the benchmark: BenchmarkDotNet times a few of our kernels alone, one run a case, as a check on engine (a); never the source of a ratio.</summary>
+/// <summary>Engine (b) of the benchmark: BenchmarkDotNet times a few of our kernels alone, one build and a few processes a case, as a check on engine (a); never the source of a ratio.</summary>
 /// <remarks>
 /// Engine (a) times the same call alone as well: in turns with others, tensors of a few megabytes have been pushed out of the caches. Where a
 /// process's tensors lie changes its times, so that each engine begins several times, with tensors of its own, and its interval spans all of them.
@@ -31,7 +31,7 @@ internal static class CrossCheck
 
     private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(150);
 
-    /// <summary>Times a case in a process of BenchmarkDotNet's own; its log and its exports stay in a folder of the case's.</summary>
+    /// <summary>Times a case in processes of BenchmarkDotNet's own; its log and its exports stay in a folder of the case's.</summary>
     /// <param name="probe">Receives a row of each engine.</param>
     /// <param name="planned">A case of <see cref="SpeedTier.CrossChecked"/>.</param>
     /// <param name="plan">How long engine (a) times the call alone.</param>
@@ -83,7 +83,11 @@ internal static class CrossCheck
         for (int i = 0; i < Beginnings; i++)
         {
             var own = new OwnCall(planned, new CaseMaterial(planned, new RandomStream(probe.Settings.Seed, "speed", planned.Strategy, planned.Shape.ToString())));
-            own.Check(double.PositiveInfinity);
+            if (own.Check(Agreement.Limit) is { } wrong)
+            {
+                throw new InvalidOperationException($"The call that is timed alone is wrong: {wrong}.");
+            }
+
             WarmUp.UntilCompiled(() => own.Seconds(CallsToCompile), least: 4, most: 12, BackgroundDelay, probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run([own.Seconds], plan, probe.Settings.Seed, probe.Settings.Cancellation);
             beginnings[i] = [.. rounds.Seconds[0].Select(seconds => seconds * 1e9)];

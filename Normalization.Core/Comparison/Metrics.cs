@@ -86,7 +86,7 @@ public static class Metrics
             "Root mean square difference between training and inference output at batch size n, over the root mean square of the training output, running statistics fed with random batches of that size after those of the smaller ones (150 more at the smallest). Spread: 10th to 90th percentile over 8 batches. Parameter: n."),
 
         new("ns_per_element", Aspects.Speed, "time", "ns/element", Better.Lower,
-            "Median time of a call over the number of elements; float, random weight and bias. Spread: 95 % interval of the median over the rounds (percentile bootstrap). Parameters: shape, layout, direction, threads; of the speed benchmark also engine (interleaved; alone, which takes no turns; or benchmarkdotnet, whose iterations are the rounds), scaling, group_size, part."),
+            "Median time of a call over the number of elements; float, random weight and bias. Spread: 95 % interval of the median over the rounds (percentile bootstrap). Parameters: shape, layout, direction, threads; of the speed benchmark also engine (interleaved; alone, which takes no turns; or benchmarkdotnet, whose iterations are the rounds; the spread of these two spans the intervals of several beginnings), scaling, group_size, part."),
         new("gigabytes_per_second", Aspects.Speed, "throughput", "GB/s", Better.Higher,
             "Bytes a memory-bound implementation must move (forward and inference 2, backward 3 values an element, 2 where the gradient does not read the input; forward+backward their sum) over the median time. Spread: 95 % interval."),
         new("fraction_of_copy", Aspects.Speed, "fraction of copy", "1", Better.Higher,

@@ -47,7 +47,7 @@ internal unsafe partial struct BackwardJob<T>
             }
         }
 
-        Loops.GradientSumsOfRuns(X, G, Store == StoreKind.Fetching ? DX : null, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
+        Loops.GradientSumsOfRuns(X, G, Store == StoreKind.Fetching && DX != G ? DX : null, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
         next = runs;
         int perPanel = SumsPerPanel(Layout);
         int runsPerBlock = byElement ? 1 : Layout.Runs;

@@ -48,7 +48,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public bool ConstantStatistics;
     public StoreKind Store;
     public nint Ahead; // as in the forward pass
-    public nint SumsAhead;
+    public nint SumsAhead; // as there
     private BackwardPhase _phase;
     private int _items;
     private int _itemsPerTask;

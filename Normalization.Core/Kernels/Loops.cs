@@ -6,8 +6,8 @@ namespace Normalization.Core.Kernels;
 
 /// <summary>The loops that every standardizing strategy shares, over one contiguous run (n) or one matrix (rows x n, rows pitch apart).</summary>
 /// <remarks>
-/// Sums end in double: runs reduce along memory into scalars, columns down the matrix into arrays; those that take an arithmetic A add four
-/// vectors in it first. What is written element by element, and weight gradients by element, take A throughout. All are written once, over the storage T.
+/// Sums end in double: runs reduce along memory into scalars, columns down the matrix into arrays; those that take an arithmetic A add up to
+/// eight vectors, or four rows, in it first. What is written element by element, and weight gradients by element, take A throughout. All are written once, over the storage T.
 /// </remarks>
 internal static unsafe class Loops
 {
@@ -93,6 +93,11 @@ internal static unsafe class Loops
                 {
                     Prefetch(x + j + ahead);
                     Prefetch(x + j + (2 * L) + ahead);
+                    if (sizeof(T) == sizeof(double))
+                    {
+                        Prefetch(x + j + L + ahead);
+                        Prefetch(x + j + (3 * L) + ahead);
+                    }
                 }
             }
 
@@ -128,6 +133,7 @@ internal static unsafe class Loops
         where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, ahead, line, affine, ref gradient, ref product);
 
     /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - center), w being 1 unless weights go by element.</summary>
+    /// <remarks>What is ahead is fetched meanwhile, and of what will be written too where that is not null; 0 is not at all.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void GradientSumsOfRuns<T>(T* x, T* g, T* written, T* weight, Run<T>* runs, int count, nint n, nint ahead)
         where T : unmanaged
@@ -282,6 +288,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>Adds g * w to gradients[j] and g * w * line(x) to products[j], for each row; arrays padded to whole vectors.</summary>
+    /// <remarks>What is ahead in each row is fetched meanwhile; 0 is not at all.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddGradientColumns<T, A, TLine>(
         T* x, T* g, nint rows, nint n, nint pitch, nint ahead, TLine line, double weight, A* gradients, A* products)

@@ -17,10 +17,10 @@ internal readonly unsafe struct LeftOperand<T>(T* values, nint rowStride, nint d
 
 /// <summary>The matrix products that whitening is made of, in float or double.</summary>
 /// <remarks>
-/// <para>One register block serves all: 8 rows of two vectors, 16 sums held in registers over at most <see cref="Chain"/> terms. Every element is
-/// the sum, in order, of such chains of fused multiply-adds, so that its bits do not depend on the matrix beside it, and a float sum
-/// loses to rounding what tens of terms lose, not what thousands do.</para>
-/// <para>Operands are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
+/// <para>Two register blocks of 16 sums, each held over at most <see cref="Chain"/> terms: 8 rows of two vectors, and, where both operands lie along
+/// their terms, 4 x 4 vectors whose lanes are added in one tree. Every element is the sum, in order, of such chains of fused multiply-adds, so that
+/// its bits do not depend on the matrix beside it, and a float sum loses to rounding what tens of terms lose, not what thousands do.</para>
+/// <para>Operands of the first are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
 /// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, so nobody clears it.</para>
 /// </remarks>
 internal static unsafe class Product

@@ -44,7 +44,7 @@ internal unsafe struct Adjustment
 /// </remarks>
 internal static unsafe class Standardizer
 {
-    /// <summary>Elements of the small sets that are summed before any of them is written: they stay in the first-level cache.</summary>
+    /// <summary>Elements of the small sets that are summed before any of them is written: floats stay in the first-level cache.</summary>
     internal const nint ForwardTogether = 4096;
 
     /// <summary>The same where two tensors are read.</summary>
@@ -73,7 +73,7 @@ internal static unsafe class Standardizer
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
-    // Of a panel that stays, most of it, in the second-level cache between its moments and its result.
+    // Of one tensor's panel that stays, most of it, in the second-level cache between its moments and its result; of two, half does.
     private const nint CachedPanelBytes = 1 << 20;
 
     // Of a panel beside which the next one finds room there.
@@ -107,7 +107,7 @@ internal static unsafe class Standardizer
 
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel<T>(layout, chunking);
-        StoreKind store = StoreFor(layout, y, inPlace: false);
+        StoreKind store = StoreFor(layout, y, inPlace: false, threshold == null && RunsJoin<T>(layout, chunking));
         nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + AffineScratchBytes<T>(layout));
@@ -156,7 +156,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor(layout, y, inPlace: x == y, LargeBytes),
+            Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), LargeBytes),
             Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
@@ -221,7 +221,8 @@ internal static unsafe class Standardizer
         nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + AffineScratchBytes<T>(layout));
-        StoreKind store = StoreFor(layout, dx, inPlace: dx == g);
+        bool readOnce = constantStatistics && !wantsParameters;
+        StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
         nint next = accumulate && layout.Inner == 1 ? BackwardJob<T>.RowBlock * layout.OuterStride : NextPanels(layout, BackwardTogether);
         var job = new BackwardJob<T>
         {
@@ -239,13 +240,13 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = store,
-            Ahead = panelByPanel ? next : StreamAhead,
+            Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.TileElements : StreamAhead,
             SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : 0,
         };
 
         int chunks = layout.Panels * chunking.Count;
         nint chunkElements = layout.Elements / chunks;
-        if (constantStatistics && !wantsParameters)
+        if (readOnce)
         {
             job.Run(BackwardPhase.Apply, chunks, chunkElements);
         }
@@ -354,12 +355,10 @@ internal static unsafe class Standardizer
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
-    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, nint largeBytes = NearBytes)
+    internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins = false, nint largeBytes = NearBytes)
         where T : unmanaged
     {
-        // Runs that follow each other are written as one.
-        bool joined = layout.Columns == 1 && layout.Blocks == 1 && layout.RunLength >= Simd.Count<T>();
-        nint run = joined || (layout.Columns > 1 && layout.RunLength == 0) ? StreamedRun
+        nint run = joins || (layout.Columns > 1 && layout.RunLength == 0) ? StreamedRun
             : layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns) : layout.BlockLength;
         nint bytes = layout.Elements * sizeof(T);
         if (bytes < largeBytes)
@@ -371,12 +370,26 @@ internal static unsafe class Standardizer
         return run >= StreamedRun && !inPlace && (nuint)destination % (nuint)sizeof(T) == 0 ? StoreKind.Streaming : StoreKind.Fetching;
     }
 
+    /// <summary>Whether runs that are written together follow each other in memory, so that they are written as one.</summary>
+    private static bool RunsJoin<T>(in ReductionLayout layout, in Chunking chunking)
+        where T : unmanaged =>
+        layout.Columns == 1 && chunking.Count == 1 && layout.Blocks == 1 && layout.RunLength >= Simd.Count<T>() && HasFewRuns(layout)
+        && (layout.Inner == 1 || layout.InnerStride == layout.PanelElements) && (layout.Outer == 1 || layout.OuterStride == layout.Inner * layout.PanelElements);
+
     /// <summary>Whether a panel is so few runs that their lines may lie on the stack.</summary>
     internal static bool HasFewRuns(in ReductionLayout layout) => layout.RunLength == 0 || layout.PanelElements / layout.RunLength <= MostRuns;
 
     /// <summary>Panels that are summed before any of them is written.</summary>
-    internal static int PanelsTogether(in ReductionLayout layout, nint elements) =>
-        layout.Columns == 1 ? (int)Math.Clamp(elements / layout.PanelElements, 1, layout.Panels) : 1;
+    internal static int PanelsTogether(in ReductionLayout layout, nint elements)
+    {
+        if (layout.Columns > 1)
+        {
+            return 1;
+        }
+
+        nint runs = layout.RunLength == 0 ? layout.Blocks : layout.PanelElements / layout.RunLength;
+        return (int)Math.Clamp(Math.Min(elements / layout.PanelElements, MostRuns / runs), 1, layout.Panels);
+    }
 
     internal static nint NextPanels(in ReductionLayout layout, nint elements) =>
         PanelsTogether(layout, elements) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);

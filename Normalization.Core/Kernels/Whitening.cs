@@ -179,7 +179,7 @@ internal static unsafe class Whitening
         }
     }
 
-    // From products and sums about centres to covariances and means; false where a centre was far off.
+    // From products and sums about centres to covariances and means; false where a centre was far off, in any group: then all are summed again.
     private static bool CorrectCenters(in ChannelView view, WhiteningStatistics statistics)
     {
         nint pitch = Product.MatrixPitch(view.Group);
@@ -264,7 +264,7 @@ internal struct Slots(int count)
     public void Return(int slot) => Interlocked.And(ref _taken, ~(1UL << slot));
 }
 
-/// <summary>Sums of outer products of columns, tile by tile; with null G of x - mean with itself, the blocks above the diagonal alone.</summary>
+/// <summary>Sums of outer products of columns, tile by tile; with null G of x less a center with itself, the blocks above the diagonal alone.</summary>
 /// <remarks>A piece is a part of the columns and, of large matrices, a strip of the rows.</remarks>
 internal unsafe struct CrossProductJob<T> : IPieceJob
     where T : unmanaged

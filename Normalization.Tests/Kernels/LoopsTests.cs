@@ -255,7 +255,7 @@ public sealed unsafe class LoopsTests
         static void Check<T, TStore>(double tolerance)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
             where TStore : struct, IStore =>
-            CheckRuns<T>(tolerance, (runs, count, n, x, _, y) => Loops.StandardizeRuns<T, TStore>(x, y, null, null, runs, count, n, n),
+            CheckRuns<T>(tolerance, (runs, count, n, x, _, y) => Loops.StandardizeRuns<T, TStore>(x, y, null, null, runs, count, n, n), (x, _) => x,
                 (run, value, _) => ((value - At(run.Center)) * At(run.Slope)) + At(run.Intercept));
     }
 
@@ -270,7 +270,7 @@ public sealed unsafe class LoopsTests
         static void Check<T, TStore>(double tolerance)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
             where TStore : struct, IStore =>
-            CheckRuns<T>(tolerance, (runs, count, n, x, g, y) => Loops.InputGradientOfRuns<T, TStore>(x, g, y, null, runs, count, n, n),
+            CheckRuns<T>(tolerance, (runs, count, n, x, g, y) => Loops.InputGradientOfRuns<T, TStore>(x, g, y, null, runs, count, n, n), (_, g) => g,
                 (run, value, gradient) => (((gradient * At(run.Weight)) - At(run.GradientCenter)) * At(run.GradientSlope))
                     + ((value - At(run.Center)) * At(run.Slope)) + At(run.Intercept));
     }
@@ -389,16 +389,19 @@ public sealed unsafe class LoopsTests
     private delegate void WriteRuns<T>(Run<T>* runs, int count, nint n, T* x, T* g, T* y)
         where T : unmanaged;
 
+    private delegate T* Place<T>(T* x, T* g)
+        where T : unmanaged;
+
     private static double At<T>(T value)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => double.CreateChecked(value);
 
     // Five runs: three one behind the other, then, past a gap that must stay as it is, two more.
-    private static void CheckRuns<T>(double tolerance, WriteRuns<T> write, Func<Run<T>, double, double, double> expected)
+    private static void CheckRuns<T>(double tolerance, WriteRuns<T> write, Place<T> written, Func<Run<T>, double, double, double> expected)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         const int Count = 5;
         const int Gap = 3;
-        const double Untouched = 77;
+        const double Untouched = 0.5;
         Run<T>* runs = stackalloc Run<T>[Count];
         for (int n = 1; n <= LongestRun; n++)
         {
@@ -427,8 +430,18 @@ public sealed unsafe class LoopsTests
                 }
             }
 
+            using var apart = new GuardedMemory<T>([.. Enumerable.Repeat(Untouched, size)], n % 5);
+            for (int i = 0; i < Count; i++)
+            {
+                write(runs + i, 1, n, x.Pointer, g.Pointer, apart.Pointer);
+            }
+
+            string what = $"{typeof(T).Name}, runs of {n}";
             write(runs, Count, n, x.Pointer, g.Pointer, y.Pointer);
-            NumericAssert.NearLargest(results, y.Read($"{n}"), tolerance, $"{typeof(T).Name}, runs of {n}");
+            NumericAssert.NearLargest(results, y.Read(what), tolerance, what);
+            NumericAssert.SameBits(apart.Read(what), y.Read(what), $"{what}: joined and one by one");
+            write(runs, Count, n, x.Pointer, g.Pointer, written(x.Pointer, g.Pointer));
+            NumericAssert.SameBits(y.Read(what)[..(3 * n)], new ReadOnlySpan<T>(written(x.Pointer, g.Pointer), 3 * n), $"{what}: in place");
         }
     }
 
