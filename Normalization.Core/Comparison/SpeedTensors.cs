@@ -35,14 +35,10 @@ internal sealed class SpeedTensors
         nint step = workload.ChannelsLast ? workload.Shape.Channels : 1;
         for (int axis = _lengths.Length - 1; axis >= 0; axis--)
         {
-            if (axis == 1 && workload.ChannelsLast)
-            {
-                _strides[1] = 1;
-                continue;
-            }
-
-            _strides[axis] = step;
-            step *= _lengths[axis];
+            // A tensor span over memory without a gap wants stride 0 where there is one of something.
+            bool innermost = axis == 1 && workload.ChannelsLast;
+            _strides[axis] = _lengths[axis] == 1 ? 0 : innermost ? 1 : step;
+            step *= innermost ? 1 : _lengths[axis];
         }
 
         _input = new AlignedArray(input.Length);

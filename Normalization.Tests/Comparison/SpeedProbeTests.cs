@@ -1,5 +1,6 @@
 using Normalization.Core;
 using Normalization.Core.Comparison;
+using Normalization.Strategies;
 
 namespace Normalization.Tests.Comparison;
 
@@ -8,6 +9,21 @@ namespace Normalization.Tests.Comparison;
 public sealed class SpeedProbeTests
 {
     private static readonly Workload Small = new(new ActivationShape(3, 4, 5, 2), ChannelsLast: false, Threads: 1);
+
+    [TestMethod]
+    [DataRow(false)]
+    [DataRow(true)]
+    public void Run_OneSampleOrOneChannel_IsTakenAsItLies(bool channelsLast)
+    {
+        foreach (ActivationShape shape in new ActivationShape[] { new(1, 4, 3, 5), new(2, 1, 3, 5), new(1, 4, 1, 5), new(2, 4, 3, 5) })
+        {
+            float[] input = [.. Enumerable.Range(0, (int)shape.Count).Select(i => (float)i)];
+            var data = new SpeedTensors(new Workload(shape, channelsLast, 1), input, new float[input.Length]);
+            INormalizer<float> normalizer = StrategyCatalog.Create<float>("none", shape, new StrategySettings());
+            data.Run(normalizer, SpeedTensors.Forward, 1);
+            CollectionAssert.AreEqual(input, data.Output.ToArray(), $"{shape}");
+        }
+    }
 
     [TestMethod]
     public void Measure_CorrectStandardizer_TimesEveryDirectionInEveryLayout()
