@@ -85,7 +85,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
 
         for (int item = start; item < end && _phase != BackwardPhase.Rows && !rows; item++)
         {
-            int panel = item / Chunks.Count;
+            (int panel, int index) = Chunks.Place(item, Layout);
             switch (_phase)
             {
                 case BackwardPhase.Panels:
@@ -94,15 +94,15 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     ApplyPanel<TStore>(place);
                     break;
                 case BackwardPhase.ChunkSums:
-                    double* sums = Sums + ((nint)item * SumsPerPanel(Layout));
+                    double* sums = Sums + ((((nint)panel * Chunks.Count) + index) * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
-                    ChunkSums(Layout.Place(panel), Chunks[item % Chunks.Count], sums);
+                    ChunkSums(Layout.Place(panel), Chunks[index], sums);
                     break;
                 case BackwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk<TStore>(Layout.Place(panel), Chunks[item % Chunks.Count]);
+                    ApplyChunk<TStore>(Layout.Place(panel), Chunks[index]);
                     break;
                 default:
                     ApplyTile(item);

@@ -71,14 +71,16 @@ internal unsafe struct ForwardJob<T> : IStoringJob
 
                     break;
                 case ForwardPhase.ChunkMoments:
-                    double* partial = Partials + (2 * (nint)item * Layout.Columns);
-                    ChunkMoments(item / Chunks.Count, Chunks[item % Chunks.Count], partial, partial + Layout.Columns);
+                    (int panel, int index) = Chunks.Place(item, Layout);
+                    double* partial = Partials + (2 * (((nint)panel * Chunks.Count) + index) * Layout.Columns);
+                    ChunkMoments(panel, Chunks[index], partial, partial + Layout.Columns);
                     break;
                 case ForwardPhase.CombineChunks:
                     CombineChunks(item);
                     break;
                 default:
-                    ApplyChunk<TStore>(item / Chunks.Count, Chunks[item % Chunks.Count]);
+                    (int applied, int part) = Chunks.Place(item, Layout);
+                    ApplyChunk<TStore>(applied, Chunks[part]);
                     break;
             }
         }
