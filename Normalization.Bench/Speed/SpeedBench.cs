@@ -27,7 +27,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     private const string Fastest = "speedup_vs_fastest_peer";
 
     // Of float and double results and gradients, ours and a peer's, at the same time.
-    private const double BytesPerElement = 100;
+    private const double BytesPerElement = 150;
+
+    // Beyond these the runtime is not left to decide when memory is free again.
+    private const double CollectedBytes = 1 << 30;
 
     // A method is compiled for speed after 30 calls.
     private const int CallsToCompile = 40;
@@ -400,8 +403,13 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         SpeedCase tensor = planned with { Direction = "" };
         if (_last?.Case != tensor)
         {
-            // What is not needed any more is free before its like is allocated.
+            // What is not needed any more is free before its like is allocated: two tensors of 2^27 elements with their checks do not fit many a machine.
             _last = null;
+            if (planned.Shape.Count * BytesPerElement > CollectedBytes)
+            {
+                GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+            }
+
             _last = (tensor, new CaseMaterial(planned, new RandomStream(seed, "speed", planned.Strategy, planned.Shape.ToString())));
         }
 
