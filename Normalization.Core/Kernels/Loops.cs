@@ -193,7 +193,7 @@ internal static unsafe class Loops
                 T* four = x + j;
                 for (nint i = 0; i < fours; i++, four += 4 * pitch)
                 {
-                    PrefetchRows(four + ahead, pitch);
+                    PrefetchRowsNear(four + ahead, pitch);
                     AddCenteredFour(four, pitch, middle, ref first1, ref second1);
                     AddCenteredFour(four + L, pitch, other, ref first2, ref second2);
                 }
@@ -245,8 +245,8 @@ internal static unsafe class Loops
                 T* slope = g + j;
                 for (nint i = 0; i < fours; i++, value += 4 * pitch, slope += 4 * pitch)
                 {
-                    PrefetchRows(nextX + fetched, lanes);
-                    PrefetchRows(nextG + fetched, lanes);
+                    PrefetchRowsNear(nextX + fetched, lanes);
+                    PrefetchRowsNear(nextG + fetched, lanes);
                     fetched += 4 * lanes;
                     if (fetched >= n)
                     {
@@ -306,8 +306,8 @@ internal static unsafe class Loops
             {
                 if (ahead != 0)
                 {
-                    FetchRows(x + j + ahead, pitch);
-                    FetchRows(g + j + ahead, pitch);
+                    PrefetchRows(x + j + ahead, pitch);
+                    PrefetchRows(g + j + ahead, pitch);
                 }
 
                 Vector512<A> p = Simd.Load<T, A>(g + j), q = Simd.Load<T, A>(g + pitch + j);
@@ -480,10 +480,10 @@ internal static unsafe class Loops
             nint half = i + (4 * lanes);
             if (ahead != 0)
             {
-                FetchRows(x + i + ahead, lanes);
-                FetchRows(g + i + ahead, lanes);
-                FetchRows(x + half + ahead, lanes);
-                FetchRows(g + half + ahead, lanes);
+                PrefetchRows(x + i + ahead, lanes);
+                PrefetchRows(g + i + ahead, lanes);
+                PrefetchRows(x + half + ahead, lanes);
+                PrefetchRows(g + half + ahead, lanes);
             }
 
             Vector512<A> even = default, odd = default;
@@ -717,7 +717,7 @@ internal static unsafe class Loops
                 Vector512<A> s = line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j);
                 if (TStore.Fetches)
                 {
-                    PrefetchRows(value + ahead, pitch);
+                    PrefetchRowsNear(value + ahead, pitch);
                 }
 
                 Store<T, A, TStore>(result, p);
@@ -750,8 +750,8 @@ internal static unsafe class Loops
                 Vector512<A> s = gradientLine.Plus(Simd.Load<T, A>(slope + (3 * pitch)), line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j), 0, j);
                 if (TStore.Fetches)
                 {
-                    PrefetchRows(value + ahead, pitch);
-                    PrefetchRows(slope + ahead, pitch);
+                    PrefetchRowsNear(value + ahead, pitch);
+                    PrefetchRowsNear(slope + ahead, pitch);
                 }
 
                 Store<T, A, TStore>(result, p);
@@ -844,7 +844,7 @@ internal static unsafe class Loops
 
     // Rows that are read a moment later, into the first-level cache: a hint, as below.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchRows<T>(T* address, nint pitch)
+    private static void PrefetchRowsNear<T>(T* address, nint pitch)
         where T : unmanaged
     {
         if (Sse.IsSupported)
@@ -858,7 +858,7 @@ internal static unsafe class Loops
 
     // The same into the second level.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void FetchRows<T>(T* address, nint pitch)
+    private static void PrefetchRows<T>(T* address, nint pitch)
         where T : unmanaged
     {
         Prefetch(address);
