@@ -96,7 +96,7 @@ internal static class CrossCheck
         return beginnings;
     }
 
-    // In a process of its own, since what this one has compiled and allocated before would be in the figures.
+    // In processes of its own, since what this one has compiled and allocated before would be in the figures.
     private static ManualConfig Configure(string artifacts, StreamWriter log) => ManualConfig.CreateEmpty()
         .AddJob(Job.ShortRun.WithLaunchCount(Beginnings).WithIterationTime(TimeInterval.FromMilliseconds(100)).WithIterationCount(9)
             .WithArguments([new MsBuildArgument("/p:RunAnalyzers=false"), new MsBuildArgument("/p:GenerateDocumentationFile=false")]))

@@ -20,7 +20,7 @@ internal static unsafe class Whitening
     private const double LargestShift = 4;
 
     private const nint TileValues = 1 << 16;
-    private const nint LargestTile = 512;
+    private const nint LargestTile = 512; // columns, of tiles that are no whole samples: one sample may be longer
     private const nint SmallestTile = 32;
     private const nint PartialValues = 1 << 19;
     private const nint RowsPerStrip = 64;
