@@ -185,7 +185,8 @@ internal static class BenchmarkFindings
 
     private static IEnumerable<Finding> Growth(BenchmarkCells all)
     {
-        var judged = all.Growth().Where(point => point.Measure is not null).ToList();
+        List<GrowthPoint> points = all.Growth();
+        var judged = points.Where(point => point.Measure is not null).ToList();
         if (judged.Count == 0) yield break;
         var broken = judged.Where(point => point.Holds == false).ToList();
         var sentence = new List<FindingPart>();
@@ -202,7 +203,10 @@ internal static class BenchmarkFindings
 
         sentence.Add(".");
         yield return new Finding(
-            "Growth with size", [], broken.Count == 0 ? $"✓ within its limits in {ReportText.Count(judged.Count, "point")}" : $"✗ beyond its limits in {broken.Count} of {ReportText.Count(judged.Count, "point")}", sentence);
+            "Growth with size", [],
+            (broken.Count > 0 ? $"✗ beyond its limits in {broken.Count} of {ReportText.Count(judged.Count, "point")}"
+                : $"{(judged.Count == points.Count ? "✓ " : "")}within its limits in {ReportText.Count(judged.Count, "point")}")
+                + (judged.Count == points.Count ? "" : $", {points.Count - judged.Count} not timed"), sentence);
     }
 
     // What the threads gain over one, against what the copy gains: the quotient of the two fractions of the copy.

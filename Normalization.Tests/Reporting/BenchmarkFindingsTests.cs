@@ -141,6 +141,8 @@ public sealed class BenchmarkFindingsTests
         Finding large = Of(SampleRun.Map(Run, row => Is(row, "(4096, 64, 4, 4)", "fraction_of_copy") ? row with { Value = 0.89 } : row), "Growth with size")!;
         Assert.AreEqual("✗ beyond its limits in 6 of 84 points", large.Answer);
         StringAssert.Contains(large.Text, "at least 0.890");
+        Finding untimed = Of(SampleRun.Map(Run, row => Is(row, "(4, 64, 4, 4)", "ns_per_element") ? row with { Value = null, Spread = null } : row), "Growth with size")!;
+        Assert.AreEqual("within its limits in 78 points, 6 not timed", untimed.Answer);
 
         static bool Is(Measurement row, string shape, string metric) => row.Metric == metric && row.Parameters!.ContainsKey("scaling") && row.Parameters["shape"] is string at && at == shape;
     }
