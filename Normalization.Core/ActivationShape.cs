@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 
 namespace Normalization.Core;
 
@@ -15,11 +16,7 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
     /// <summary>The largest supported number of axes: (N, C, D, H, W).</summary>
     public const int MaximumRank = 5;
 
-    private readonly nint _n;
-    private readonly nint _c;
-    private readonly nint _d1;
-    private readonly nint _d2;
-    private readonly nint _d3;
+    private readonly Axes _lengths; // 1 beyond the rank
 
     /// <summary>Reads a shape from axis lengths, batch first, channels second.</summary>
     /// <param name="lengths">Two to five lengths; N and the spatial lengths may be 0 (an empty batch), C at least 1.</param>
@@ -57,38 +54,38 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
         }
 
         Rank = lengths.Length;
-        _n = lengths[0];
-        _c = lengths[1];
-        _d1 = Rank > 2 ? lengths[2] : 1;
-        _d2 = Rank > 3 ? lengths[3] : 1;
-        _d3 = Rank > 4 ? lengths[4] : 1;
+        for (int axis = 0; axis < MaximumRank; axis++)
+        {
+            _lengths[axis] = axis < lengths.Length ? lengths[axis] : 1;
+        }
     }
 
     /// <summary>Number of axes, 2 to 5.</summary>
     public int Rank { get; }
 
     /// <summary>N, the number of samples; 0 for an empty batch.</summary>
-    public nint Samples => _n;
+    public nint Samples => _lengths[0];
 
     /// <summary>C, the number of channels; at least 1.</summary>
-    public int Channels => checked((int)_c);
+    public int Channels => checked((int)_lengths[1]);
 
     /// <summary>S, the number of spatial positions of a sample: 1 for (N, C), else the product of the trailing lengths.</summary>
-    public nint SpatialSize => _d1 * _d2 * _d3;
+    public nint SpatialSize => _lengths[2] * _lengths[3] * _lengths[4];
 
     /// <summary>N*C*S, the number of elements.</summary>
-    public nint Count => _n * _c * SpatialSize;
+    public nint Count => _lengths[0] * _lengths[1] * SpatialSize;
 
     /// <summary>The length of one axis.</summary>
     /// <param name="axis">0 for N, 1 for C, then the spatial axes.</param>
     /// <exception cref="ArgumentOutOfRangeException">The axis is not one of this shape's.</exception>
     public nint this[int axis]
     {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         get
         {
             ArgumentOutOfRangeException.ThrowIfNegative(axis);
             ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(axis, Rank);
-            return axis switch { 0 => _n, 1 => _c, 2 => _d1, 3 => _d2, _ => _d3 };
+            return _lengths[axis];
         }
     }
 
@@ -126,13 +123,13 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
 
     /// <inheritdoc/>
     public bool Equals(ActivationShape other) =>
-        Rank == other.Rank && _n == other._n && _c == other._c && _d1 == other._d1 && _d2 == other._d2 && _d3 == other._d3;
+        Rank == other.Rank && ((ReadOnlySpan<nint>)_lengths).SequenceEqual(other._lengths);
 
     /// <inheritdoc/>
     public override bool Equals(object? obj) => obj is ActivationShape other && Equals(other);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(Rank, _n, _c, _d1, _d2, _d3);
+    public override int GetHashCode() => HashCode.Combine(Rank, _lengths[0], _lengths[1], _lengths[2], _lengths[3], _lengths[4]);
 
     /// <summary>Whether two shapes have the same axes.</summary>
     public static bool operator ==(ActivationShape left, ActivationShape right) => left.Equals(right);
@@ -152,5 +149,11 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
         }
 
         return "(" + string.Join(", ", parts) + ")";
+    }
+
+    [InlineArray(MaximumRank)]
+    private struct Axes
+    {
+        private nint _first;
     }
 }

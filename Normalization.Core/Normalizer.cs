@@ -210,22 +210,36 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder inputOrder = DenseTensor.OrderOf(shape, input.Strides);
             MemoryOrder outputOrder = DenseTensor.OrderOf(shape, output.Strides);
             MemoryOrder order = WorkingOrder(shape, inputOrder);
-            DenseOperand<T> source = default;
-            DenseOperand<T> destination = default;
-            try
+            if (inputOrder == order && outputOrder == order)
             {
-                source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
-                destination = DenseOperand<T>.Write(shape, y, output.Strides, outputOrder, order);
-                ForwardDense(shape, order, source.Pointer, destination.Pointer);
-                destination.CopyOut();
+                ForwardDense(shape, order, x, y);
             }
-            finally
+            else
             {
-                destination.Dispose();
-                source.Dispose();
+                ForwardOfCopies(shape, order, x, input.Strides, inputOrder, y, output.Strides, outputOrder);
             }
 
             Save(shape, order);
+        }
+    }
+
+    private unsafe void ForwardOfCopies(
+        ActivationShape shape, MemoryOrder order,
+        T* x, ReadOnlySpan<nint> inputStrides, MemoryOrder inputOrder, T* y, ReadOnlySpan<nint> outputStrides, MemoryOrder outputOrder)
+    {
+        DenseOperand<T> source = default;
+        DenseOperand<T> destination = default;
+        try
+        {
+            source = DenseOperand<T>.Read(shape, x, inputStrides, inputOrder, order);
+            destination = DenseOperand<T>.Write(shape, y, outputStrides, outputOrder, order);
+            ForwardDense(shape, order, source.Pointer, destination.Pointer);
+            destination.CopyOut();
+        }
+        finally
+        {
+            destination.Dispose();
+            source.Dispose();
         }
     }
 
@@ -283,23 +297,39 @@ public abstract class Normalizer<T> : INormalizer<T>
             MemoryOrder gradientOrder = DenseTensor.OrderOf(shape, outputGradient.Strides);
             MemoryOrder resultOrder = DenseTensor.OrderOf(shape, inputGradient.Strides);
             MemoryOrder order = Training ? _savedOrder : WorkingOrder(shape, inputOrder);
-            DenseOperand<T> source = default;
-            DenseOperand<T> gradient = default;
-            DenseOperand<T> result = default;
-            try
+            if (inputOrder == order && gradientOrder == order && resultOrder == order)
             {
-                source = DenseOperand<T>.Read(shape, x, input.Strides, inputOrder, order);
-                gradient = DenseOperand<T>.Read(shape, g, outputGradient.Strides, gradientOrder, order);
-                result = DenseOperand<T>.Write(shape, dx, inputGradient.Strides, resultOrder, order);
-                BackwardDense(shape, order, source.Pointer, gradient.Pointer, result.Pointer);
-                result.CopyOut();
+                BackwardDense(shape, order, x, g, dx);
             }
-            finally
+            else
             {
-                result.Dispose();
-                gradient.Dispose();
-                source.Dispose();
+                BackwardOfCopies(
+                    shape, order, x, input.Strides, inputOrder, g, outputGradient.Strides, gradientOrder, dx, inputGradient.Strides, resultOrder);
             }
+        }
+    }
+
+    private unsafe void BackwardOfCopies(
+        ActivationShape shape, MemoryOrder order,
+        T* x, ReadOnlySpan<nint> inputStrides, MemoryOrder inputOrder, T* g, ReadOnlySpan<nint> gradientStrides, MemoryOrder gradientOrder,
+        T* dx, ReadOnlySpan<nint> resultStrides, MemoryOrder resultOrder)
+    {
+        DenseOperand<T> source = default;
+        DenseOperand<T> gradient = default;
+        DenseOperand<T> result = default;
+        try
+        {
+            source = DenseOperand<T>.Read(shape, x, inputStrides, inputOrder, order);
+            gradient = DenseOperand<T>.Read(shape, g, gradientStrides, gradientOrder, order);
+            result = DenseOperand<T>.Write(shape, dx, resultStrides, resultOrder, order);
+            BackwardDense(shape, order, source.Pointer, gradient.Pointer, result.Pointer);
+            result.CopyOut();
+        }
+        finally
+        {
+            result.Dispose();
+            gradient.Dispose();
+            source.Dispose();
         }
     }
 
@@ -427,7 +457,7 @@ public abstract class Normalizer<T> : INormalizer<T>
     {
         for (int axis = 0; axis < shape.Rank; axis++)
         {
-            if (shape.Count > 0 && shape[axis] > 1 && strides[axis] == 0)
+            if (strides[axis] == 0 && shape[axis] > 1 && shape.Count > 0)
             {
                 throw new ArgumentException(
                     $"'{name}' has stride 0 along axis {axis} of {shape}: its elements would be written over each other. Give it memory of its own for each element.", name);

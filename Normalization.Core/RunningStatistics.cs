@@ -116,12 +116,9 @@ internal sealed class RunningStatistics<T>
             Step(++tracked);
         }
 
-        for (int c = 0; c < channels; c++)
+        if (!Simd.AllFit<T>(_mean) || !Simd.AllFit<T>(_spread))
         {
-            if (!Simd.Fits<T>(_mean[c]) || !Simd.Fits<T>(_spread[c]))
-            {
-                return Refuse(_mean, _spread, 1);
-            }
+            return Refuse(_mean, _spread, 1);
         }
 
         if (_pass is { } pass)
@@ -146,7 +143,7 @@ internal sealed class RunningStatistics<T>
         }
 
         Finish();
-        return !_mean.All(Simd.Fits<T>) || !_spread.All(Simd.Fits<T>) ? $"has statistics that {typeof(T).Name} cannot hold as finite numbers." : null;
+        return !Simd.AllFit<T>(_mean) || !Simd.AllFit<T>(_spread) ? $"has statistics that {typeof(T).Name} cannot hold as finite numbers." : null;
     }
 
     /// <summary>Ends the pass, and keeps its statistics if told so.</summary>

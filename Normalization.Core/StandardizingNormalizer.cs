@@ -491,7 +491,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
 
     private void RequireFinite(nint slots)
     {
-        if (NonFinite != NonFinitePolicy.Throw)
+        if (NonFinite != NonFinitePolicy.Throw || (Simd.AllFit<T>(_mean.AsSpan(0, (int)slots)) && Simd.AllFit<T>(_variance.AsSpan(0, (int)slots))))
         {
             return;
         }

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Normalization.Core.Kernels;
 
 /// <summary>Which elements of a dense tensor share statistics, and which share a weight: the whole of a per-element strategy.</summary>
@@ -71,9 +73,11 @@ internal readonly record struct ReductionLayout
     public int Runs => RunLength == 0 ? 0 : checked((int)(BlockLength / RunLength));
 
     /// <summary>Where a panel, its weights and its statistics begin.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public PanelPlace Place(int panel)
     {
-        (int outer, int inner) = Math.DivRem(panel, Inner);
+        // A division is as long as a short run's sum.
+        (int outer, int inner) = Inner == 1 ? (panel, 0) : Math.DivRem(panel, Inner);
         return new PanelPlace(
             Offset + (outer * OuterStride) + (inner * InnerStride),
             inner * AffinePerInner,

@@ -310,8 +310,7 @@ internal static unsafe class Simd
     public static bool AddFitting<T>(ReadOnlySpan<double> values, double factor, double share, Span<double> sums)
         where T : unmanaged
     {
-        // The largest double that rounds to a finite float lies just below half a step above the largest float.
-        double limit = typeof(T) == typeof(double) ? double.MaxValue : 340282356779733623858607532500980858880.0;
+        double limit = LargestFitting<T>();
         Vector512<double> fits = Vector512<double>.AllBitsSet;
         int i = 0;
         for (; i <= values.Length - Lanes; i += Lanes)
@@ -327,6 +326,27 @@ internal static unsafe class Simd
             double value = values[i] * factor;
             all &= Math.Abs(value) <= limit;
             sums[i] = Math.FusedMultiplyAdd(value, share, sums[i]);
+        }
+
+        return all;
+    }
+
+    /// <summary>Whether all values survive rounding to T as finite numbers.</summary>
+    public static bool AllFit<T>(ReadOnlySpan<double> values)
+        where T : unmanaged
+    {
+        double limit = LargestFitting<T>();
+        Vector512<double> fits = Vector512<double>.AllBitsSet;
+        int i = 0;
+        for (; i <= values.Length - Lanes; i += Lanes)
+        {
+            fits &= Vector512.LessThanOrEqual(Vector512.Abs(Vector512.Create(values.Slice(i, Lanes))), Vector512.Create(limit));
+        }
+
+        bool all = !Vector512.AnyWhereAllBitsSet(~fits.AsInt64());
+        for (; i < values.Length; i++)
+        {
+            all &= Math.Abs(values[i]) <= limit;
         }
 
         return all;
@@ -358,6 +378,9 @@ internal static unsafe class Simd
 
     /// <summary>Whether float deviations of this variance keep their digits: not so small that they are subnormal. Zero has none to keep.</summary>
     public static bool ReachesSingle(double variance) => !(variance < 1e-60 && variance > 0);
+
+    // The largest double that rounds to a finite float lies just below half a step above the largest float.
+    private static double LargestFitting<T>() => typeof(T) == typeof(double) ? double.MaxValue : 340282356779733623858607532500980858880.0;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> FirstSingles(nint count) =>

@@ -126,7 +126,7 @@ internal static unsafe class Standardizer
             Adjustment = adjustment,
             Store = store,
             Ahead = panelByPanel ? next : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : 0,
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : ChunkSumsAhead(layout),
         };
         if (panelByPanel)
         {
@@ -184,6 +184,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
+            SumsAhead = ChunkSumsAhead(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.ChunkMoments, chunks, layout.Elements / chunks);
@@ -241,7 +242,7 @@ internal static unsafe class Standardizer
             BiasGradient = biasGradient,
             Store = store,
             Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.TileElements : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : 0,
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead(layout),
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -297,6 +298,7 @@ internal static unsafe class Standardizer
             Sums = scratch.Take<double>(sums),
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
+            SumsAhead = ChunkSumsAhead(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(BackwardPhase.ChunkSums, chunks, layout.Elements / chunks);
@@ -397,6 +399,10 @@ internal static unsafe class Standardizer
     // What is fetched while sums are taken must not push out what they are taken of: it is read once more.
     private static nint SumsAhead<T>(in ReductionLayout layout, int tensors, StoreKind store, nint next)
         where T : unmanaged => store != StoreKind.Cached && tensors * layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : 0;
+
+    // Of chunks of scattered blocks that lie within a page or two, where the hardware begins to fetch anew in each: the same sample's next ones.
+    private static nint ChunkSumsAhead(in ReductionLayout layout) =>
+        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
