@@ -16,16 +16,62 @@ internal unsafe partial struct BackwardJob<T>
         for (int first = start; first < end; first += together)
         {
             int count = Math.Min(together, end - first);
-            SumRows(first, 1, count, runs);
+            if (_phase == BackwardPhase.BlockSums)
+            {
+                SumRuns(first, 1, count, runs);
+                for (int i = 0; i < count; i++)
+                {
+                    PanelPlace place = Layout.Place(first + i);
+                    double* gradient = BlockSums + first + i;
+                    double* product = gradient + Layout.Panels;
+                    *gradient = 0;
+                    *product = 0;
+                    AddSums(runs + i, place, ref *gradient, ref *product);
+                }
+
+                continue;
+            }
+
+            if (_phase == BackwardPhase.Panels)
+            {
+                SumRows(first, 1, count, runs);
+            }
+
             WriteRows<TStore>(first, 1, count, 0, RowRun, runs);
+        }
+    }
+
+    /// <summary>Adds the blocks' sums, in block order, to make those of panels whose blocks take turns, and from them the means of the input gradient.</summary>
+    public readonly void CombineBlocks()
+    {
+        nint width = Layout.Inner;
+        nint all = (nint)Layout.Panels * Layout.Blocks;
+        for (int outer = 0, panel = 0; outer < Layout.Outer; outer++)
+        {
+            double* gradients = BlockSums + (outer * Layout.Blocks * width);
+            double* products = gradients + all;
+            for (nint block = 1; block < Layout.Blocks; block++)
+            {
+                Simd.AddTo(gradients, gradients + (block * width), width);
+                Simd.AddTo(products, products + (block * width), width);
+            }
+
+            for (nint inner = 0; inner < width; inner++, panel++)
+            {
+                double* sums = PanelSumsOf(panel, SumsPerPanel(Layout));
+                Clear(sums, SumsPerPanel(Layout));
+                sums[2] = gradients[inner];
+                sums[3] = products[inner];
+                FinishSums(Layout.Place(panel), sums);
+            }
         }
     }
 
     // Elements that share a line, or lie along the weights.
     private readonly nint RowRun => Layout.RunLength == 0 ? Layout.BlockLength : Layout.RunLength;
 
-    // The sums of panels a step apart, and from them the means of the input gradient. Sums that float does not hold are taken again in double.
-    private readonly void SumRows(int first, int step, int count, Run<T>* runs)
+    // The sums of the runs of panels a step apart, in T.
+    private readonly void SumRuns(int first, int step, int count, Run<T>* runs)
     {
         nint length = RowRun;
         bool byElement = Layout.RunLength == 0;
@@ -47,16 +93,21 @@ internal unsafe partial struct BackwardJob<T>
             }
         }
 
-        Loops.GradientSumsOfRuns(X, G, Store == StoreKind.Fetching && DX != G ? DX : null, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
-        next = runs;
+        T* written = Store == StoreKind.Fetching && DX != G ? DX : null;
+        Loops.GradientSumsOfRuns(X, G, written, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
+    }
+
+    // The same, and from them the means of the input gradient.
+    private readonly void SumRows(int first, int step, int count, Run<T>* runs)
+    {
+        SumRuns(first, step, count, runs);
+        bool byElement = Layout.RunLength == 0;
+        Run<T>* next = runs;
         int perPanel = SumsPerPanel(Layout);
         int runsPerBlock = byElement ? 1 : Layout.Runs;
         for (int i = 0, panel = first; i < count; i++, panel += step)
         {
             PanelPlace place = Layout.Place(panel);
-            double mean = Statistics.Mean[place.Slot];
-            double inverse = Statistics.InverseStd[place.Slot];
-            double left = Simd.Round<T>(mean) - mean;
             double* sums = Sums + ((nint)panel * 2 * perPanel);
             Clear(sums, perPanel);
             double* gradients = byElement ? sums : sums + 2;
@@ -65,24 +116,30 @@ internal unsafe partial struct BackwardJob<T>
             {
                 for (int run = 0; run < runsPerBlock; run++, next++)
                 {
-                    if (Simd.HoldsSingle(next->Gradient, next->Product))
-                    {
-                        gradients[run] += next->Gradient;
-                        products[run] += Math.FusedMultiplyAdd(left, next->Gradient, next->Product) * inverse;
-                    }
-                    else if (byElement)
-                    {
-                        WideRunSums(
-                            place.Slot, next->Offset, length, new ElementAffine<T, double>(Weight + place.Affine, null), ref gradients[run], ref products[run]);
-                    }
-                    else
-                    {
-                        WideRunSums(place.Slot, next->Offset, length, default(NoAffine<double>), ref gradients[run], ref products[run]);
-                    }
+                    AddSums(next, place, ref gradients[run], ref products[run]);
                 }
             }
 
             FinishSums(place, sums);
+        }
+    }
+
+    // A run's sums as parts of its set's; taken again in double where float does not hold them.
+    private readonly void AddSums(Run<T>* run, PanelPlace place, ref double gradient, ref double product)
+    {
+        double mean = Statistics.Mean[place.Slot];
+        if (Simd.HoldsSingle(run->Gradient, run->Product))
+        {
+            gradient += run->Gradient;
+            product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, run->Gradient, run->Product) * Statistics.InverseStd[place.Slot];
+        }
+        else if (Layout.RunLength == 0)
+        {
+            WideRunSums(place.Slot, run->Offset, RowRun, new ElementAffine<T, double>(Weight + place.Affine, null), ref gradient, ref product);
+        }
+        else
+        {
+            WideRunSums(place.Slot, run->Offset, RowRun, default(NoAffine<double>), ref gradient, ref product);
         }
     }
 

@@ -9,6 +9,7 @@ internal enum BackwardPhase
     Rows,
     ChunkSums,
     CombineChunks,
+    BlockSums,
     Apply,
     ApplyTiles,
 }
@@ -40,6 +41,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public T* Weight;
     public Statistics Statistics;
     public double* Sums;
+    public double* BlockSums; // where blocks take turns: the gradient of each, then the product of each
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set; of g * xhat alone where the set has one weight
     public double* Accumulators; // by task, in T: ElementWeights gradients, as many products; then, in double, both again for many rows
@@ -73,7 +75,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase == BackwardPhase.Panels && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
+        bool rows = _phase is BackwardPhase.Panels or BackwardPhase.BlockSums or BackwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows<TStore>(start, end, Accumulators + (piece * AccumulatorSize(Layout)));

@@ -8,6 +8,8 @@ internal enum ForwardPhase
     Panels,
     ChunkMoments,
     CombineChunks,
+    BlockMoments,
+    CombineBlocks,
     Apply,
 }
 
@@ -27,7 +29,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     public T* Bias;
     public T* Threshold; // the least value written, where one weight goes with a set; null is none
     public Statistics Statistics;
-    public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel
+    public double* Partials; // mean then squared deviations, Columns each: by chunk, or one spare pair by panel; all means first where blocks take turns
     public double Epsilon;
     public Adjustment Adjustment;
     public StoreKind Store;
@@ -77,6 +79,12 @@ internal unsafe struct ForwardJob<T> : IStoringJob
                     break;
                 case ForwardPhase.CombineChunks:
                     CombineChunks(item);
+                    break;
+                case ForwardPhase.BlockMoments:
+                    RowMoments(X + Layout.Place(item).Offset, Chunks[0], out Partials[item], out Partials[(nint)Layout.Panels + item]);
+                    break;
+                case ForwardPhase.CombineBlocks:
+                    CombineBlocks(item);
                     break;
                 default:
                     (int applied, int part) = Chunks.Place(item, Layout);
@@ -213,6 +221,26 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         }
 
         Finish(panel, count);
+    }
+
+    // The blocks of an outer panel's inner ones: those that take turns lie side by side.
+    private readonly void CombineBlocks(int outer)
+    {
+        nint width = Layout.Inner;
+        nint slot = outer * width;
+        double* mean = Statistics.Mean + slot;
+        double* squares = Statistics.PopulationVariance + slot;
+        double* means = Partials + (slot * Layout.Blocks);
+        double* deviations = means + ((nint)Layout.Panels * Layout.Blocks);
+        new ReadOnlySpan<double>(means, (int)width).CopyTo(new Span<double>(mean, (int)width));
+        new ReadOnlySpan<double>(deviations, (int)width).CopyTo(new Span<double>(squares, (int)width));
+        for (nint block = 1; block < Layout.Blocks; block++)
+        {
+            Merge(mean, squares, block * Layout.BlockLength, means + (block * width), deviations + (block * width), Layout.BlockLength, width);
+        }
+
+        FinishColumns(squares, Statistics.InverseStd + slot, Layout.SetSize, width);
+        Adjustment.Run(slot, width);
     }
 
     private readonly void ChunkMoments(int panel, Chunk chunk, double* mean, double* squares)

@@ -18,7 +18,7 @@ internal static class Layouts
     public static ReductionLayout PerGivenChannel(ActivationShape shape, MemoryOrder order) =>
         ByColumns(shape, order) || shape.SpatialSize == 1
             ? PerChannel(shape, order)
-            : PerSampleAndGroup(shape, order, shape.Channels) with { SharesStatistics = true };
+            : PerSampleAndGroup(shape, order, shape.Channels) with { SharingOuters = checked((int)shape.Samples) };
 
     /// <summary>One set for each group of samples and channel: batch normalization within ghosts.</summary>
     /// <remarks>Group k holds the samples firstSample + k * groupStride + i * sampleStride, i from 0 to samples - 1.</remarks>

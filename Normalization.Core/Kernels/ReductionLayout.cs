@@ -48,13 +48,21 @@ internal readonly record struct ReductionLayout
     /// <summary>How far the weight index moves from one inner panel to the next.</summary>
     public nint AffinePerInner { get; init; }
 
-    /// <summary>Whether panels of one inner number share statistics, which are then given: channels in the order of memory.</summary>
-    public bool SharesStatistics { get; init; }
+    /// <summary>How many outer panels that follow each other share statistics by inner number, which are then given: channels in the order of memory; 0 where none do.</summary>
+    public int SharingOuters { get; init; }
 
     /// <summary>Whether the mean is taken as 0: what is divided by is the root of the mean square, and no gradient flows through a mean.</summary>
     public bool Uncentered { get; init; }
 
     public int Panels => Outer * Inner;
+
+    /// <summary>Whether the panels' blocks follow each other in memory, in turns, each a run with one weight: the channels of one sample after another.</summary>
+    public bool TakesTurns =>
+        Columns == 1 && Blocks > 1 && RunLength == BlockLength && InnerStride == BlockLength && BlockStride == Inner * BlockLength
+        && (Outer == 1 || OuterStride == Blocks * BlockStride);
+
+    /// <summary>The same elements in the order of memory, where blocks take turns: each is a panel, with its set's statistics.</summary>
+    public ReductionLayout InMemoryOrder => this with { Outer = Outer * Blocks, OuterStride = BlockStride, Blocks = 1, SharingOuters = Blocks };
 
     public nint PanelElements => Blocks * BlockLength;
 
@@ -81,7 +89,7 @@ internal readonly record struct ReductionLayout
         return new PanelPlace(
             Offset + (outer * OuterStride) + (inner * InnerStride),
             inner * AffinePerInner,
-            SharesStatistics ? inner : (nint)panel * Columns);
+            SharingOuters == 0 ? (nint)panel * Columns : SharingOuters >= Outer ? inner : ((nint)(outer / SharingOuters) * Inner) + inner);
     }
 
     /// <summary>How many weights the layout speaks of.</summary>

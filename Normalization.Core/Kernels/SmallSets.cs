@@ -32,7 +32,7 @@ internal unsafe struct SmallSetsJob<T> : IPieceJob
 
     /// <summary>Whether a layout is made of such sets: a matter of one sample, never of how many there are.</summary>
     public static bool Takes(in ReductionLayout layout) =>
-        !layout.Uncentered && layout.Columns == 1 && layout.Blocks == 1 && layout.BlockLength <= LongestSet && !layout.SharesStatistics
+        !layout.Uncentered && layout.Columns == 1 && layout.Blocks == 1 && layout.BlockLength <= LongestSet && layout.SharingOuters == 0
         && (layout.Inner == 1 || layout.InnerStride == layout.BlockLength)
         && (layout.Outer == 1 || layout.OuterStride == layout.Inner * layout.BlockLength);
 

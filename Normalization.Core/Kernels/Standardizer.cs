@@ -79,6 +79,12 @@ internal static unsafe class Standardizer
     // Of a panel beside which the next one finds room there.
     private const nint FetchedPanelBytes = 1 << 19;
 
+    // Blocks that take turns and are up to half a page long are worked on in the order of memory, sets or no: fetching begins anew in each. Of
+    // shorter ones the sums themselves cost more than that, and tensors of less are in the second-level cache.
+    private const nint LongestTurnBytes = 2 << 10;
+    private const nint ShortestTurn = 96;
+    private const nint TurnsBytes = 3 << 20;
+
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
@@ -102,6 +108,13 @@ internal static unsafe class Standardizer
         if (threshold == null && adjustment.Function == null && SmallSetsJob<T>.Takes(layout))
         {
             SmallSetsJob<T>.Forward(layout, x, y, weight, bias, statistics, epsilon);
+            return;
+        }
+
+        if (threshold == null && InTurns<T>(layout))
+        {
+            MomentsInTurns(layout, x, statistics, epsilon, adjustment);
+            Apply(layout.InMemoryOrder, x, y, weight, bias, statistics, NearBytes);
             return;
         }
 
@@ -143,6 +156,9 @@ internal static unsafe class Standardizer
 
     /// <summary>Writes the standardized output with statistics that are given.</summary>
     public static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
+        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, LargeBytes);
+
+    private static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, nint largeBytes)
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
@@ -156,7 +172,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Bias = OrFilled(layout, scratch, bias, 0.0),
             Statistics = statistics,
-            Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), LargeBytes),
+            Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes),
             Ahead = StreamAhead,
         };
         int chunks = layout.Panels * chunking.Count;
@@ -170,6 +186,12 @@ internal static unsafe class Standardizer
         if (SmallSetsJob<T>.Takes(layout))
         {
             SmallSetsJob<T>.Forward(layout, x, null, null, null, statistics, epsilon);
+            return;
+        }
+
+        if (InTurns<T>(layout))
+        {
+            MomentsInTurns(layout, x, statistics, epsilon, adjustment: default);
             return;
         }
 
@@ -204,6 +226,12 @@ internal static unsafe class Standardizer
         if (!constantStatistics && SmallSetsJob<T>.Takes(layout))
         {
             SmallSetsJob<T>.Backward(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
+            return;
+        }
+
+        if (!constantStatistics && InTurns<T>(layout))
+        {
+            BackwardInTurns(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
             return;
         }
 
@@ -283,6 +311,12 @@ internal static unsafe class Standardizer
     public static void GradientMeans<T>(in ReductionLayout layout, T* x, T* g, Statistics statistics, double* meanGradient, double* meanProduct)
         where T : unmanaged
     {
+        if (InTurns<T>(layout))
+        {
+            SumInTurns(layout, x, g, statistics, meanGradient, meanProduct, NativeScratch.Begin(BytesOfSumsInTurns<T>(layout)));
+            return;
+        }
+
         var chunking = new Chunking(layout);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
         nint sums = (nint)sumsPerPanel * layout.Panels * chunking.Count;
@@ -322,6 +356,81 @@ internal static unsafe class Standardizer
         };
         job.Share();
     }
+
+    // Blocks that take turns, in the order of memory: the moments of each, then those of the sets.
+    private static void MomentsInTurns<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon, Adjustment adjustment)
+        where T : unmanaged
+    {
+        ReductionLayout blocks = layout.InMemoryOrder;
+        nint partials = 2 * (nint)blocks.Panels;
+        var job = new ForwardJob<T>
+        {
+            Layout = blocks,
+            Chunks = new Chunking(blocks),
+            X = x,
+            Statistics = statistics,
+            Partials = NativeScratch.Begin(partials * sizeof(double)).Take<double>(partials),
+            Epsilon = epsilon,
+            Adjustment = adjustment,
+            SumsAhead = StreamAhead,
+        };
+        job.Run(ForwardPhase.BlockMoments, blocks.Panels, blocks.PanelElements);
+        job.Layout = layout;
+        job.Run(ForwardPhase.CombineBlocks, layout.Outer, layout.Blocks * layout.Inner);
+    }
+
+    private static void BackwardInTurns<T>(
+        in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
+        where T : unmanaged
+    {
+        ReductionLayout blocks = layout.InMemoryOrder;
+        nint weights = weightGradient != null || biasGradient != null ? layout.Weights : 0;
+        NativeScratch scratch = NativeScratch.Begin(((2 * (layout.Slots + weights)) * sizeof(double)) + BytesOfSumsInTurns<T>(layout));
+        BackwardJob<T> job = SumInTurns(layout, x, g, statistics, scratch.Take<double>(layout.Slots), scratch.Take<double>(layout.Slots), scratch);
+        job.WeightGradient = weightGradient;
+        job.BiasGradient = biasGradient;
+        job.CollectParameterSums(scratch.Take<double>(2 * weights), weights);
+        job.Layout = blocks;
+        job.DX = dx;
+        job.Weight = weight;
+        job.Store = StoreFor(blocks, dx, inPlace: dx == g, RunsJoin<T>(blocks, job.Chunks));
+        job.Ahead = StreamAhead;
+        job.Run(BackwardPhase.Apply, blocks.Panels, blocks.PanelElements);
+    }
+
+    // The sums of each block, then those of the sets and the means they give.
+    private static BackwardJob<T> SumInTurns<T>(
+        in ReductionLayout layout, T* x, T* g, Statistics statistics, double* meanGradient, double* meanProduct, NativeScratch scratch)
+        where T : unmanaged
+    {
+        ReductionLayout blocks = layout.InMemoryOrder;
+        var job = new BackwardJob<T>
+        {
+            Layout = blocks,
+            Chunks = new Chunking(blocks),
+            X = x,
+            G = g,
+            Statistics = statistics,
+            Sums = scratch.Take<double>((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels),
+            BlockSums = scratch.Take<double>(2 * (nint)blocks.Panels),
+            MeanGradient = meanGradient,
+            MeanProduct = meanProduct,
+            SumsAhead = StreamAhead,
+        };
+        job.Run(BackwardPhase.BlockSums, blocks.Panels, blocks.PanelElements);
+        job.Layout = layout;
+        job.CombineBlocks();
+        return job;
+    }
+
+    private static nint BytesOfSumsInTurns<T>(in ReductionLayout layout)
+        where T : unmanaged =>
+        (((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels) + (2 * (nint)layout.InMemoryOrder.Panels)) * sizeof(double);
+
+    /// <summary>Whether a pass that takes statistics goes by memory, block by block, and not by sets.</summary>
+    internal static bool InTurns<T>(in ReductionLayout layout)
+        where T : unmanaged =>
+        layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength * sizeof(T) <= LongestTurnBytes && layout.Elements * sizeof(T) >= TurnsBytes;
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));

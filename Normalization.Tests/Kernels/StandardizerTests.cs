@@ -16,6 +16,9 @@ public sealed unsafe class StandardizerTests
     private const double Epsilon = 1e-5;
     private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70];
 
+    // Large enough to be worked on in the order of memory, and to leave past the caches, in float and in double; runs are no whole vectors.
+    private static readonly ActivationShape TurnsShape = new(26, 331, 131);
+
     private int _before;
 
     [TestInitialize]
@@ -55,6 +58,56 @@ public sealed unsafe class StandardizerTests
     [DataRow(2600, 6, 4, DisplayName = "small sets, several tasks")]
     public void ForwardBackward_SeveralChunksAndTiles_MatchPlainLoops(int samples, int channels, int positions) =>
         CheckAll(new ActivationShape(samples, channels, positions), samples);
+
+    [TestMethod]
+    [DataRow(1, DisplayName = "no affine")]
+    [DataRow(2, DisplayName = "over the output gradient")]
+    [DataRow(4, DisplayName = "affine, past the caches")]
+    public void ForwardBackward_BlocksThatTakeTurns_MatchPlainLoops(int seed)
+    {
+        foreach (Case layout in InTurns())
+        {
+            Inputs inputs = new(TurnsShape, layout, seed) { HasAffine = seed != 1 };
+            Check<float>(layout, inputs.Rounded<float>(), Epsilon, inPlace: seed == 2);
+            Check<double>(layout, inputs.Rounded<double>(), Epsilon, inPlace: seed == 2);
+            CheckLines<float>(layout, (inputs with { HasAffine = false }).Rounded<float>());
+        }
+    }
+
+    [TestMethod]
+    public void ForwardBackward_BlocksThatTakeTurns_SameBitsOnThreeThreads()
+    {
+        foreach (Case layout in InTurns())
+        {
+            Inputs inputs = new Inputs(TurnsShape, layout, 3).Rounded<float>();
+            float[][] one = Results(layout, inputs);
+            KernelThreads.Count = 3;
+            float[][] three = Results(layout, inputs);
+            KernelThreads.Count = 1;
+            for (int i = 0; i < one.Length; i++)
+            {
+                NumericAssert.SameBits<float>(one[i], three[i], $"{layout.Name}: result {i}");
+            }
+        }
+
+        static float[][] Results(Case layout, Inputs inputs)
+        {
+            using var buffers = new Buffers<float>(layout, inputs);
+            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
+            Standardizer.Backward(
+                layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
+                buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+            return [.. new[] { buffers.Y, buffers.DX, buffers.WeightGradient, buffers.BiasGradient }.Select(memory => memory.Read(layout.Name).ToArray())];
+        }
+    }
+
+    private static Case[] InTurns()
+    {
+        Case[] cases = [.. Cases(TurnsShape).Where(layout => layout.Layout.TakesTurns)];
+        Assert.HasCount(2, cases);
+        Assert.IsTrue(cases.All(layout => Standardizer.InTurns<float>(layout.Layout) && Standardizer.InTurns<double>(layout.Layout)));
+        return cases;
+    }
 
     // Means taken apart and lines filled from them: what strategies do that combine the sums of several sets.
     [TestMethod]
@@ -115,25 +168,41 @@ public sealed unsafe class StandardizerTests
             // Sets of one value do not deviate.
             foreach (Case layout in Cases(shape).Where(layout => layout.Sets < shape.Count))
             {
-                var inputs = new Inputs(shape, layout, 7);
-                for (int i = 0; i < inputs.X.Length; i++)
-                {
-                    if (layout.Set[i] % 3 == 1)
-                    {
-                        inputs.X[i] = (inputs.X[i] * deviation) + mean;
-                        inputs.G[i] *= gradient;
-                    }
-                }
-
-                for (int k = 0; k < layout.Weights; k++)
-                {
-                    inputs.Weight![k] *= k % 3 == 1 ? weight : 1;
-                }
-
-                // An epsilon that does not hide the deviation.
-                Check<float>(layout, inputs.Rounded<float>(), 1e-100, inPlace: false);
+                CheckUnsuited(shape, layout, deviation, mean, weight, gradient);
             }
         }
+    }
+
+    [TestMethod]
+    [DataRow(1e-25f, 1f, DisplayName = "inverse deviation huge")]
+    [DataRow(1f, 1e36f, DisplayName = "gradient huge")]
+    public void ForwardBackward_BlocksThatTakeTurnsAndDoNotSuitFloat_AreAsExactAsOthers(float deviation, float gradient)
+    {
+        foreach (Case layout in InTurns())
+        {
+            CheckUnsuited(TurnsShape, layout, deviation, 0, 1, gradient);
+        }
+    }
+
+    private static void CheckUnsuited(ActivationShape shape, Case layout, float deviation, float mean, float weight, float gradient)
+    {
+        var inputs = new Inputs(shape, layout, 7);
+        for (int i = 0; i < inputs.X.Length; i++)
+        {
+            if (layout.Set[i] % 3 == 1)
+            {
+                inputs.X[i] = (inputs.X[i] * deviation) + mean;
+                inputs.G[i] *= gradient;
+            }
+        }
+
+        for (int k = 0; k < layout.Weights; k++)
+        {
+            inputs.Weight![k] *= k % 3 == 1 ? weight : 1;
+        }
+
+        // An epsilon that does not hide the deviation.
+        Check<float>(layout, inputs.Rounded<float>(), 1e-100, inPlace: false);
     }
 
     [TestMethod]
