@@ -55,6 +55,12 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
         bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null && Standardizer.HasFewRuns(Layout);
+        if (_phase == ForwardPhase.BlockMoments)
+        {
+            BlockMoments(start, end);
+            return;
+        }
+
         if (rows)
         {
             Rows<TStore>(start, end);
@@ -79,9 +85,6 @@ internal unsafe struct ForwardJob<T> : IStoringJob
                     break;
                 case ForwardPhase.CombineChunks:
                     CombineChunks(item);
-                    break;
-                case ForwardPhase.BlockMoments:
-                    RowMoments(X + Layout.Place(item).Offset, Chunks[0], out Partials[item], out Partials[(nint)Layout.Panels + item]);
                     break;
                 case ForwardPhase.CombineBlocks:
                     CombineBlocks(item);
@@ -221,6 +224,18 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         }
 
         Finish(panel, count);
+    }
+
+    // Blocks that take turns, each by itself.
+    private readonly void BlockMoments(int start, int end)
+    {
+        Chunk chunk = Chunks[0];
+        T* block = X + Layout.Place(start).Offset;
+        double* deviations = Partials + Layout.Panels;
+        for (int item = start; item < end; item++, block += Layout.BlockLength)
+        {
+            RowMoments(block, chunk, out Partials[item], out deviations[item]);
+        }
     }
 
     // The blocks of an outer panel's inner ones: those that take turns lie side by side.
