@@ -16,7 +16,7 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
     /// <summary>The largest supported number of axes: (N, C, D, H, W).</summary>
     public const int MaximumRank = 5;
 
-    private readonly Axes _lengths; // 1 beyond the rank
+    private readonly Axes _lengths; // 1 from the rank on; 0 throughout in a default shape
 
     /// <summary>Reads a shape from axis lengths, batch first, channels second.</summary>
     /// <param name="lengths">Two to five lengths; N and the spatial lengths may be 0 (an empty batch), C at least 1.</param>

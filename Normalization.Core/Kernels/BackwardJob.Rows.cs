@@ -16,28 +16,33 @@ internal unsafe partial struct BackwardJob<T>
         for (int first = start; first < end; first += together)
         {
             int count = Math.Min(together, end - first);
-            if (_phase == BackwardPhase.BlockSums)
-            {
-                SumRuns(first, 1, count, runs);
-                for (int i = 0; i < count; i++)
-                {
-                    PanelPlace place = Layout.Place(first + i);
-                    double* gradient = BlockSums + first + i;
-                    double* product = gradient + Layout.Panels;
-                    *gradient = 0;
-                    *product = 0;
-                    AddSums(runs + i, place, ref *gradient, ref *product);
-                }
-
-                continue;
-            }
-
             if (_phase == BackwardPhase.Panels)
             {
                 SumRows(first, 1, count, runs);
             }
 
             WriteRows<TStore>(first, 1, count, 0, RowRun, runs);
+        }
+    }
+
+    // Blocks that take turns, each by itself.
+    [SkipLocalsInit]
+    private readonly void SumBlocks(int start, int end)
+    {
+        int together = Standardizer.PanelsTogether(Layout, Standardizer.BackwardTogether);
+        Run<T>* runs = stackalloc Run<T>[together];
+        for (int first = start; first < end; first += together)
+        {
+            int count = Math.Min(together, end - first);
+            SumRuns(first, 1, count, runs);
+            for (int i = 0; i < count; i++)
+            {
+                double* gradient = BlockSums + first + i;
+                double* product = gradient + Layout.Panels;
+                *gradient = 0;
+                *product = 0;
+                AddSums(runs + i, Layout.Place(first + i), ref *gradient, ref *product);
+            }
         }
     }
 

@@ -75,7 +75,13 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase is BackwardPhase.Panels or BackwardPhase.BlockSums or BackwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
+        if (_phase == BackwardPhase.BlockSums)
+        {
+            SumBlocks(start, end);
+            return;
+        }
+
+        bool rows = _phase is BackwardPhase.Panels or BackwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && !ConstantStatistics && Standardizer.HasFewRuns(Layout);
         if (_phase == BackwardPhase.Rows)
         {
             AccumulateRows<TStore>(start, end, Accumulators + (piece * AccumulatorSize(Layout)));
@@ -188,7 +194,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         Simd.AddTo(totals, staged, count);
     }
 
-    // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk.
+    // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk; blocks that take turns are one chunk each.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
         Sums + ((nint)panel * perPanel * (_phase is BackwardPhase.Panels or BackwardPhase.Rows ? 2 : Chunks.Count));
 
@@ -311,7 +317,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
         where TAffine : struct, IAffine<double> =>
         Loops.GradientSums<T, double, ConstantLine<double>, TAffine>(
-            X + offset, G + offset, length, 0, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
+            X + offset, G + offset, length, typeof(T) == typeof(double) ? SumsAhead : 0, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
 
     // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Normalization.Core.Kernels;
 
@@ -15,19 +16,15 @@ internal static class Exponential
     public static void Sigmoid<A>(Vector512<A> x, Vector512<A> v, out Vector512<A> value, out Vector512<A> complement)
         where A : unmanaged
     {
-        // Beyond it the exponential is 0 or infinite; there the product itself may be infinite and its rest no number.
-        Vector512<A> bound = Simd.Create<A>(typeof(A) == typeof(float) ? 104 : 746);
-        Vector512<A> z = v * x;
-        Vector512<A> rest = Simd.MultiplyAdd(v, x, -z);
-        Vector512<A> saturated = Vector512.GreaterThan(Vector512.Abs(z), bound);
-        z = Vector512.ConditionalSelect(saturated, Vector512.CopySign(bound, z), z);
-        rest = Vector512.ConditionalSelect(saturated, Vector512<A>.Zero, rest);
+        // At it the exponential is 0 or infinite already. The rest is then what was cut off, which may be infinite: as much as 1 of it does no harm.
+        Vector512<A> z = Clamped(v * x, Simd.Create<A>(typeof(A) == typeof(float) ? 104 : 746));
+        Vector512<A> rest = Clamped(Simd.MultiplyAdd(v, x, -z), Vector512<A>.One);
         Vector512<A> power = Exp(-z, -rest);
         value = Vector512<A>.One / (Vector512<A>.One + power);
         complement = Vector512.ConditionalSelect(Vector512.GreaterThan(z, Vector512<A>.Zero), power * value, Vector512<A>.One - value);
     }
 
-    /// <summary>exp(z + rest), |z| at most 104 (double 746), the rest of the order of z's rounding; NaN stays NaN.</summary>
+    /// <summary>exp(z + rest), |z| at most 104 (double 746), the rest of the order of z's rounding, at those bounds up to 1; NaN stays NaN.</summary>
     /// <remarks>z = n ln 2 + r, |r| at most 0.35: Taylor's series of r to an order whose remainder is below rounding, times 2^n.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<A> Exp<A>(Vector512<A> z, Vector512<A> rest)
@@ -66,7 +63,12 @@ internal static class Exponential
         sum = Next(sum, r, 1);
         sum = Next(sum, r, 1);
 
-        // In two factors, since 2^n alone may lie beyond what a power of two can be.
+        if (Avx512F.IsSupported)
+        {
+            return single ? Avx512F.Scale(sum.AsSingle(), n.AsSingle()).As<float, A>() : Avx512F.Scale(sum.AsDouble(), n.AsDouble()).As<double, A>();
+        }
+
+        // In two factors, since 2^n alone may lie beyond what a power of two can be; the first is exact, so that all is rounded once as well.
         if (single)
         {
             Vector512<int> exponent = shifted.AsInt32() - magic.AsInt32();
@@ -80,6 +82,11 @@ internal static class Exponential
             return sum * Power(half).As<double, A>() * Power(exponent - half).As<double, A>();
         }
     }
+
+    // NaN stays NaN: the second operand is what a comparison with it leaves.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<A> Clamped<A>(Vector512<A> value, Vector512<A> bound)
+        where A : unmanaged => Vector512.MaxNative(-bound, Vector512.MinNative(bound, value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<A> Next<A>(Vector512<A> sum, Vector512<A> r, double coefficient)

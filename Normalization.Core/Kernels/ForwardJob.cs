@@ -54,13 +54,13 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     {
         int start = piece * _itemsPerTask;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null && Standardizer.HasFewRuns(Layout);
         if (_phase == ForwardPhase.BlockMoments)
         {
             BlockMoments(start, end);
             return;
         }
 
+        bool rows = _phase is ForwardPhase.Panels or ForwardPhase.Apply && Layout.Columns == 1 && Chunks.Count == 1 && Threshold == null && Standardizer.HasFewRuns(Layout);
         if (rows)
         {
             Rows<TStore>(start, end);
@@ -279,7 +279,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
         double center = Layout.Uncentered ? 0 : Simd.Get(start);
-        T* written = Store == StoreKind.Fetching ? Y + (start - X) : null;
+        T* written = Store == StoreKind.Fetching && _phase == ForwardPhase.Panels ? Y + (start - X) : null;
         Loops.CenteredSums(
             start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, center, out double first, out double second);
 

@@ -48,7 +48,7 @@ internal readonly record struct ReductionLayout
     /// <summary>How far the weight index moves from one inner panel to the next.</summary>
     public nint AffinePerInner { get; init; }
 
-    /// <summary>How many outer panels that follow each other share statistics by inner number, which are then given: channels in the order of memory; 0 where none do.</summary>
+    /// <summary>How many outer panels, one after another, share statistics, which are then given, with those of the same inner number; 0 where none do.</summary>
     public int SharingOuters { get; init; }
 
     /// <summary>Whether the mean is taken as 0: what is divided by is the root of the mean square, and no gradient flows through a mean.</summary>
@@ -61,7 +61,7 @@ internal readonly record struct ReductionLayout
         Columns == 1 && Blocks > 1 && RunLength == BlockLength && InnerStride == BlockLength && BlockStride == Inner * BlockLength
         && (Outer == 1 || OuterStride == Blocks * BlockStride);
 
-    /// <summary>The same elements in the order of memory, where blocks take turns: each is a panel, with its set's statistics.</summary>
+    /// <summary>The same elements in the order of memory, for <see cref="TakesTurns"/>: each block is a panel with its set's statistics, so that there are fewer slots than <see cref="Slots"/> says.</summary>
     public ReductionLayout InMemoryOrder => this with { Outer = Outer * Blocks, OuterStride = BlockStride, Blocks = 1, SharingOuters = Blocks };
 
     public nint PanelElements => Blocks * BlockLength;

@@ -39,8 +39,9 @@ internal unsafe struct Adjustment
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
 /// <remarks>
 /// A small panel is finished by one thread while it is in cache; a large one is cut into the layout's chunks, whose sums are
-/// combined in chunk order. Both ways take the same chunks in the same order, so a sample's bits depend neither on the thread
-/// count nor on how many other samples there are.
+/// combined in chunk order. Both ways take the same chunks in the same order. Short blocks that take turns are summed one by one in the
+/// order of memory and combined set by set: which way is taken hangs on the sets that share memory alone. So the bits of a set of samples
+/// depend neither on the thread count nor on how many other samples there are.
 /// </remarks>
 internal static unsafe class Standardizer
 {
@@ -80,7 +81,7 @@ internal static unsafe class Standardizer
     private const nint FetchedPanelBytes = 1 << 19;
 
     // Blocks that take turns and are up to half a page long are worked on in the order of memory, sets or no: fetching begins anew in each. Of
-    // shorter ones the sums themselves cost more than that, and tensors of less are in the second-level cache.
+    // shorter ones the sums themselves cost more than that; smaller tensors the caches return well enough. Measured, as all of these.
     private const nint LongestTurnBytes = 2 << 10;
     private const nint ShortestTurn = 96;
     private const nint TurnsBytes = 3 << 20;
@@ -139,7 +140,7 @@ internal static unsafe class Standardizer
             Adjustment = adjustment,
             Store = store,
             Ahead = panelByPanel ? next : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : ChunkSumsAhead(layout),
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : ChunkSumsAhead<T>(layout),
         };
         if (panelByPanel)
         {
@@ -206,7 +207,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            SumsAhead = ChunkSumsAhead(layout),
+            SumsAhead = ChunkSumsAhead<T>(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.ChunkMoments, chunks, layout.Elements / chunks);
@@ -270,7 +271,7 @@ internal static unsafe class Standardizer
             BiasGradient = biasGradient,
             Store = store,
             Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.TileElements : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead(layout),
+            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -332,7 +333,7 @@ internal static unsafe class Standardizer
             Sums = scratch.Take<double>(sums),
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
-            SumsAhead = ChunkSumsAhead(layout),
+            SumsAhead = ChunkSumsAhead<T>(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(BackwardPhase.ChunkSums, chunks, layout.Elements / chunks);
@@ -427,10 +428,11 @@ internal static unsafe class Standardizer
         where T : unmanaged =>
         (((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels) + (2 * (nint)layout.InMemoryOrder.Panels)) * sizeof(double);
 
-    /// <summary>Whether a pass that takes statistics goes by memory, block by block, and not by sets.</summary>
+    /// <summary>Whether a pass that takes statistics goes by memory, block by block, and not by sets: a matter of those alone that take turns with each other.</summary>
     internal static bool InTurns<T>(in ReductionLayout layout)
         where T : unmanaged =>
-        layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength * sizeof(T) <= LongestTurnBytes && layout.Elements * sizeof(T) >= TurnsBytes;
+        layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength * sizeof(T) <= LongestTurnBytes
+        && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes;
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
@@ -509,9 +511,11 @@ internal static unsafe class Standardizer
     private static nint SumsAhead<T>(in ReductionLayout layout, int tensors, StoreKind store, nint next)
         where T : unmanaged => store != StoreKind.Cached && tensors * layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : 0;
 
-    // Of chunks of scattered blocks that lie within a page or two, where the hardware begins to fetch anew in each: the same sample's next ones.
-    private static nint ChunkSumsAhead(in ReductionLayout layout) =>
-        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
+    // Of chunks of scattered blocks of up to two pages, where the hardware begins to fetch anew in each: the same sample's next ones. Of shorter
+    // blocks too much would be fetched before it is needed.
+    private static nint ChunkSumsAhead<T>(in ReductionLayout layout)
+        where T : unmanaged =>
+        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength * sizeof(T) > LongestTurnBytes && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)

@@ -67,6 +67,34 @@ public sealed class ExponentialTests
         NumericAssert.Near<double>([value, complement], [wide[0], other[0]], [1, 1], 1e-30, $"double {x}");
     }
 
+    // Where one tail is subnormal, and beyond: each result is rounded once.
+    [TestMethod]
+    public void Sigmoid_SubnormalTails_AreWithinAFewUnits()
+    {
+        for (int step = 0; step <= 4000; step++)
+        {
+            float x = 80 + (step / 128f);
+            Exponential.Sigmoid(Vector512.Create(x), Vector512.Create(-1f), out Vector512<float> p, out Vector512<float> q);
+            Tail(Math.Exp(-(double)x), p[0], Math.Pow(2, -24), float.Epsilon, $"sigmoid(-{x})");
+            Assert.AreEqual(1f, q[0]);
+            double wide = 700 + (step / 64.0);
+            Exponential.Sigmoid(Vector512.Create(wide), Vector512.Create(1.0), out Vector512<double> one, out Vector512<double> tail);
+            Tail(Math.Exp(-wide), tail[0], Math.Pow(2, -53), double.Epsilon, $"sigmoid(-{wide})");
+            Assert.AreEqual(1.0, one[0]);
+        }
+
+        static void Tail(double expected, double actual, double unit, double least, string what) =>
+            Assert.IsLessThanOrEqualTo((Units * unit * expected) + (1.5 * least), Math.Abs(expected - actual), $"{what}: {actual} instead of {expected}");
+    }
+
+    [TestMethod]
+    public void Sigmoid_ProductBeyondItsType_Saturates()
+    {
+        Exponential.Sigmoid(Vector512.Create(1e30f), Vector512.Create(-1e30f), out Vector512<float> p, out Vector512<float> q);
+        Exponential.Sigmoid(Vector512.Create(1e200), Vector512.Create(-1e200), out Vector512<double> wide, out Vector512<double> other);
+        Assert.AreEqual((0f, 1f, 0.0, 1.0), (p[0], q[0], wide[0], other[0]));
+    }
+
     private static void Near(double expected, double actual, double unit, string what) =>
         NumericAssert.Near(expected, actual, expected, Units * unit, what);
 }

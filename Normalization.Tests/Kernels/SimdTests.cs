@@ -10,6 +10,31 @@ namespace Normalization.Tests.Kernels;
 public sealed unsafe class SimdTests
 {
     [TestMethod]
+    public void AllFit_EveryPlaceOfEveryCount_IsFitsOfEach()
+    {
+        Check<float>([0, -1, 3.4028235677973362e38, Math.BitIncrement(3.4028235677973362e38), -3.5e38, double.MaxValue, double.NaN, double.NegativeInfinity]);
+        Check<double>([0, -1, 3.5e38, double.MaxValue, double.MinValue, double.NaN, double.PositiveInfinity, double.NegativeInfinity]);
+
+        static void Check<T>(double[] odd)
+            where T : unmanaged
+        {
+            for (int count = 0; count <= 19; count++)
+            {
+                Assert.IsTrue(Simd.AllFit<T>(new double[count]));
+                for (int i = 0; i < count; i++)
+                {
+                    foreach (double value in odd)
+                    {
+                        var values = new double[count];
+                        values[i] = value;
+                        Assert.AreEqual(Simd.Fits<T>(value), Simd.AllFit<T>(values), $"{typeof(T).Name}: {value} at {i} of {count}");
+                    }
+                }
+            }
+        }
+    }
+
+    [TestMethod]
     public void LoadPart_EveryCount_ReadsThatManyAndKeepsTheOthers()
     {
         LoadParts<float, float>();

@@ -16,8 +16,8 @@ public sealed unsafe class StandardizerTests
     private const double Epsilon = 1e-5;
     private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70];
 
-    // Large enough to be worked on in the order of memory, and to leave past the caches, in float and in double; runs are no whole vectors.
-    private static readonly ActivationShape TurnsShape = new(26, 331, 131);
+    // Large enough to be worked on in the order of memory, in ghosts of half the samples too; runs are no whole vectors. Float leaves past the caches.
+    private static readonly ActivationShape TurnsShape = new(24, 663, 101);
 
     private int _before;
 
@@ -62,7 +62,6 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     [DataRow(1, DisplayName = "no affine")]
     [DataRow(2, DisplayName = "over the output gradient")]
-    [DataRow(4, DisplayName = "affine, past the caches")]
     public void ForwardBackward_BlocksThatTakeTurns_MatchPlainLoops(int seed)
     {
         foreach (Case layout in InTurns())
@@ -98,6 +97,60 @@ public sealed unsafe class StandardizerTests
                 layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
                 buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
             return [.. new[] { buffers.Y, buffers.DX, buffers.WeightGradient, buffers.BiasGradient }.Select(memory => memory.Read(layout.Name).ToArray())];
+        }
+    }
+
+    [TestMethod]
+    public void Forward_TurnsThatBeginLater_AreThoseOfTheSamplesFromThere()
+    {
+        const int Skipped = 2;
+        int rest = (int)TurnsShape.Samples - Skipped;
+        nint sample = TurnsShape.Channels * TurnsShape.SpatialSize;
+        ReductionLayout whole = Layouts.PerChannelOf(TurnsShape, MemoryOrder.ChannelsFirst, Skipped, 1, 0, rest, 1);
+        ReductionLayout part = Layouts.PerChannel(TurnsShape.WithSamples(rest), MemoryOrder.ChannelsFirst);
+        Assert.IsTrue(Standardizer.InTurns<float>(whole) && Standardizer.InTurns<float>(part));
+        Case layout = InTurns()[0];
+        Inputs inputs = new Inputs(TurnsShape, layout, 5).Rounded<float>();
+        using var later = new Buffers<float>(layout, inputs);
+        using var alone = new Buffers<float>(layout, inputs);
+        Pass(whole, later, 0);
+        Pass(part, alone, Skipped * sample);
+        NumericAssert.SameBits<float>(alone.Y.Read("part"), later.Y.Read("whole"), "output");
+        NumericAssert.SameBits<float>(alone.DX.Read("part"), later.DX.Read("whole"), "input gradient");
+        NumericAssert.SameBits<float>(alone.WeightGradient.Read("part"), later.WeightGradient.Read("whole"), "weight gradient");
+
+        static void Pass(ReductionLayout layout, Buffers<float> buffers, nint start)
+        {
+            float* x = buffers.X.Pointer + start;
+            Standardizer.Forward(layout, x, buffers.Y.Pointer + start, buffers.Weight!.Pointer, null, buffers.Statistics, Epsilon);
+            Standardizer.Backward(
+                layout, x, buffers.G.Pointer + start, buffers.DX.Pointer + start, buffers.Weight.Pointer, buffers.Statistics,
+                buffers.WeightGradient.Pointer, null, constantStatistics: false);
+        }
+    }
+
+    [TestMethod]
+    public void Forward_TurnsThatAreAdjusted_AreWrittenWithWhatTheyAreAdjustedTo()
+    {
+        foreach (Case layout in InTurns())
+        {
+            Inputs inputs = new Inputs(TurnsShape, layout, 6).Rounded<float>();
+            using var plain = new Buffers<float>(layout, inputs);
+            using var adjusted = new Buffers<float>(layout, inputs);
+            Statistics statistics = adjusted.Statistics;
+            Standardizer.Forward(layout.Layout, plain.X.Pointer, plain.Y.Pointer, null, null, plain.Statistics, Epsilon);
+            Standardizer.Forward(
+                layout.Layout, adjusted.X.Pointer, adjusted.Y.Pointer, null, null, statistics, Epsilon, null, new() { State = &statistics, Function = &Double });
+            float[] expected = [.. plain.Y.Read("plain").ToArray().Select(value => 2 * value)];
+            NumericAssert.SameBits<float>(expected, adjusted.Y.Read("adjusted"), layout.Name);
+        }
+
+        static void Double(void* state, nint first, nint count)
+        {
+            for (nint slot = first; slot < first + count; slot++)
+            {
+                ((Statistics*)state)->InverseStd[slot] *= 2;
+            }
         }
     }
 

@@ -18,7 +18,7 @@ public sealed partial class VectorWidthTests
     private const string WidthVariable = "NORMALIZATION_EXPECTED_VECTOR_BITS";
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(2);
 
-    private static readonly Type[] Classes = [typeof(SimdTests), typeof(LoopsTests), typeof(ReadJobTests), typeof(StandardizerTests), typeof(EveryWidthTests), typeof(GoldenTests)];
+    private static readonly Type[] Classes = [typeof(SimdTests), typeof(LoopsTests), typeof(ReadJobTests), typeof(ExponentialTests), typeof(StandardizerTests), typeof(EveryWidthTests), typeof(GoldenTests)];
 
     private static readonly Lazy<string[]> s_digests = new(EveryWidthTests.Digests);
 
