@@ -10,7 +10,7 @@ internal static class Exponential
 {
     /// <summary>
     /// sigmoid(v x) = 1 / (1 + exp(-v x)) and its complement sigmoid(-v x), each to a few units in the last place of itself: what rounding
-    /// v x leaves goes into the exponent, and the complement is not taken from 1 where that would cancel.
+    /// v x leaves goes into the exponent, and the complement is not taken from 1 where that would cancel. A value below 2^-128 (double 2^-1024) is 0.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Sigmoid<A>(Vector512<A> x, Vector512<A> v, out Vector512<A> value, out Vector512<A> complement)

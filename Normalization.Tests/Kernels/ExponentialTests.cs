@@ -67,16 +67,16 @@ public sealed class ExponentialTests
         NumericAssert.Near<double>([value, complement], [wide[0], other[0]], [1, 1], 1e-30, $"double {x}");
     }
 
-    // Where one tail is subnormal, and beyond: each result is rounded once.
+    // Where the complement is subnormal, and beyond: it is rounded once.
     [TestMethod]
     public void Sigmoid_SubnormalTails_AreWithinAFewUnits()
     {
         for (int step = 0; step <= 4000; step++)
         {
             float x = 80 + (step / 128f);
-            Exponential.Sigmoid(Vector512.Create(x), Vector512.Create(-1f), out Vector512<float> p, out Vector512<float> q);
-            Tail(Math.Exp(-(double)x), p[0], Math.Pow(2, -24), float.Epsilon, $"sigmoid(-{x})");
-            Assert.AreEqual(1f, q[0]);
+            Exponential.Sigmoid(Vector512.Create(x), Vector512.Create(1f), out Vector512<float> p, out Vector512<float> q);
+            Tail(Math.Exp(-(double)x), q[0], Math.Pow(2, -24), float.Epsilon, $"sigmoid(-{x})");
+            Assert.AreEqual(1f, p[0]);
             double wide = 700 + (step / 64.0);
             Exponential.Sigmoid(Vector512.Create(wide), Vector512.Create(1.0), out Vector512<double> one, out Vector512<double> tail);
             Tail(Math.Exp(-wide), tail[0], Math.Pow(2, -53), double.Epsilon, $"sigmoid(-{wide})");
