@@ -69,16 +69,16 @@ internal readonly record struct ReductionLayout
     public nint Elements => Panels * PanelElements;
 
     /// <summary>Elements in a reduction set, m.</summary>
-    public nint SetSize => PanelElements / Columns * ColumnsPerSet;
+    public nint SetSize => Columns == 1 ? PanelElements : PanelElements / Columns * ColumnsPerSet;
 
     /// <summary>Statistics slots: one for each panel and column; the columns of a set hold equal values.</summary>
     public nint Slots => (nint)Panels * Columns;
 
     /// <summary>Whether all elements of a set have the same weight.</summary>
-    public bool OneWeightPerSet => Columns == 1 ? Runs == 1 : RunLength == 0 && ColumnsPerSet == 1;
+    public bool OneWeightPerSet => Columns == 1 ? RunLength == BlockLength : RunLength == 0 && ColumnsPerSet == 1;
 
     /// <summary>Runs in a block; 0 when weights go by element.</summary>
-    public int Runs => RunLength == 0 ? 0 : checked((int)(BlockLength / RunLength));
+    public int Runs => RunLength == 0 ? 0 : RunLength == BlockLength ? 1 : checked((int)(BlockLength / RunLength));
 
     /// <summary>Where a panel, its weights and its statistics begin.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -268,6 +268,7 @@ internal static unsafe class Simd
             Vector512.GreaterThanOrEqual(Vector512.Abs(products), Vector512.Create(SmallestProduct)));
 
     /// <summary>Whether float holds the slope of the term through the variance; a tiny one matters only where deviations are large.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool SlopesSingle(double slope, double inverse) =>
         CentersSingle(slope) && !(inverse < LargeDeviation && Math.Abs(slope) < SmallestSlope && slope != 0);
 
@@ -377,6 +378,7 @@ internal static unsafe class Simd
     }
 
     /// <summary>Whether float deviations of this variance keep their digits: not so small that they are subnormal. Zero has none to keep.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool ReachesSingle(double variance) => !(variance < 1e-60 && variance > 0);
 
     // The largest double that rounds to a finite float lies just below half a step above the largest float.
