@@ -98,9 +98,27 @@ internal unsafe partial struct BackwardJob<T>
             }
         }
 
-        T* written = Store == StoreKind.Fetching && DX != G ? DX : null;
-        Loops.GradientSumsOfRuns(X, G, written, byElement ? Weight : null, runs, (int)(next - runs), length, SumsAhead);
+        if (!byElement)
+        {
+            Loops.GradientSumsOfRuns(X, G, FetchedToWrite, runs, (int)(next - runs), length, SumsAhead);
+            return;
+        }
+
+        for (Run<T>* run = runs; run < next; run++)
+        {
+            SumRow(run, SumsAhead);
+        }
     }
+
+    // Weighted by element; the bits of a row in SumRowsAndColumns.
+    private readonly void SumRow(Run<T>* run, nint ahead)
+    {
+        T* written = FetchedToWrite == null ? null : FetchedToWrite + run->Offset;
+        Loops.GradientSumsOfRows(X + run->Offset, G + run->Offset, written, Weight + run->Affine, run, 1, RowRun, 0, ahead, null, null);
+    }
+
+    // What is fetched before it is written: what is read there is fetched already, and what is streamed is not read.
+    private readonly T* FetchedToWrite => Store == StoreKind.Fetching && DX != G ? DX : null;
 
     // The same, and from them the means of the input gradient.
     private readonly void SumRows(int first, int step, int count, Run<T>* runs)

@@ -724,24 +724,17 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             {
                 int panel = (firstRow * Layout.Inner) + inner;
                 nint affine = inner * Layout.AffinePerInner;
-                if (Chunks.Count == 1)
+                SumRowsAndColumns(panel, rows, staged + affine, staged + weights + affine, runs);
+                for (int row = 0, p = panel; row < rows; row++, p += Layout.Inner)
                 {
-                    SumRows(panel, Layout.Inner, rows, runs);
-                    AddElementGradients(panel, rows, 0, Layout.BlockLength, 0, staged + affine, staged + weights + affine);
-                    WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
-                    continue;
+                    PanelPlace place = Layout.Place(p);
+                    double* sums = PanelSumsOf(p, SumsPerPanel(Layout));
+                    Clear(sums, SumsPerPanel(Layout));
+                    AddSums(runs + row, place, ref sums[0], ref sums[1]);
+                    FinishSums(place, sums);
                 }
 
-                for (int row = 0; row < rows; row++)
-                {
-                    PanelSums(panel + (row * Layout.Inner), Layout.Place(panel + (row * Layout.Inner)));
-                }
-
-                AddElementGradients(panel, rows, 0, Layout.BlockLength, 0, staged + affine, staged + weights + affine);
-                for (int row = 0; row < rows; row++)
-                {
-                    ApplyPanel<TStore>(Layout.Place(panel + (row * Layout.Inner)));
-                }
+                WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
             }
 
             bool full = (block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1;
@@ -753,6 +746,44 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             }
         }
     }
+
+    // Of a block of rows in one read: the rows' sums, in their runs, and the columns', added to those staged. Where a row does not suit float the
+    // two are summed apart, and the other rows' sums have the same bits.
+    private readonly void SumRowsAndColumns(int firstPanel, int rows, T* gradients, T* products, Run<T>* runs)
+    {
+        nint length = Layout.BlockLength;
+        bool suits = true;
+        for (int row = 0, panel = firstPanel; row < rows; row++, panel += Layout.Inner)
+        {
+            PanelPlace place = Layout.Place(panel);
+            double mean = Statistics.Mean[place.Slot];
+            double inverse = Statistics.InverseStd[place.Slot];
+            suits &= ElementGradientsSuit(place.Slot);
+            runs[row].Offset = place.Offset;
+            runs[row].Affine = place.Affine;
+            runs[row].Center = Simd.Scalar<T>(mean);
+            runs[row].Slope = Simd.Scalar<T>(inverse);
+            runs[row].Intercept = Simd.Scalar<T>((Simd.Round<T>(mean) - mean) * inverse);
+        }
+
+        if (suits)
+        {
+            nint offset = runs->Offset;
+            T* written = FetchedToWrite == null ? null : FetchedToWrite + offset;
+            Loops.GradientSumsOfRows(X + offset, G + offset, written, Weight + runs->Affine, runs, rows, length, Layout.OuterStride, SumsAhead, gradients, products);
+            return;
+        }
+
+        AddElementGradients(firstPanel, rows, 0, length, 0, gradients, products);
+        for (Run<T>* run = runs; run < runs + rows; run++)
+        {
+            SumRow(run, 0);
+        }
+    }
+
+    private readonly bool ElementGradientsSuit(nint slot) =>
+        typeof(T) == typeof(double)
+        || (Simd.CentersSingle(Statistics.Mean[slot]) && Simd.SuitsSingle(Statistics.InverseStd[slot]) && Simd.ReachesSingle(Statistics.PopulationVariance[slot]));
 
     // The same for long rows, whose sums are known: a tile of columns over all rows, so that nothing has to be accumulated apart.
     [SkipLocalsInit]
@@ -841,7 +872,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             int panel = firstPanel + (row * Layout.Inner);
             double mean = Statistics.Mean[panel];
             double inverse = Statistics.InverseStd[panel];
-            if (typeof(A) == typeof(float) && !(Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.ReachesSingle(Statistics.PopulationVariance[panel])))
+            if (typeof(A) == typeof(float) && !ElementGradientsSuit(panel))
             {
                 return false;
             }

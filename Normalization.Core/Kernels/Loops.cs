@@ -13,6 +13,7 @@ internal static unsafe class Loops
 {
     private const nint LongRun = 256;
     private const nint TogetherElements = 1024;
+    private const nint RowVectors = 8;
 
     // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
     private const nint OneStreamAhead = 1 << 14;
@@ -132,10 +133,10 @@ internal static unsafe class Loops
         where TLine : struct, ILine<A>
         where TAffine : struct, IAffine<A> => AddGradientSums<T, A, TLine, TAffine>(x, g, n, ahead, line, affine, ref gradient, ref product);
 
-    /// <summary>The sums of several runs of n elements, in their own fields: of g * w and of g * w * (x - center), w being 1 unless weights go by element.</summary>
+    /// <summary>The sums of several runs of n elements, in their own fields: of g and of g * (x - center).</summary>
     /// <remarks>What is ahead is fetched meanwhile, and of what will be written too where that is not null; 0 is not at all.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void GradientSumsOfRuns<T>(T* x, T* g, T* written, T* weight, Run<T>* runs, int count, nint n, nint ahead)
+    public static void GradientSumsOfRuns<T>(T* x, T* g, T* written, Run<T>* runs, int count, nint n, nint ahead)
         where T : unmanaged
     {
         for (Run<T>* run = runs; run < runs + count; run++)
@@ -148,16 +149,7 @@ internal static unsafe class Loops
                 PrefetchRun(written + run->Offset + ahead, n);
             }
 
-            if (weight == null)
-            {
-                AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, ahead, line, default, ref gradient, ref product);
-            }
-            else
-            {
-                AddGradientSums<T, T, Difference<T>, ElementAffine<T, T>>(
-                    x + run->Offset, g + run->Offset, n, ahead, line, new(weight + run->Affine, null), ref gradient, ref product);
-            }
-
+            AddGradientSums<T, T, Difference<T>, NoAffine<T>>(x + run->Offset, g + run->Offset, n, ahead, line, default, ref gradient, ref product);
             run->Gradient = gradient;
             run->Product = product;
         }
@@ -284,6 +276,173 @@ internal static unsafe class Loops
         for (; rows > 0; rows--, x += pitch, g += pitch)
         {
             AddWideGradient<T, A, TLine>(x, g, 0, n, line, gradients, products);
+        }
+    }
+
+    /// <summary>
+    /// The sums of up to four rows along memory and down their columns in one read: each row's sums of g * w and of g * w * (x - center) to
+    /// its fields, g and g * line(x) added to gradients[j] and products[j], arrays padded to whole vectors.
+    /// </summary>
+    /// <remarks>
+    /// Along a row eight vectors are added in T, then in double; its bits are the same whatever rows are beside it. The columns' sums of one row may be unwanted: null.
+    /// What is ahead in each row is fetched meanwhile, and of what will be written too where that is not null; 0 is not at all.
+    /// </remarks>
+    public static void GradientSumsOfRows<T>(
+        T* x, T* g, T* written, T* weight, Run<T>* runs, int rows, nint n, nint pitch, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+    {
+        for (int row = 0; row < rows && written != null && ahead != 0; row++)
+        {
+            PrefetchRun(written + (row * pitch) + ahead, n);
+        }
+
+        if (rows == 4)
+        {
+            GradientSumsOfFour(x, g, weight, runs, n, pitch, ahead, gradients, products);
+            return;
+        }
+
+        for (int row = 0; row < rows; row++)
+        {
+            GradientSumsOfRow(x + (row * pitch), g + (row * pitch), weight, runs + row, n, ahead, gradients, products);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void GradientSumsOfFour<T>(
+        T* x, T* g, T* weight, Run<T>* runs, nint n, nint pitch, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+    {
+        nint lanes = Simd.Count<T>();
+        nint together = RowVectors * lanes;
+        Vector512<T> center1 = Vector512.Create(runs[0].Center), center2 = Vector512.Create(runs[1].Center);
+        Vector512<T> center3 = Vector512.Create(runs[2].Center), center4 = Vector512.Create(runs[3].Center);
+        Vector512<double>* totals = stackalloc Vector512<double>[8];
+        for (int i = 0; i < 8; i++)
+        {
+            totals[i] = default;
+        }
+
+        for (nint start = 0; start < n; start += together)
+        {
+            nint end = Math.Min(start + together, n);
+            Vector512<T> gradient1 = default, gradient2 = default, gradient3 = default, gradient4 = default;
+            Vector512<T> product1 = default, product2 = default, product3 = default, product4 = default;
+            nint j = start;
+            for (; j <= end - lanes; j += lanes)
+            {
+                T* value = x + j;
+                T* slope = g + j;
+                if (ahead != 0)
+                {
+                    PrefetchRows(value + ahead, pitch);
+                    PrefetchRows(slope + ahead, pitch);
+                }
+
+                Vector512<T> w = Vector512.Load(weight + j);
+                Vector512<T> p = Vector512.Load(slope), q = Vector512.Load(slope + pitch);
+                Vector512<T> r = Vector512.Load(slope + (2 * pitch)), s = Vector512.Load(slope + (3 * pitch));
+                Vector512<T> even = AddToRow(p * w, Vector512.Load(value) - center1, runs, ref gradient1, ref product1) * p;
+                Vector512<T> odd = AddToRow(q * w, Vector512.Load(value + pitch) - center2, runs + 1, ref gradient2, ref product2) * q;
+                even = Simd.MultiplyAdd(AddToRow(r * w, Vector512.Load(value + (2 * pitch)) - center3, runs + 2, ref gradient3, ref product3), r, even);
+                odd = Simd.MultiplyAdd(AddToRow(s * w, Vector512.Load(value + (3 * pitch)) - center4, runs + 3, ref gradient4, ref product4), s, odd);
+                (Vector512.Load(gradients + j) + ((p + q) + (r + s))).Store(gradients + j);
+                (Vector512.Load(products + j) + (even + odd)).Store(products + j);
+            }
+
+            if (j < end)
+            {
+                AddPartToRow(x + j, g + j, weight + j, j, end - j, runs, gradients, products, ref gradient1, ref product1);
+                AddPartToRow(x + pitch + j, g + pitch + j, weight + j, j, end - j, runs + 1, gradients, products, ref gradient2, ref product2);
+                AddPartToRow(x + (2 * pitch) + j, g + (2 * pitch) + j, weight + j, j, end - j, runs + 2, gradients, products, ref gradient3, ref product3);
+                AddPartToRow(x + (3 * pitch) + j, g + (3 * pitch) + j, weight + j, j, end - j, runs + 3, gradients, products, ref gradient4, ref product4);
+            }
+
+            totals[0] += Simd.Widened(gradient1);
+            totals[1] += Simd.Widened(product1);
+            totals[2] += Simd.Widened(gradient2);
+            totals[3] += Simd.Widened(product2);
+            totals[4] += Simd.Widened(gradient3);
+            totals[5] += Simd.Widened(product3);
+            totals[6] += Simd.Widened(gradient4);
+            totals[7] += Simd.Widened(product4);
+        }
+
+        for (int row = 0; row < 4; row++)
+        {
+            runs[row].Gradient = Simd.Sum(totals[2 * row]);
+            runs[row].Product = Simd.Sum(totals[(2 * row) + 1]);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void GradientSumsOfRow<T>(T* x, T* g, T* weight, Run<T>* run, nint n, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+    {
+        nint lanes = Simd.Count<T>();
+        nint together = RowVectors * lanes;
+        Vector512<T> center = Vector512.Create(run->Center);
+        Vector512<double> gradientTotal = default, productTotal = default;
+        for (nint start = 0; start < n; start += together)
+        {
+            nint end = Math.Min(start + together, n);
+            Vector512<T> gradient = default, product = default;
+            nint j = start;
+            for (; j <= end - lanes; j += lanes)
+            {
+                if (ahead != 0)
+                {
+                    Prefetch(x + j + ahead);
+                    Prefetch(g + j + ahead);
+                }
+
+                Vector512<T> p = Vector512.Load(g + j);
+                Vector512<T> line = AddToRow(p * Vector512.Load(weight + j), Vector512.Load(x + j) - center, run, ref gradient, ref product);
+                if (gradients != null)
+                {
+                    (Vector512.Load(gradients + j) + p).Store(gradients + j);
+                    Simd.MultiplyAdd(p, line, Vector512.Load(products + j)).Store(products + j);
+                }
+            }
+
+            if (j < end)
+            {
+                AddPartToRow(x + j, g + j, weight + j, j, end - j, run, gradients, products, ref gradient, ref product);
+            }
+
+            gradientTotal += Simd.Widened(gradient);
+            productTotal += Simd.Widened(product);
+        }
+
+        run->Gradient = Simd.Sum(gradientTotal);
+        run->Product = Simd.Sum(productTotal);
+    }
+
+    // To a row's sums; what its line gives for the columns.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> AddToRow<T>(
+        Vector512<T> scaled, Vector512<T> deviation, Run<T>* run, ref Vector512<T> gradient, ref Vector512<T> product)
+        where T : unmanaged
+    {
+        gradient += scaled;
+        product = Simd.MultiplyAdd(scaled, deviation, product);
+        return Simd.MultiplyAdd(deviation, Vector512.Create(run->Slope), Vector512.Create(run->Intercept));
+    }
+
+    // Lanes beyond the row are 0 times a deviation of 0.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddPartToRow<T>(
+        T* x, T* g, T* weight, nint j, nint count, Run<T>* run, T* gradients, T* products, ref Vector512<T> gradient, ref Vector512<T> product)
+        where T : unmanaged
+    {
+        Vector512<T> p = Simd.LoadPart<T, T>(g, count, default);
+        Vector512<T> center = Vector512.Create(run->Center);
+        Vector512<T> scaled = p * Simd.LoadPart<T, T>(weight, count, default);
+        Vector512<T> line = AddToRow(scaled, Simd.LoadPart<T, T>(x, count, center) - center, run, ref gradient, ref product);
+        if (gradients != null)
+        {
+            Simd.StorePart(gradients + j, count, Simd.LoadPart<T, T>(gradients + j, count, default) + p);
+            Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, line, Simd.LoadPart<T, T>(products + j, count, default)));
         }
     }
 
