@@ -40,7 +40,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public T* DX;
     public T* Weight;
     public Statistics Statistics;
-    public double* Sums;
+    public double* Sums; // none for blocks of rows with weights by element
     public double* BlockSums; // where blocks take turns: the gradient of each, then the product of each
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set; of g * xhat alone where the set has one weight
@@ -196,7 +196,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
 
     // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk; blocks that take turns are one chunk each.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
-        Sums + ((nint)panel * perPanel * (_phase is BackwardPhase.Panels or BackwardPhase.Rows ? 2 : Chunks.Count));
+        Sums + ((nint)panel * perPanel * (_phase == BackwardPhase.Panels ? 2 : Chunks.Count));
 
     private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
         where TSource : unmanaged
@@ -440,14 +440,19 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void FinishSums(PanelPlace place, double* sums)
     {
         Means(place, sums);
+        AdjustMeans(place.Slot);
+    }
+
+    private readonly void AdjustMeans(nint slot)
+    {
         if (Layout.Uncentered)
         {
-            Clear(MeanGradient + place.Slot, Layout.Columns);
+            Clear(MeanGradient + slot, Layout.Columns);
         }
 
         for (nint j = 0; j < Layout.Columns && Statistics.ProductFactor != null; j++)
         {
-            MeanProduct[place.Slot + j] *= Statistics.ProductFactor[place.Slot + j];
+            MeanProduct[slot + j] *= Statistics.ProductFactor[slot + j];
         }
     }
 
@@ -714,6 +719,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         nint weights = Layout.ElementWeights;
         T* staged = (T*)accumulators;
         double* totals = accumulators + (2 * weights);
+        double size = Layout.SetSize;
         bool first = true;
         new Span<T>(staged, checked((int)(2 * weights))).Clear();
         for (int block = firstBlock; block < endBlock; block++)
@@ -728,10 +734,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 for (int row = 0, p = panel; row < rows; row++, p += Layout.Inner)
                 {
                     PanelPlace place = Layout.Place(p);
-                    double* sums = PanelSumsOf(p, SumsPerPanel(Layout));
-                    Clear(sums, SumsPerPanel(Layout));
-                    AddSums(runs + row, place, ref sums[0], ref sums[1]);
-                    FinishSums(place, sums);
+                    double gradient = 0;
+                    double product = 0;
+                    AddSums(runs + row, place, ref gradient, ref product);
+                    MeanGradient[place.Slot] = gradient / size;
+                    MeanProduct[place.Slot] = product / size;
+                    AdjustMeans(place.Slot);
                 }
 
                 WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);

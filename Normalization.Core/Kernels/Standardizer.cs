@@ -241,12 +241,12 @@ internal static unsafe class Standardizer
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel<T>(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
-        nint sums = (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
         int rowBlocks = (layout.Outer + BackwardJob<T>.RowBlock - 1) / BackwardJob<T>.RowBlock;
         int blocksPerTask = (rowBlocks + AccumulatorTasks - 1) / AccumulatorTasks;
         nint blockElements = BackwardJob<T>.RowBlock * layout.PanelElements * layout.Inner;
         blocksPerTask = Math.Max(blocksPerTask, ItemsPerTask(blockElements));
         int tasks = accumulate && panelByPanel ? (rowBlocks + blocksPerTask - 1) / blocksPerTask : 0;
+        nint sums = tasks > 0 ? 0 : (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
         nint accumulators = tasks * BackwardJob<T>.AccumulatorSize(layout);
         nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
