@@ -194,9 +194,9 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         Simd.AddTo(totals, staged, count);
     }
 
-    // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk; blocks that take turns are one chunk each.
+    // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk; those of blocks that take turns lie elsewhere.
     private readonly double* PanelSumsOf(int panel, int perPanel) =>
-        Sums + ((nint)panel * perPanel * (_phase == BackwardPhase.Panels ? 2 : Chunks.Count));
+        Sums + ((nint)panel * perPanel * (_phase switch { BackwardPhase.Panels => 2, BackwardPhase.BlockSums => 1, _ => Chunks.Count }));
 
     private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
         where TSource : unmanaged

@@ -229,7 +229,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     // Blocks that take turns, each by itself.
     private readonly void BlockMoments(int start, int end)
     {
-        Chunk chunk = Chunks[0];
+        var chunk = new Chunk(0, 1, 0, Layout.BlockLength);
         T* block = X + Layout.Place(start).Offset;
         double* deviations = Partials + Layout.Panels;
         for (int item = start; item < end; item++, block += Layout.BlockLength)

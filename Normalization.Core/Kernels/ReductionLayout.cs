@@ -135,13 +135,14 @@ internal readonly struct Chunking
     /// <summary>Chunks in a panel.</summary>
     public int Count { get; }
 
-    /// <summary>The panel and the chunk of a numbered item: all panels' first chunks, then their second ones, where that is memory's order.</summary>
+    /// <summary>The panel and the chunk of a numbered item: all panels' first blocks, then their second ones, where that is memory's order.</summary>
     public (int Panel, int Chunk) Place(int item, in ReductionLayout layout)
     {
         if (layout.Columns == 1 && layout.Blocks > 1)
         {
-            (int chunk, int inTurn) = Math.DivRem(item, layout.Panels);
-            return (inTurn, chunk);
+            (int ofAll, int part) = Math.DivRem(item, _partsPerBlock);
+            (int chunk, int inTurn) = Math.DivRem(ofAll, layout.Panels);
+            return (inTurn, (chunk * _partsPerBlock) + part);
         }
 
         (int panel, int next) = Math.DivRem(item, Count);

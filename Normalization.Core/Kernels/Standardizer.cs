@@ -80,10 +80,13 @@ internal static unsafe class Standardizer
     // Of a panel beside which the next one finds room there.
     private const nint FetchedPanelBytes = 1 << 19;
 
-    // Blocks that take turns and are up to half a page long are worked on in the order of memory, sets or no: fetching begins anew in each. Of
-    // shorter ones the sums themselves cost more than that; smaller tensors the caches return well enough. Measured, as all of these.
-    private const nint LongestTurnBytes = 2 << 10;
+    // Blocks that take turns are worked on in the order of memory, sets or no, where they are up to half a page long, as fetching begins anew in each,
+    // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that;
+    // the longest are cut into chunks, so that threads can share them;
+    // smaller tensors the caches return well enough. Measured, as all of these.
+    private const nint ShortTurnBytes = 2 << 10;
     private const nint ShortestTurn = 96;
+    private const nint LongestTurn = 1 << 16;
     private const nint TurnsBytes = 3 << 20;
 
     // How far before its use a long stream is fetched, in elements.
@@ -112,7 +115,7 @@ internal static unsafe class Standardizer
             return;
         }
 
-        if (threshold == null && InTurns<T>(layout))
+        if (threshold == null && InTurns<T>(layout, tensors: 1))
         {
             MomentsInTurns(layout, x, statistics, epsilon, adjustment);
             Apply(layout.InMemoryOrder, x, y, weight, bias, statistics, NearBytes);
@@ -190,7 +193,7 @@ internal static unsafe class Standardizer
             return;
         }
 
-        if (InTurns<T>(layout))
+        if (InTurns<T>(layout, tensors: 1))
         {
             MomentsInTurns(layout, x, statistics, epsilon, adjustment: default);
             return;
@@ -230,7 +233,7 @@ internal static unsafe class Standardizer
             return;
         }
 
-        if (!constantStatistics && InTurns<T>(layout))
+        if (!constantStatistics && InTurns<T>(layout, tensors: 2))
         {
             BackwardInTurns(layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
             return;
@@ -312,7 +315,7 @@ internal static unsafe class Standardizer
     public static void GradientMeans<T>(in ReductionLayout layout, T* x, T* g, Statistics statistics, double* meanGradient, double* meanProduct)
         where T : unmanaged
     {
-        if (InTurns<T>(layout))
+        if (InTurns<T>(layout, tensors: 2))
         {
             SumInTurns(layout, x, g, statistics, meanGradient, meanProduct, NativeScratch.Begin(BytesOfSumsInTurns<T>(layout)));
             return;
@@ -396,7 +399,8 @@ internal static unsafe class Standardizer
         job.Weight = weight;
         job.Store = StoreFor(blocks, dx, inPlace: dx == g, RunsJoin<T>(blocks, job.Chunks));
         job.Ahead = StreamAhead;
-        job.Run(BackwardPhase.Apply, blocks.Panels, blocks.PanelElements);
+        int chunks = blocks.Panels * job.Chunks.Count;
+        job.Run(BackwardPhase.Apply, chunks, blocks.Elements / chunks);
     }
 
     // The sums of each block, then those of the sets and the means they give.
@@ -428,11 +432,11 @@ internal static unsafe class Standardizer
         where T : unmanaged =>
         (((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels) + (2 * (nint)layout.InMemoryOrder.Panels)) * sizeof(double);
 
-    /// <summary>Whether a pass that takes statistics goes by memory, block by block, and not by sets: a matter of those alone that take turns with each other.</summary>
-    internal static bool InTurns<T>(in ReductionLayout layout)
+    /// <summary>Whether a pass that takes statistics of so many tensors goes by memory, block by block, and not by sets: a matter of those alone that take turns with each other.</summary>
+    internal static bool InTurns<T>(in ReductionLayout layout, int tensors)
         where T : unmanaged =>
-        layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength * sizeof(T) <= LongestTurnBytes
-        && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes;
+        layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength <= LongestTurn && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes
+        && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? FetchedPanelBytes : CachedPanelBytes));
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
@@ -515,7 +519,7 @@ internal static unsafe class Standardizer
     // blocks too much would be fetched before it is needed.
     private static nint ChunkSumsAhead<T>(in ReductionLayout layout)
         where T : unmanaged =>
-        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength * sizeof(T) > LongestTurnBytes && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
+        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength * sizeof(T) > ShortTurnBytes && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
