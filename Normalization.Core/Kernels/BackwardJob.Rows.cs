@@ -2,11 +2,11 @@ using System.Runtime.CompilerServices;
 
 namespace Normalization.Core.Kernels;
 
-/// <content>Sets of one chunk that lie along memory.</content>
+/// <content>Sets of one chunk that lie along memory, and blocks that take turns.</content>
 internal unsafe partial struct BackwardJob<T>
 {
     // As in the forward pass, a few sets are summed before they are written. What a run costs beside its elements counts here: loops take
-    // the runs of all these sets in one call.
+    // the runs of all these sets in one call, unless weights go by element.
     [SkipLocalsInit]
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
@@ -18,7 +18,7 @@ internal unsafe partial struct BackwardJob<T>
             int count = Math.Min(together, end - first);
             if (_phase == BackwardPhase.Panels)
             {
-                SumRows(first, 1, count, runs);
+                SumRows(first, count, runs);
             }
 
             WriteRows<TStore>(first, 1, count, 0, RowRun, runs);
@@ -34,7 +34,7 @@ internal unsafe partial struct BackwardJob<T>
         for (int first = start; first < end; first += together)
         {
             int count = Math.Min(together, end - first);
-            SumRuns(first, 1, count, runs);
+            SumRuns(first, count, runs);
             for (int i = 0; i < count; i++)
             {
                 double* gradient = BlockSums + first + i;
@@ -75,13 +75,13 @@ internal unsafe partial struct BackwardJob<T>
     // Elements that share a line, or lie along the weights.
     private readonly nint RowRun => Layout.RunLength == 0 ? Layout.BlockLength : Layout.RunLength;
 
-    // The sums of the runs of panels a step apart, in T.
-    private readonly void SumRuns(int first, int step, int count, Run<T>* runs)
+    // The sums of the runs of consecutive panels, in T.
+    private readonly void SumRuns(int first, int count, Run<T>* runs)
     {
         nint length = RowRun;
         bool byElement = Layout.RunLength == 0;
         Run<T>* next = runs;
-        for (int i = 0, panel = first; i < count; i++, panel += step)
+        for (int panel = first; panel < first + count; panel++)
         {
             PanelPlace place = Layout.Place(panel);
             double mean = Statistics.Mean[place.Slot];
@@ -120,15 +120,15 @@ internal unsafe partial struct BackwardJob<T>
     // What is fetched before it is written: what is read there is fetched already, and what is streamed is not read.
     private readonly T* FetchedToWrite => Store == StoreKind.Fetching && DX != G ? DX : null;
 
-    // The same, and from them the means of the input gradient.
-    private readonly void SumRows(int first, int step, int count, Run<T>* runs)
+    // The sums of the runs, and from them the means of the input gradient.
+    private readonly void SumRows(int first, int count, Run<T>* runs)
     {
-        SumRuns(first, step, count, runs);
+        SumRuns(first, count, runs);
         bool byElement = Layout.RunLength == 0;
         Run<T>* next = runs;
         int perPanel = SumsPerPanel(Layout);
         int runsPerBlock = byElement ? 1 : Layout.Runs;
-        for (int i = 0, panel = first; i < count; i++, panel += step)
+        for (int panel = first; panel < first + count; panel++)
         {
             PanelPlace place = Layout.Place(panel);
             double* sums = Sums + ((nint)panel * 2 * perPanel);

@@ -207,7 +207,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
     }
 
-    // Both ways add whole chunk sums in chunk order, so that they round alike.
+    // Both ways add whole chunk sums in chunk order, so that they round alike; rows of one chunk with weights by element are SumRow's instead.
     private readonly void PanelSums(int panel, PanelPlace place)
     {
         int perPanel = SumsPerPanel(Layout);
@@ -793,7 +793,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         typeof(T) == typeof(double)
         || (Simd.CentersSingle(Statistics.Mean[slot]) && Simd.SuitsSingle(Statistics.InverseStd[slot]) && Simd.ReachesSingle(Statistics.PopulationVariance[slot]));
 
-    // The same for long rows, whose sums are known: a tile of columns over all rows, so that nothing has to be accumulated apart.
+    // AccumulateRows for long rows, whose sums are known: a tile of columns over all rows, so that nothing has to be accumulated apart.
     [SkipLocalsInit]
     private readonly void ApplyTile(int tile)
     {

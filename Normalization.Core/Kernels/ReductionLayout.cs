@@ -105,7 +105,7 @@ internal readonly record struct PanelPlace(nint Offset, nint Affine, nint Slot);
 /// <summary>The fixed pieces a panel's sums are taken in and combined in order: they depend on the panel alone.</summary>
 internal readonly struct Chunking
 {
-    private const nint ChunkElements = 8192;
+    public const nint ChunkElements = 8192;
     private const nint ChunkRows = 64;
     private const int ManyRuns = 512;
     private const int FewChunks = 8;
@@ -135,14 +135,15 @@ internal readonly struct Chunking
     /// <summary>Chunks in a panel.</summary>
     public int Count { get; }
 
-    /// <summary>The panel and the chunk of a numbered item: all panels' first blocks, then their second ones, where that is memory's order.</summary>
+    /// <summary>The panel and the chunk of a numbered item: all inner panels' first blocks, then their second ones, where that is memory's order.</summary>
     public (int Panel, int Chunk) Place(int item, in ReductionLayout layout)
     {
         if (layout.Columns == 1 && layout.Blocks > 1)
         {
-            (int ofAll, int part) = Math.DivRem(item, _partsPerBlock);
-            (int chunk, int inTurn) = Math.DivRem(ofAll, layout.Panels);
-            return (inTurn, (chunk * _partsPerBlock) + part);
+            (int whole, int part) = Math.DivRem(item, _partsPerBlock);
+            (int outer, int rest) = Math.DivRem(whole, Count / _partsPerBlock * layout.Inner);
+            (int chunk, int inner) = Math.DivRem(rest, layout.Inner);
+            return ((outer * layout.Inner) + inner, (chunk * _partsPerBlock) + part);
         }
 
         (int panel, int next) = Math.DivRem(item, Count);

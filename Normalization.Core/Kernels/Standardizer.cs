@@ -39,7 +39,7 @@ internal unsafe struct Adjustment
 /// <summary>Moments, standardization and the three-term gradient over any <see cref="ReductionLayout"/>.</summary>
 /// <remarks>
 /// A small panel is finished by one thread while it is in cache; a large one is cut into the layout's chunks, whose sums are
-/// combined in chunk order. Both ways take the same chunks in the same order. Short blocks that take turns are summed one by one in the
+/// combined in chunk order. Both ways take the same chunks in the same order. Blocks that take turns may be summed one by one in the
 /// order of memory and combined set by set: which way is taken hangs on the sets that share memory alone. So the bits of a set of samples
 /// depend neither on the thread count nor on how many other samples there are.
 /// </remarks>
@@ -81,9 +81,8 @@ internal static unsafe class Standardizer
     private const nint FetchedPanelBytes = 1 << 19;
 
     // Blocks that take turns are worked on in the order of memory, sets or no, where they are up to half a page long, as fetching begins anew in each,
-    // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that;
-    // the longest are cut into chunks, so that threads can share them;
-    // smaller tensors the caches return well enough. Measured, as all of these.
+    // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that; the
+    // longest are cut into chunks, so that threads can share them; smaller tensors the caches return well enough. Measured, as all of these.
     private const nint ShortTurnBytes = 2 << 10;
     private const nint ShortestTurn = 96;
     private const nint LongestTurn = 1 << 16;
@@ -92,7 +91,7 @@ internal static unsafe class Standardizer
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
-    private const nint CachedColumns = 1 << 13;
+    private const nint CachedColumns = Chunking.ChunkElements; // blocks of rows are of one chunk each
     private const int AccumulatorTasks = 16;
 
     // Of 80 bytes each; threads may have small stacks.
@@ -370,7 +369,6 @@ internal static unsafe class Standardizer
         var job = new ForwardJob<T>
         {
             Layout = blocks,
-            Chunks = new Chunking(blocks),
             X = x,
             Statistics = statistics,
             Partials = NativeScratch.Begin(partials * sizeof(double)).Take<double>(partials),
@@ -393,6 +391,8 @@ internal static unsafe class Standardizer
         BackwardJob<T> job = SumInTurns(layout, x, g, statistics, scratch.Take<double>(layout.Slots), scratch.Take<double>(layout.Slots), scratch);
         job.WeightGradient = weightGradient;
         job.BiasGradient = biasGradient;
+
+        // While the job still knows the sums as those of blocks.
         job.CollectParameterSums(scratch.Take<double>(2 * weights), weights);
         job.Layout = blocks;
         job.DX = dx;

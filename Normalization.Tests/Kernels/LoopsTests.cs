@@ -320,60 +320,67 @@ public sealed unsafe class LoopsTests
         static void Check<T>(double tolerance)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            Run<T>* runs = stackalloc Run<T>[4];
-            Run<T>* alone = stackalloc Run<T>[1];
             for (int n = 1; n <= LongestRun; n++)
             {
-                int rows = 1 + (n % 4);
-                int pitch = n + (n % 3);
-                int size = ((rows - 1) * pitch) + n;
-                double[] values = Numbers<T>(n, size);
-                double[] given = Numbers<T>(n + 100, size);
-                double[] weights = Numbers<T>(7, n);
-                double[] gradients = Numbers<T>(1, n);
-                double[] products = Numbers<T>(2, n);
-                using var x = new GuardedMemory<T>(values, n % 2);
-                using var g = new GuardedMemory<T>(given);
-                using var weight = new GuardedMemory<T>(weights);
-                using var gradientSums = new GuardedMemory<T>(gradients);
-                using var productSums = new GuardedMemory<T>(products);
-                for (int row = 0; row < rows; row++)
+                for (int rows = 1; rows <= 4; rows++)
                 {
-                    runs[row] = new Run<T>
-                    {
-                        Center = T.CreateChecked(0.25 * row),
-                        Slope = T.CreateChecked(1 + (0.5 * row)),
-                        Intercept = T.CreateChecked(Intercept),
-                    };
+                    CheckRows<T>(n, rows, ahead: (n + rows) % 3 * n, tolerance);
                 }
-
-                nint ahead = n % 2 * n;
-                string what = $"{typeof(T).Name}, {rows} rows of {n}";
-                Loops.GradientSumsOfRows(x.Pointer, g.Pointer, g.Pointer, weight.Pointer, runs, rows, n, pitch, ahead, gradientSums.Pointer, productSums.Pointer);
-                for (int row = 0; row < rows; row++)
-                {
-                    double[] terms = given[(row * pitch)..((row * pitch) + n)];
-                    double[] deviations = [.. values[(row * pitch)..((row * pitch) + n)].Select(value => value - (0.25 * row))];
-                    double[] weighted = [.. terms.Zip(weights, (term, w) => term * w)];
-                    double[] weightedProducts = [.. weighted.Zip(deviations, (term, deviation) => term * deviation)];
-                    NumericAssert.Near(weighted.Sum(), runs[row].Gradient, weighted.Sum(Math.Abs), tolerance, $"{what}: gradient of row {row}");
-                    NumericAssert.Near(weightedProducts.Sum(), runs[row].Product, weightedProducts.Sum(Math.Abs), tolerance, $"{what}: product of row {row}");
-                    for (int j = 0; j < n; j++)
-                    {
-                        gradients[j] += terms[j];
-                        products[j] += terms[j] * ((deviations[j] * (1 + (0.5 * row))) + Intercept);
-                    }
-
-                    alone[0] = runs[row];
-                    Loops.GradientSumsOfRows<T>(x.Pointer + (row * pitch), g.Pointer + (row * pitch), null, weight.Pointer, alone, 1, n, 0, ahead, null, null);
-                    Assert.AreEqual(runs[row].Gradient, alone[0].Gradient, $"{what}: gradient of row {row}, alone");
-                    Assert.AreEqual(runs[row].Product, alone[0].Product, $"{what}: product of row {row}, alone");
-                }
-
-                double[] scale = [.. Enumerable.Repeat(4.0 * rows, n)];
-                NumericAssert.Near(gradients, gradientSums.Read(what), scale, tolerance, $"{what}: gradients");
-                NumericAssert.Near(products, productSums.Read(what), scale, tolerance, $"{what}: products");
             }
+        }
+
+        static void CheckRows<T>(int n, int rows, nint ahead, double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            Run<T>* runs = stackalloc Run<T>[4];
+            Run<T>* alone = stackalloc Run<T>[1];
+            int pitch = n + (n % 3);
+            int size = ((rows - 1) * pitch) + n;
+            double[] values = Numbers<T>(n, size);
+            double[] given = Numbers<T>(n + 100, size);
+            double[] weights = Numbers<T>(7, n);
+            double[] gradients = Numbers<T>(1, n);
+            double[] products = Numbers<T>(2, n);
+            using var x = new GuardedMemory<T>(values, n % 2);
+            using var g = new GuardedMemory<T>(given);
+            using var weight = new GuardedMemory<T>(weights);
+            using var gradientSums = new GuardedMemory<T>(gradients);
+            using var productSums = new GuardedMemory<T>(products);
+            for (int row = 0; row < rows; row++)
+            {
+                runs[row] = new Run<T>
+                {
+                    Center = T.CreateChecked(0.25 * row),
+                    Slope = T.CreateChecked(1 + (0.5 * row)),
+                    Intercept = T.CreateChecked(Intercept),
+                };
+            }
+
+            string what = $"{typeof(T).Name}, {rows} rows of {n}";
+            Loops.GradientSumsOfRows(x.Pointer, g.Pointer, g.Pointer, weight.Pointer, runs, rows, n, pitch, ahead, gradientSums.Pointer, productSums.Pointer);
+            for (int row = 0; row < rows; row++)
+            {
+                double[] terms = given[(row * pitch)..((row * pitch) + n)];
+                double[] deviations = [.. values[(row * pitch)..((row * pitch) + n)].Select(value => value - (0.25 * row))];
+                double[] weighted = [.. terms.Zip(weights, (term, w) => term * w)];
+                double[] weightedProducts = [.. weighted.Zip(deviations, (term, deviation) => term * deviation)];
+                NumericAssert.Near(weighted.Sum(), runs[row].Gradient, weighted.Sum(Math.Abs), tolerance, $"{what}: gradient of row {row}");
+                NumericAssert.Near(weightedProducts.Sum(), runs[row].Product, weightedProducts.Sum(Math.Abs), tolerance, $"{what}: product of row {row}");
+                for (int j = 0; j < n; j++)
+                {
+                    gradients[j] += terms[j];
+                    products[j] += terms[j] * ((deviations[j] * (1 + (0.5 * row))) + Intercept);
+                }
+
+                alone[0] = runs[row];
+                Loops.GradientSumsOfRows<T>(x.Pointer + (row * pitch), g.Pointer + (row * pitch), null, weight.Pointer, alone, 1, n, 0, ahead, null, null);
+                Assert.AreEqual(runs[row].Gradient, alone[0].Gradient, $"{what}: gradient of row {row}, alone");
+                Assert.AreEqual(runs[row].Product, alone[0].Product, $"{what}: product of row {row}, alone");
+            }
+
+            double[] scale = [.. Enumerable.Repeat(4.0 * rows, n)];
+            NumericAssert.Near(gradients, gradientSums.Read(what), scale, tolerance, $"{what}: gradients");
+            NumericAssert.Near(products, productSums.Read(what), scale, tolerance, $"{what}: products");
         }
     }
 

@@ -58,6 +58,8 @@ public sealed unsafe class StandardizerTests
     [DataRow(4, 523, 3)]
     [DataRow(70, 131, 1)]
     [DataRow(70, 144, 1)]
+    [DataRow(6, 195, 1, DisplayName = "groups wider than small sets")]
+    [DataRow(7, 192, 1, DisplayName = "the same, in whole vectors")]
     [DataRow(2600, 6, 4, DisplayName = "small sets, several tasks")]
     public void ForwardBackward_SeveralChunksAndTiles_MatchPlainLoops(int samples, int channels, int positions) =>
         CheckAll(new ActivationShape(samples, channels, positions), samples);
@@ -243,6 +245,7 @@ public sealed unsafe class StandardizerTests
 
     [TestMethod]
     [DataRow(1e-25f, 1f, DisplayName = "inverse deviation huge")]
+    [DataRow(1e-33f, 1f, DisplayName = "products tiny")]
     [DataRow(1f, 1e36f, DisplayName = "gradient huge")]
     public void ForwardBackward_BlocksThatTakeTurnsAndDoNotSuitFloat_AreAsExactAsOthers(float deviation, float gradient)
     {
@@ -317,6 +320,53 @@ public sealed unsafe class StandardizerTests
             Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, null, null, buffers.Statistics, Epsilon);
             return buffers.Y.Read(layout.Name).ToArray();
         }
+    }
+
+    // Rows that are summed four together, with their weight gradients.
+    [TestMethod]
+    public void Backward_OrdinaryRowBesideUnsuitedOne_KeepsItsBits()
+    {
+        var shape = new ActivationShape(7, 133);
+        Case layout = Cases(shape).First(layout => layout.Sets == 7 && layout.Layout is { Columns: 1, RunLength: 0 });
+        Inputs inputs = new Inputs(shape, layout, 12).Rounded<float>();
+        float[] alone = InputGradient(layout, inputs);
+        for (int i = 0; i < inputs.X.Length; i++)
+        {
+            inputs.X[i] *= layout.Set[i] == 1 ? 1e-25 : 1;
+        }
+
+        float[] beside = InputGradient(layout, inputs.Rounded<float>());
+        for (int i = 0; i < alone.Length; i++)
+        {
+            Assert.IsTrue(layout.Set[i] == 1 || alone[i] == beside[i], $"[{i}] of row {layout.Set[i]}");
+        }
+
+        static float[] InputGradient(Case layout, Inputs inputs)
+        {
+            using var buffers = new Buffers<float>(layout, inputs);
+            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
+            Standardizer.Backward(
+                layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
+                buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+            return buffers.DX.Read(layout.Name).ToArray();
+        }
+    }
+
+    // 512 KB of x forward, 1 MB backward; blocks of 65536; 3 MB in all.
+    [TestMethod]
+    [DataRow(128, 1024, 8, false, false, DisplayName = "channels of 512 KB")]
+    [DataRow(129, 1024, 8, true, false, DisplayName = "of a block more")]
+    [DataRow(256, 1024, 8, true, false, DisplayName = "of 1 MB")]
+    [DataRow(257, 1024, 8, true, true, DisplayName = "of a block more than that")]
+    [DataRow(5, 65536, 8, true, true, DisplayName = "the longest blocks")]
+    [DataRow(5, 65537, 8, false, false, DisplayName = "longer ones")]
+    [DataRow(257, 1024, 2, false, false, DisplayName = "2 MB in all")]
+    [DataRow(300, 512, 8, true, true, DisplayName = "blocks of half a page")]
+    public void InTurns_AtItsLimits_LooksAtWhatChannelsTake(int samples, int positions, int channels, bool forward, bool backward)
+    {
+        ReductionLayout layout = Layouts.PerChannel(new ActivationShape(samples, channels, positions), MemoryOrder.ChannelsFirst);
+        Assert.AreEqual(forward, Standardizer.InTurns<float>(layout, tensors: 1), "forward");
+        Assert.AreEqual(backward, Standardizer.InTurns<float>(layout, tensors: 2), "backward");
     }
 
     private static void CheckAll(ActivationShape shape, int seed)
