@@ -23,7 +23,7 @@ internal enum BackwardPhase
 internal unsafe partial struct BackwardJob<T> : IStoringJob
     where T : unmanaged
 {
-    public const int TileElements = 1024;
+    public const int TileElements = 2048;
 
     /// <summary>Rows whose weight gradients are added up together.</summary>
     public const int RowBlock = 4;

@@ -272,7 +272,7 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = store,
-            Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.TileElements : StreamAhead,
+            Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : StreamAhead,
             SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
         };
 
