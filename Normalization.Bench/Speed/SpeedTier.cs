@@ -65,7 +65,7 @@ internal sealed record SpeedTier
         CrossChecks = true,
     };
 
-    /// <summary>An hour and a half: figures to publish.</summary>
+    /// <summary>An hour and a quarter: figures to publish.</summary>
     public static SpeedTier Full { get; } = new()
     {
         Name = "full",
