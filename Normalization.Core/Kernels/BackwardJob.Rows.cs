@@ -63,7 +63,7 @@ internal unsafe partial struct BackwardJob<T>
 
             for (nint inner = 0; inner < width; inner++, panel++)
             {
-                double* sums = PanelSumsOf(panel, SumsPerPanel(Layout));
+                double* sums = SumsOf(panel);
                 Clear(sums, SumsPerPanel(Layout));
                 sums[2] = gradients[inner];
                 sums[3] = products[inner];
@@ -131,7 +131,7 @@ internal unsafe partial struct BackwardJob<T>
         for (int panel = first; panel < first + count; panel++)
         {
             PanelPlace place = Layout.Place(panel);
-            double* sums = Sums + ((nint)panel * 2 * perPanel);
+            double* sums = SumsOf(panel);
             Clear(sums, perPanel);
             double* gradients = byElement ? sums : sums + 2;
             double* products = gradients + runsPerBlock;

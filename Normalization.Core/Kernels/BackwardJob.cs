@@ -41,6 +41,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public T* Weight;
     public Statistics Statistics;
     public double* Sums; // none for blocks of rows with weights by element
+    public int SumsTogether; // how many lie together for a panel: its own and a spare for a chunk's, each chunk's, or its own alone
     public double* BlockSums; // where blocks take turns: the gradient of each, then the product of each
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
     public double* MeanProduct; // by slot: mean of g * w * xhat over the set; of g * xhat alone where the set has one weight
@@ -102,7 +103,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     ApplyPanel<TStore>(place);
                     break;
                 case BackwardPhase.ChunkSums:
-                    double* sums = Sums + ((((nint)panel * Chunks.Count) + index) * SumsPerPanel(Layout));
+                    double* sums = SumsOf(panel) + ((nint)index * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
                     ChunkSums(Layout.Place(panel), Chunks[index], sums);
                     break;
@@ -171,7 +172,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         int start = Layout.RunLength == 0 ? 0 : 2 * Layout.Columns;
         for (int panel = 0; panel < Layout.Panels; panel++)
         {
-            double* sums = PanelSumsOf(panel, perPanel) + start;
+            double* sums = SumsOf(panel) + start;
             nint affine = Layout.Place(panel).Affine;
             Simd.AddTo(totals + affine, sums, count);
             Simd.AddTo(totals + weights + affine, sums + count, count);
@@ -194,9 +195,8 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         Simd.AddTo(totals, staged, count);
     }
 
-    // A panel's sums lie beside a spare for one chunk's or, chunk by chunk, in the place of its first chunk; those of blocks that take turns lie elsewhere.
-    private readonly double* PanelSumsOf(int panel, int perPanel) =>
-        Sums + ((nint)panel * perPanel * (_phase switch { BackwardPhase.Panels => 2, BackwardPhase.BlockSums => 1, _ => Chunks.Count }));
+    // In the place of its first chunk's.
+    private readonly double* SumsOf(int panel) => Sums + ((nint)panel * SumsTogether * SumsPerPanel(Layout));
 
     private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
         where TSource : unmanaged
@@ -211,7 +211,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void PanelSums(int panel, PanelPlace place)
     {
         int perPanel = SumsPerPanel(Layout);
-        double* sums = Sums + ((nint)panel * 2 * perPanel);
+        double* sums = SumsOf(panel);
         double* part = sums + perPanel;
         Clear(sums, perPanel);
         ChunkSums(place, Chunks[0], sums);
@@ -237,7 +237,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void CombineChunks(int panel)
     {
         int perPanel = SumsPerPanel(Layout);
-        double* sums = Sums + ((nint)panel * Chunks.Count * perPanel);
+        double* sums = SumsOf(panel);
         for (int index = 1; index < Chunks.Count; index++)
         {
             Simd.AddTo(sums, sums + ((nint)index * perPanel), perPanel);

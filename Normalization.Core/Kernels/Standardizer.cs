@@ -248,7 +248,8 @@ internal static unsafe class Standardizer
         nint blockElements = BackwardJob<T>.RowBlock * layout.PanelElements * layout.Inner;
         blocksPerTask = Math.Max(blocksPerTask, ItemsPerTask(blockElements));
         int tasks = accumulate && panelByPanel ? (rowBlocks + blocksPerTask - 1) / blocksPerTask : 0;
-        nint sums = tasks > 0 ? 0 : (nint)sumsPerPanel * layout.Panels * (panelByPanel ? 2 : chunking.Count);
+        int sumsTogether = tasks > 0 ? 0 : panelByPanel ? 2 : chunking.Count;
+        nint sums = (nint)sumsPerPanel * layout.Panels * sumsTogether;
         nint accumulators = tasks * BackwardJob<T>.AccumulatorSize(layout);
         nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
@@ -266,6 +267,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled(layout, scratch, weight, 1.0),
             Statistics = statistics,
             Sums = scratch.Take<double>(sums),
+            SumsTogether = sumsTogether,
             MeanGradient = scratch.Take<double>(layout.Slots),
             MeanProduct = scratch.Take<double>(layout.Slots),
             ConstantStatistics = constantStatistics,
@@ -333,6 +335,7 @@ internal static unsafe class Standardizer
             Weight = OrFilled<T>(layout, scratch, null, 1.0),
             Statistics = statistics,
             Sums = scratch.Take<double>(sums),
+            SumsTogether = chunking.Count,
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
             SumsAhead = ChunkSumsAhead<T>(layout),
@@ -391,8 +394,6 @@ internal static unsafe class Standardizer
         BackwardJob<T> job = SumInTurns(layout, x, g, statistics, scratch.Take<double>(layout.Slots), scratch.Take<double>(layout.Slots), scratch);
         job.WeightGradient = weightGradient;
         job.BiasGradient = biasGradient;
-
-        // While the job still knows the sums as those of blocks.
         job.CollectParameterSums(scratch.Take<double>(2 * weights), weights);
         job.Layout = blocks;
         job.DX = dx;
@@ -417,6 +418,7 @@ internal static unsafe class Standardizer
             G = g,
             Statistics = statistics,
             Sums = scratch.Take<double>((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels),
+            SumsTogether = 1,
             BlockSums = scratch.Take<double>(2 * (nint)blocks.Panels),
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
