@@ -287,6 +287,7 @@ internal static unsafe class Loops
     /// Along a row eight vectors are added in T, then in double; its bits are the same whatever rows are beside it. The columns' sums of one row may be unwanted: null.
     /// What is ahead in each row is fetched meanwhile, and of what will be written too where that is not null; 0 is not at all.
     /// </remarks>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void GradientSumsOfRows<T>(
         T* x, T* g, T* written, T* weight, Run<T>* runs, int rows, nint n, nint pitch, nint ahead, T* gradients, T* products)
         where T : unmanaged
