@@ -300,25 +300,11 @@ public sealed unsafe class StandardizerTests
         var shape = new ActivationShape(2, 4, 37);
         foreach (Case layout in Cases(shape).Where(layout => layout.Layout.Columns == 1 && layout.Sets > 1))
         {
-            Inputs inputs = new Inputs(shape, layout, 9).Rounded<float>();
-            float[] alone = Forward(layout, inputs);
-            for (int i = 0; i < inputs.X.Length; i++)
+            CheckBesideUnsuited(shape, layout, 9, buffers =>
             {
-                inputs.X[i] *= layout.Set[i] == 1 ? 1e-25 : 1;
-            }
-
-            float[] beside = Forward(layout, inputs.Rounded<float>());
-            for (int i = 0; i < alone.Length; i++)
-            {
-                Assert.IsTrue(layout.Set[i] == 1 || alone[i] == beside[i], $"{layout.Name}: [{i}] of set {layout.Set[i]}");
-            }
-        }
-
-        static float[] Forward(Case layout, Inputs inputs)
-        {
-            using var buffers = new Buffers<float>(layout, inputs);
-            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, null, null, buffers.Statistics, Epsilon);
-            return buffers.Y.Read(layout.Name).ToArray();
+                Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, null, null, buffers.Statistics, Epsilon);
+                return buffers.Y;
+            });
         }
     }
 
@@ -328,27 +314,36 @@ public sealed unsafe class StandardizerTests
     {
         var shape = new ActivationShape(7, 133);
         Case layout = Cases(shape).First(layout => layout.Sets == 7 && layout.Layout is { Columns: 1, RunLength: 0 });
-        Inputs inputs = new Inputs(shape, layout, 12).Rounded<float>();
-        float[] alone = InputGradient(layout, inputs);
+        CheckBesideUnsuited(shape, layout, 12, buffers =>
+        {
+            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
+            Standardizer.Backward(
+                layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
+                buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+            return buffers.DX;
+        });
+    }
+
+    private static void CheckBesideUnsuited(ActivationShape shape, Case layout, int seed, Func<Buffers<float>, GuardedMemory<float>> pass)
+    {
+        Inputs inputs = new Inputs(shape, layout, seed).Rounded<float>();
+        float[] alone = Written();
         for (int i = 0; i < inputs.X.Length; i++)
         {
             inputs.X[i] *= layout.Set[i] == 1 ? 1e-25 : 1;
         }
 
-        float[] beside = InputGradient(layout, inputs.Rounded<float>());
+        inputs = inputs.Rounded<float>();
+        float[] beside = Written();
         for (int i = 0; i < alone.Length; i++)
         {
-            Assert.IsTrue(layout.Set[i] == 1 || alone[i] == beside[i], $"[{i}] of row {layout.Set[i]}");
+            Assert.IsTrue(layout.Set[i] == 1 || alone[i] == beside[i], $"{layout.Name}: [{i}] of set {layout.Set[i]}");
         }
 
-        static float[] InputGradient(Case layout, Inputs inputs)
+        float[] Written()
         {
             using var buffers = new Buffers<float>(layout, inputs);
-            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
-            Standardizer.Backward(
-                layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
-                buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
-            return buffers.DX.Read(layout.Name).ToArray();
+            return pass(buffers).Read(layout.Name).ToArray();
         }
     }
 
