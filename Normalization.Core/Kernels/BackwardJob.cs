@@ -65,7 +65,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         _phase = phase;
         _items = items;
-        _itemsPerTask = Math.Max(smallestTask, Standardizer.ItemsPerTask(elementsPerItem));
+        _itemsPerTask = phase == BackwardPhase.Apply ? Standardizer.ItemsPerWrite(items, elementsPerItem) : Math.Max(smallestTask, Standardizer.ItemsPerTask(elementsPerItem));
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
@@ -92,9 +92,9 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             Rows<TStore>(start, end);
         }
 
-        for (int item = start; item < end && _phase != BackwardPhase.Rows && !rows; item++)
+        for (int item = start, taken; item < end && _phase != BackwardPhase.Rows && !rows; item += taken)
         {
-            (int panel, int index) = Chunks.Place(item, Layout);
+            taken = 1;
             switch (_phase)
             {
                 case BackwardPhase.Panels:
@@ -103,6 +103,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     ApplyPanel<TStore>(place);
                     break;
                 case BackwardPhase.ChunkSums:
+                    (int panel, int index) = Chunks.Place(item, Layout);
                     double* sums = SumsOf(panel) + ((nint)index * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
                     ChunkSums(Layout.Place(panel), Chunks[index], sums);
@@ -111,7 +112,8 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     CombineChunks(item);
                     break;
                 case BackwardPhase.Apply:
-                    ApplyChunk<TStore>(Layout.Place(panel), Chunks[index]);
+                    (int applied, Chunk stretch, taken) = Chunks.Stretch(item, end, Layout);
+                    ApplyChunk<TStore>(Layout.Place(applied), stretch);
                     break;
                 default:
                     ApplyTile(item);
@@ -519,9 +521,9 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void ApplyPanel<TStore>(PanelPlace place)
         where TStore : struct, IStore
     {
-        for (int index = 0; index < Chunks.Count; index++)
+        for (int index = 0; index < Chunks.Count; index += Chunks.Together)
         {
-            ApplyChunk<TStore>(place, Chunks[index]);
+            ApplyChunk<TStore>(place, Chunks.Join(index, Chunks.Together));
         }
     }
 

@@ -43,7 +43,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     {
         _phase = phase;
         _items = items;
-        _itemsPerTask = Standardizer.ItemsPerTask(elementsPerItem);
+        _itemsPerTask = phase == ForwardPhase.Apply ? Standardizer.ItemsPerWrite(items, elementsPerItem) : Standardizer.ItemsPerTask(elementsPerItem);
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
@@ -66,15 +66,16 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             Rows<TStore>(start, end);
         }
 
-        for (int item = start; item < end && !rows; item++)
+        for (int item = start, taken; item < end && !rows; item += taken)
         {
+            taken = 1;
             switch (_phase)
             {
                 case ForwardPhase.Panels:
                     PanelMoments(item);
-                    for (int chunk = 0; chunk < Chunks.Count; chunk++)
+                    for (int chunk = 0; chunk < Chunks.Count; chunk += Chunks.Together)
                     {
-                        ApplyChunk<TStore>(item, Chunks[chunk]);
+                        ApplyChunk<TStore>(item, Chunks.Join(chunk, Chunks.Together));
                     }
 
                     break;
@@ -90,8 +91,8 @@ internal unsafe struct ForwardJob<T> : IStoringJob
                     CombineBlocks(item);
                     break;
                 default:
-                    (int applied, int part) = Chunks.Place(item, Layout);
-                    ApplyChunk<TStore>(applied, Chunks[part]);
+                    (int applied, Chunk stretch, taken) = Chunks.Stretch(item, end, Layout);
+                    ApplyChunk<TStore>(applied, stretch);
                     break;
             }
         }

@@ -34,7 +34,7 @@ internal unsafe struct GradientLinesJob<T> : IStoringJob
     public void Share()
     {
         _items = Layout.Panels * Chunks.Count;
-        _itemsPerTask = Standardizer.ItemsPerTask(Layout.Elements / _items);
+        _itemsPerTask = Standardizer.ItemsPerWrite(_items, Layout.Elements / _items);
         WorkTeam.Run(ref this, (_items + _itemsPerTask - 1) / _itemsPerTask, Layout.Elements);
     }
 
@@ -44,9 +44,10 @@ internal unsafe struct GradientLinesJob<T> : IStoringJob
         where TStore : struct, IStore
     {
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
-        for (int item = piece * _itemsPerTask; item < end; item++)
+        for (int item = piece * _itemsPerTask, taken; item < end; item += taken)
         {
-            Apply<TStore>(Layout.Place(item / Chunks.Count), Chunks[item % Chunks.Count]);
+            (int panel, Chunk stretch, taken) = Chunks.Stretch(item, end, Layout);
+            Apply<TStore>(Layout.Place(panel), stretch);
         }
     }
 

@@ -62,7 +62,7 @@ internal readonly record struct ReductionLayout
         && (Outer == 1 || OuterStride == Blocks * BlockStride);
 
     /// <summary>The same elements in the order of memory, for <see cref="TakesTurns"/>: each block is a panel with its set's statistics, so that there are fewer slots than <see cref="Slots"/> says.</summary>
-    public ReductionLayout InMemoryOrder => this with { Outer = Outer * Blocks, OuterStride = BlockStride, Blocks = 1, SharingOuters = Blocks };
+    public ReductionLayout InMemoryOrder() => this with { Outer = Outer * Blocks, OuterStride = BlockStride, Blocks = 1, SharingOuters = Blocks };
 
     public nint PanelElements => Blocks * BlockLength;
 
@@ -106,7 +106,11 @@ internal readonly record struct PanelPlace(nint Offset, nint Affine, nint Slot);
 internal readonly struct Chunking
 {
     public const nint ChunkElements = 8192;
-    private const nint ChunkRows = 64;
+
+    // Of columns a chunk begins with its coefficients and ends with its sums: it is longer where a panel is still cut into a few for threads to share.
+    private const nint ColumnChunkElements = 1 << 16;
+    private const nint ColumnChunkRows = 128;
+    private const int ColumnChunks = 4;
     private const int ManyRuns = 512;
     private const int FewChunks = 8;
     private readonly int _blocks;
@@ -117,7 +121,8 @@ internal readonly struct Chunking
 
     public Chunking(in ReductionLayout layout)
     {
-        nint target = layout.Columns == 1 ? ChunkElements : layout.Columns * Math.Max(ChunkRows, ChunkElements / layout.Columns);
+        nint target = layout.Columns == 1 ? ChunkElements
+            : layout.Columns * Math.Max(ColumnChunkRows, Math.Clamp(layout.PanelElements / ColumnChunks, ChunkElements, ColumnChunkElements) / layout.Columns);
         if (layout.Runs > ManyRuns)
         {
             // A chunk keeps two sums for every run of the block, so chunks must stay few.
@@ -138,7 +143,7 @@ internal readonly struct Chunking
     /// <summary>The panel and the chunk of a numbered item: all inner panels' first blocks, then their second ones, where that is memory's order.</summary>
     public (int Panel, int Chunk) Place(int item, in ReductionLayout layout)
     {
-        if (layout.Columns == 1 && layout.Blocks > 1)
+        if (ByBlocks(layout))
         {
             (int whole, int part) = Math.DivRem(item, _partsPerBlock);
             (int outer, int rest) = Math.DivRem(whole, Count / _partsPerBlock * layout.Inner);
@@ -148,6 +153,34 @@ internal readonly struct Chunking
 
         (int panel, int next) = Math.DivRem(item, Count);
         return (panel, next);
+    }
+
+    /// <summary>How many chunks of a panel, from its first on, follow each other so that they can be taken as one: the parts of a block, else all.</summary>
+    public int Together => _partsPerBlock > 1 ? _partsPerBlock : Count;
+
+    /// <summary>
+    /// The panel of an item, its chunk with those of the items up to an end that can be taken with it as one, and how many these are: for what is
+    /// the same wherever chunks end.
+    /// </summary>
+    public (int Panel, Chunk Chunk, int Items) Stretch(int item, int end, in ReductionLayout layout)
+    {
+        (int panel, int index) = Place(item, layout);
+        int together = _partsPerBlock == 1 && ByBlocks(layout) ? 1 : Together - (index % Together);
+        int items = Math.Min(end - item, together);
+        return (panel, Join(index, items), items);
+    }
+
+    /// <summary>Chunks that can be taken <see cref="Together"/>, as one.</summary>
+    public Chunk Join(int first, int count)
+    {
+        Chunk begin = this[first];
+        if (count == 1)
+        {
+            return begin;
+        }
+
+        Chunk end = this[first + count - 1];
+        return new Chunk(begin.FirstBlock, end.FirstBlock + end.BlockCount - begin.FirstBlock, begin.Start, end.Start + end.Length - begin.Start);
     }
 
     /// <summary>The blocks of a chunk, and which part of each.</summary>
@@ -170,6 +203,9 @@ internal readonly struct Chunking
             return new Chunk(first, Math.Min(_blocksPerChunk, _blocks - first), 0, _blockLength);
         }
     }
+
+    // Whether other panels' blocks lie between a panel's own.
+    private static bool ByBlocks(in ReductionLayout layout) => layout.Columns == 1 && layout.Blocks > 1;
 }
 
 /// <summary>Blocks [FirstBlock, FirstBlock + BlockCount) of a panel, elements [Start, Start + Length) of each.</summary>

@@ -91,6 +91,7 @@ internal static unsafe class Standardizer
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
+    private const int TasksPerThread = 8;
     private const nint CachedColumns = Chunking.ChunkElements; // blocks of rows are of one chunk each
     private const int AccumulatorTasks = 16;
 
@@ -117,7 +118,7 @@ internal static unsafe class Standardizer
         if (threshold == null && InTurns<T>(layout, tensors: 1))
         {
             MomentsInTurns(layout, x, statistics, epsilon, adjustment);
-            Apply(layout.InMemoryOrder, x, y, weight, bias, statistics, NearBytes);
+            Apply(layout.InMemoryOrder(), x, y, weight, bias, statistics, NearBytes);
             return;
         }
 
@@ -367,7 +368,7 @@ internal static unsafe class Standardizer
     private static void MomentsInTurns<T>(in ReductionLayout layout, T* x, Statistics statistics, double epsilon, Adjustment adjustment)
         where T : unmanaged
     {
-        ReductionLayout blocks = layout.InMemoryOrder;
+        ReductionLayout blocks = layout.InMemoryOrder();
         nint partials = 2 * (nint)blocks.Panels;
         var job = new ForwardJob<T>
         {
@@ -388,7 +389,7 @@ internal static unsafe class Standardizer
         in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
         where T : unmanaged
     {
-        ReductionLayout blocks = layout.InMemoryOrder;
+        ReductionLayout blocks = layout.InMemoryOrder();
         nint weights = weightGradient != null || biasGradient != null ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(((2 * (layout.Slots + weights)) * sizeof(double)) + BytesOfSumsInTurns<T>(layout));
         BackwardJob<T> job = SumInTurns(layout, x, g, statistics, scratch.Take<double>(layout.Slots), scratch.Take<double>(layout.Slots), scratch);
@@ -409,7 +410,7 @@ internal static unsafe class Standardizer
         in ReductionLayout layout, T* x, T* g, Statistics statistics, double* meanGradient, double* meanProduct, NativeScratch scratch)
         where T : unmanaged
     {
-        ReductionLayout blocks = layout.InMemoryOrder;
+        ReductionLayout blocks = layout.InMemoryOrder();
         var job = new BackwardJob<T>
         {
             Layout = blocks,
@@ -432,7 +433,7 @@ internal static unsafe class Standardizer
 
     private static nint BytesOfSumsInTurns<T>(in ReductionLayout layout)
         where T : unmanaged =>
-        (((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels) + (2 * (nint)layout.InMemoryOrder.Panels)) * sizeof(double);
+        (((nint)BackwardJob<T>.SumsPerPanel(layout) * layout.Panels) + (2 * (nint)layout.InMemoryOrder().Panels)) * sizeof(double);
 
     /// <summary>Whether a pass that takes statistics of so many tensors goes by memory, block by block, and not by sets: a matter of those alone that take turns with each other.</summary>
     internal static bool InTurns<T>(in ReductionLayout layout, int tensors)
@@ -442,6 +443,10 @@ internal static unsafe class Standardizer
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
+
+    /// <summary>Items in a task that only writes: a few tasks for each thread, as no bit hangs on them and each makes its coefficients anew.</summary>
+    internal static int ItemsPerWrite(int items, nint elementsPerItem) =>
+        Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * KernelThreads.Count));
 
     /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
     internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)

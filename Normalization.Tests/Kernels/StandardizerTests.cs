@@ -58,6 +58,8 @@ public sealed unsafe class StandardizerTests
     [DataRow(4, 523, 3)]
     [DataRow(70, 131, 1)]
     [DataRow(70, 144, 1)]
+    [DataRow(300, 70, 1, DisplayName = "columns of several chunks")]
+    [DataRow(3, 41, 500, DisplayName = "columns of several chunks in each sample")]
     [DataRow(6, 195, 1, DisplayName = "groups wider than small sets")]
     [DataRow(7, 192, 1, DisplayName = "the same, in whole vectors")]
     [DataRow(2600, 6, 4, DisplayName = "small sets, several tasks")]
