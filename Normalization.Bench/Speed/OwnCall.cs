@@ -17,14 +17,13 @@ internal sealed class CaseMaterial
     {
         _contestant = StrategyCatalog.Contestant(planned.Strategy, planned.Settings);
         _shape = planned.Shape;
-        Data = new CellData(planned.Cell(planned.Passes[0]), stream);
-        Tensors = new SpeedTensors(new Workload(planned.Shape, planned.ChannelsLast, planned.Threads), Data.Input, Data.Upstream);
+        Data = new CellData(planned.Cell(planned.Passes[0]), stream, planned.Threads);
         Reference = new SpeedReference(Tensors, () => Create(Arithmetic.ToDouble)) { TrainsBeforeInference = false };
     }
 
     public CellData Data { get; }
 
-    public SpeedTensors Tensors { get; }
+    public SpeedTensors Tensors => Data.Tensors;
 
     public SpeedReference Reference { get; }
 
@@ -56,6 +55,7 @@ internal sealed class OwnCall
     private readonly SpeedCase _case;
     private readonly CaseMaterial _material;
     private readonly INormalizer<float> _normalizer;
+    private readonly Dictionary<Direction, float[]> _results = [];
 
     public OwnCall(SpeedCase planned, CaseMaterial material)
     {
@@ -68,25 +68,43 @@ internal sealed class OwnCall
     public SpeedTensors Tensors => _material.Tensors;
 
     /// <summary>Bytes that a memory-bound implementation must move in a call.</summary>
-    public double BytesMoved => _case.Passes.Sum(pass => Tensors.BytesMoved(_normalizer, Name(pass)));
+    public double BytesMoved => _case.Passes.Sum(pass => Tensors.BytesMoved(_normalizer, CellData.Name(pass)));
 
     /// <summary>Tensors that a call must read from memory a second time, however it is implemented: x, in a backward pass x and dy; 0 where nothing.</summary>
     public int TensorsReadTwice => _normalizer is not Normalizer<float> known ? 0 : _case.Passes.Sum(pass => known.TensorsReadTwice(
         _case.Shape, _case.ChannelsLast ? MemoryOrder.ChannelsLast : MemoryOrder.ChannelsFirst, pass == Direction.Backward, SecondLevelCache.Bytes));
 
     /// <summary>Managed bytes that a warm call allocates.</summary>
-    public double Allocated => _case.Passes.Sum(pass => Tensors.Allocated(_normalizer, Name(pass)));
+    public double Allocated => _case.Passes.Sum(pass => Tensors.Allocated(_normalizer, CellData.Name(pass)));
 
-    /// <summary>Null, or what differs from the double instance. Afterwards the tensors hold the result of one call and the parameters its gradients.</summary>
+    /// <summary>Null, or what differs from the double instance. Afterwards the parameters hold the gradients of one call.</summary>
     public string? Check(double limit) => _case.Passes
-        .Select(pass => SpeedProbe.Check(Tensors, _normalizer, _material.Reference, Name(pass), limit)).FirstOrDefault(wrong => wrong is not null);
+        .Select(pass => SpeedProbe.Check(Tensors, _normalizer, _material.Reference, CellData.Name(pass), limit)).FirstOrDefault(wrong => wrong is not null);
+
+    /// <summary>Keeps what a checked call left in the tensors, to hold peers against, who write there too.</summary>
+    public void KeepResults()
+    {
+        foreach (Direction pass in _case.Passes)
+        {
+            _results[pass] = Tensors.Result(CellData.Name(pass)).ToArray();
+        }
+    }
+
+    /// <summary>Fills the results' tensors with NaN, so that a peer that leaves a value unwritten does not pass for one that agrees.</summary>
+    public void BlotResults()
+    {
+        foreach (Direction pass in _case.Passes)
+        {
+            Tensors.Result(CellData.Name(pass)).Fill(float.NaN);
+        }
+    }
 
     /// <summary>Makes the call a number of times.</summary>
     public void Run(int calls)
     {
         foreach (Direction pass in _case.Passes)
         {
-            Tensors.Run(_normalizer, Name(pass), calls);
+            Tensors.Run(_normalizer, CellData.Name(pass), calls);
         }
     }
 
@@ -100,10 +118,10 @@ internal sealed class OwnCall
 
     /// <summary>The largest difference between a peer's result and ours, over our largest value; of a backward call the parameters' gradients included.</summary>
     /// <param name="pass">The pass that the peer's call makes.</param>
-    /// <param name="peer">A call that was made at least once.</param>
+    /// <param name="peer">A call that was made at least once, after <see cref="KeepResults"/>.</param>
     public double DifferenceFrom(Direction pass, ITimedCall peer)
     {
-        ReadOnlySpan<float> ours = Tensors.Result(Name(pass));
+        float[] ours = _results[pass];
         var theirs = new float[ours.Length];
         peer.CopyResult(theirs);
         double worst = Agreement.Difference(theirs, ours, 0);
@@ -117,16 +135,9 @@ internal sealed class OwnCall
         peer.CopyParameterGradients(weight, bias);
 
         // A parameter's gradient adds up terms of the upstream gradient's size.
-        double scale = Agreement.SumOfMagnitudes(_material.Data.Upstream) / weight.Length;
+        double scale = Agreement.SumOfMagnitudes(Tensors.Upstream) / weight.Length;
         return Math.Max(worst, Math.Max(Agreement.Difference(weight, Gradient("weight"), scale), Agreement.Difference(bias, Gradient("bias"), scale)));
     }
 
     private float[] Gradient(string name) => _normalizer.Parameters.Single(parameter => parameter.Name == name).Gradient;
-
-    private static string Name(Direction pass) => pass switch
-    {
-        Direction.Forward => SpeedTensors.Forward,
-        Direction.Backward => SpeedTensors.Backward,
-        _ => SpeedTensors.Inference,
-    };
 }

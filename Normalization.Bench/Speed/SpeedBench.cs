@@ -326,6 +326,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         ProbeCase probe, SpeedCase planned, CellData data, OwnCall own, Dictionary<string, string> reasons, List<PeerCall> prepared)
     {
         var agreeing = new List<PeerCall>();
+        own.KeepResults();
         foreach (PeerSeat seat in planned.HasPeers ? peers : [])
         {
             try
@@ -340,6 +341,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 prepared.AddRange(calls);
                 foreach (PeerCall call in calls)
                 {
+                    own.BlotResults();
                     call.Seconds(1);
                     double off = call.DifferenceFrom(own);
                     if (off <= Agreement.Limit)

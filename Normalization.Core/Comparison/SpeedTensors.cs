@@ -8,7 +8,7 @@ namespace Normalization.Core.Comparison;
 internal sealed record Workload(ActivationShape Shape, bool ChannelsLast, int Threads);
 
 /// <summary>The tensors of a workload in its memory order, and a strategy's calls on them. Views are made outside whatever is measured.</summary>
-/// <remarks>They begin at a cache line, as other frameworks' tensors do.</remarks>
+/// <remarks>They begin at a cache line, as other frameworks' tensors do, and never move.</remarks>
 internal sealed class SpeedTensors
 {
     public const string Forward = "forward";
@@ -26,7 +26,7 @@ internal sealed class SpeedTensors
     private readonly AlignedArray _inputGradient;
     private (AlignedArray Source, AlignedArray Destination)? _copied;
 
-    /// <summary>Takes the input and the upstream gradient, both in the workload's memory order.</summary>
+    /// <summary>Copies the input and the upstream gradient, both in the workload's memory order.</summary>
     public SpeedTensors(Workload workload, float[] input, float[] upstream)
     {
         Workload = workload;
@@ -59,6 +59,12 @@ internal sealed class SpeedTensors
 
     public Span<float> InputGradient => _inputGradient.Span;
 
+    /// <summary><see cref="Input"/>, for who cannot hold a span.</summary>
+    public ReadOnlyMemory<float> InputMemory => _input.Memory;
+
+    /// <summary><see cref="Upstream"/>, likewise.</summary>
+    public ReadOnlyMemory<float> UpstreamMemory => _upstream.Memory;
+
     /// <summary>Random tensors: the same values in channels-first order, whatever the layout.</summary>
     public static SpeedTensors Random(Workload workload, RandomStream stream)
     {
@@ -70,7 +76,10 @@ internal sealed class SpeedTensors
     }
 
     /// <summary>What a direction writes: the input gradient of a backward pass, else the output.</summary>
-    public Span<float> Result(string direction) => direction == Backward ? InputGradient : Output;
+    public Span<float> Result(string direction) => ResultMemory(direction).Span;
+
+    /// <summary><see cref="Result"/>, for who cannot hold a span.</summary>
+    public Memory<float> ResultMemory(string direction) => (direction == Backward ? _inputGradient : _output).Memory;
 
     /// <summary>A tensor of the workload's memory order in channels-first order.</summary>
     public float[] ToRows(ReadOnlySpan<float> values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values.ToArray();
@@ -273,5 +282,7 @@ internal sealed class SpeedTensors
         }
 
         public Span<float> Span => _array.AsSpan(_start, _length);
+
+        public Memory<float> Memory => _array.AsMemory(_start, _length);
     }
 }

@@ -53,7 +53,7 @@ internal sealed class ComposedChannels : ComposedNorm
 
     private bool HasRunning => _strategy is "batch-norm" or "ghost-batch-norm";
 
-    public override void Forward(float[] input, float[] output)
+    public override void Forward(ReadOnlyMemory<float> input, Memory<float> output)
     {
         For(_partial.Length, piece =>
         {
@@ -62,7 +62,7 @@ internal sealed class ComposedChannels : ComposedNorm
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.AsSpan(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
                 TensorPrimitives.Add(sum[..x.Length], x, sum[..x.Length]);
             }
         });
@@ -79,7 +79,7 @@ internal sealed class ComposedChannels : ComposedNorm
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.AsSpan(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
                 TensorPrimitives.Subtract(x, means[..x.Length], centred);
                 TensorPrimitives.MultiplyAdd(centred[..x.Length], centred[..x.Length], squares[..x.Length], squares[..x.Length]);
             }
@@ -105,7 +105,7 @@ internal sealed class ComposedChannels : ComposedNorm
         }
     }
 
-    public override void Inference(float[] input, float[] output)
+    public override void Inference(ReadOnlyMemory<float> input, Memory<float> output)
     {
         if (HasRunning)
         {
@@ -117,7 +117,7 @@ internal sealed class ComposedChannels : ComposedNorm
         }
     }
 
-    public override void Backward(float[] input, float[] upstream, float[] inputGradient)
+    public override void Backward(ReadOnlyMemory<float> input, ReadOnlyMemory<float> upstream, Memory<float> inputGradient)
     {
         For(_partial.Length, piece =>
         {
@@ -131,8 +131,8 @@ internal sealed class ComposedChannels : ComposedNorm
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.AsSpan(at, Math.Min(Block, end - at));
-                ReadOnlySpan<float> dy = upstream.AsSpan(at, x.Length);
+                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> dy = upstream.Span.Slice(at, x.Length);
                 TensorPrimitives.Add(sum[..x.Length], dy, sum[..x.Length]);
                 TensorPrimitives.Subtract(x, means[..x.Length], centred);
                 TensorPrimitives.MultiplyAdd(centred[..x.Length], dy, dot[..x.Length], dot[..x.Length]);
@@ -177,17 +177,17 @@ internal sealed class ComposedChannels : ComposedNorm
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.AsSpan(at, Math.Min(Block, end - at));
-                Span<float> dx = inputGradient.AsSpan(at, x.Length);
+                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
+                Span<float> dx = inputGradient.Span.Slice(at, x.Length);
                 TensorPrimitives.MultiplyAdd(x, ofInput[..x.Length], constant[..x.Length], dx);
-                TensorPrimitives.MultiplyAdd(upstream.AsSpan(at, x.Length), ofUpstream[..x.Length], dx, dx);
+                TensorPrimitives.MultiplyAdd(upstream.Span.Slice(at, x.Length), ofUpstream[..x.Length], dx, dx);
             }
         });
     }
 
     public override void Dispose() => _scratch.Dispose();
 
-    private void Affine(int piece, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, float[] input, float[] output)
+    private void Affine(int piece, ReadOnlySpan<float> mean, ReadOnlySpan<float> variance, ReadOnlyMemory<float> input, Memory<float> output)
     {
         Span<float> scale = _scratch.Value!.First;
         Span<float> shift = _scratch.Value.Second;
@@ -202,8 +202,8 @@ internal sealed class ComposedChannels : ComposedNorm
         (int begin, int end) = Range(piece);
         for (int at = begin; at < end; at += Block)
         {
-            ReadOnlySpan<float> x = input.AsSpan(at, Math.Min(Block, end - at));
-            TensorPrimitives.MultiplyAdd(x, scale[..x.Length], shift[..x.Length], output.AsSpan(at, x.Length));
+            ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
+            TensorPrimitives.MultiplyAdd(x, scale[..x.Length], shift[..x.Length], output.Span.Slice(at, x.Length));
         }
     }
 

@@ -55,13 +55,13 @@ internal abstract class ComposedNorm : IDisposable
     }
 
     /// <summary>The forward pass in training: saves statistics and updates running ones.</summary>
-    public abstract void Forward(float[] input, float[] output);
+    public abstract void Forward(ReadOnlyMemory<float> input, Memory<float> output);
 
     /// <summary>The backward pass by the statistics that the last <see cref="Forward"/> saved.</summary>
-    public abstract void Backward(float[] input, float[] upstream, float[] inputGradient);
+    public abstract void Backward(ReadOnlyMemory<float> input, ReadOnlyMemory<float> upstream, Memory<float> inputGradient);
 
     /// <summary>The forward pass outside training.</summary>
-    public abstract void Inference(float[] input, float[] output);
+    public abstract void Inference(ReadOnlyMemory<float> input, Memory<float> output);
 
     /// <summary>Releases scratch.</summary>
     public abstract void Dispose();

@@ -42,7 +42,7 @@ internal sealed class ComposedRows : ComposedNorm
         _biasGradients = Arrays(pieces, sample);
     }
 
-    public override void Forward(float[] input, float[] output)
+    public override void Forward(ReadOnlyMemory<float> input, Memory<float> output)
     {
         if (_transposes)
         {
@@ -55,8 +55,8 @@ internal sealed class ComposedRows : ComposedNorm
             (int begin, int end) = RowsOf(piece);
             for (int row = begin; row < end; row++)
             {
-                ReadOnlySpan<float> x = input.AsSpan(row * _length, _length);
-                Span<float> y = output.AsSpan(row * _length, _length);
+                ReadOnlySpan<float> x = input.Span.Slice(row * _length, _length);
+                Span<float> y = output.Span.Slice(row * _length, _length);
                 float mean = TensorPrimitives.Sum(x) / _length;
                 TensorPrimitives.Subtract(x, mean, y);
                 float inverseStd = InverseStd(TensorPrimitives.SumOfSquares(y) / _length);
@@ -68,9 +68,9 @@ internal sealed class ComposedRows : ComposedNorm
         });
     }
 
-    public override void Inference(float[] input, float[] output) => Forward(input, output);
+    public override void Inference(ReadOnlyMemory<float> input, Memory<float> output) => Forward(input, output);
 
-    public override void Backward(float[] input, float[] upstream, float[] inputGradient)
+    public override void Backward(ReadOnlyMemory<float> input, ReadOnlyMemory<float> upstream, Memory<float> inputGradient)
     {
         if (_transposes)
         {
@@ -85,9 +85,9 @@ internal sealed class ComposedRows : ComposedNorm
             (int begin, int end) = RowsOf(piece);
             for (int row = begin; row < end; row++)
             {
-                ReadOnlySpan<float> x = input.AsSpan(row * _length, _length);
-                ReadOnlySpan<float> dy = upstream.AsSpan(row * _length, _length);
-                Span<float> dx = inputGradient.AsSpan(row * _length, _length);
+                ReadOnlySpan<float> x = input.Span.Slice(row * _length, _length);
+                ReadOnlySpan<float> dy = upstream.Span.Slice(row * _length, _length);
+                Span<float> dx = inputGradient.Span.Slice(row * _length, _length);
                 Span<float> dWeight = WeightOf(_weightGradients[piece], row);
                 Span<float> dBias = WeightOf(_biasGradients[piece], row);
                 TensorPrimitives.Subtract(x, _mean[row], standardized);

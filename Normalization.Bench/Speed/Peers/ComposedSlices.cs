@@ -49,22 +49,24 @@ internal sealed class ComposedSlices : ComposedNorm
 
     private bool HasRunning => _strategy is "batch-norm" or "ghost-batch-norm";
 
-    public override void Forward(float[] input, float[] output)
+    public override void Forward(ReadOnlyMemory<float> input, Memory<float> output)
     {
         For(_sets, set =>
         {
+            ReadOnlySpan<float> x = input.Span;
+            Span<float> y = output.Span;
             Span<float> centred = _scratch.Value;
             double sum = 0;
             for (int i = 0; i < _slices; i++)
             {
-                sum += TensorPrimitives.Sum<float>(Slice(input, SliceOf(set, i)));
+                sum += TensorPrimitives.Sum(Slice(x, SliceOf(set, i)));
             }
 
             double mean = sum / SetSize;
             double squares = 0;
             for (int i = 0; i < _slices; i++)
             {
-                TensorPrimitives.Subtract(Slice(input, SliceOf(set, i)), (float)mean, centred);
+                TensorPrimitives.Subtract(Slice(x, SliceOf(set, i)), (float)mean, centred);
                 squares += TensorPrimitives.SumOfSquares<float>(centred);
             }
 
@@ -74,7 +76,7 @@ internal sealed class ComposedSlices : ComposedNorm
             for (int i = 0; i < _slices; i++)
             {
                 int slice = SliceOf(set, i);
-                Affine(Slice(input, slice), mean, InverseStd(variance), slice % _channels, Slice(output, slice));
+                Affine(Slice(x, slice), mean, InverseStd(variance), slice % _channels, Slice(y, slice));
             }
         });
 
@@ -95,7 +97,7 @@ internal sealed class ComposedSlices : ComposedNorm
         }
     }
 
-    public override void Inference(float[] input, float[] output)
+    public override void Inference(ReadOnlyMemory<float> input, Memory<float> output)
     {
         if (!HasRunning)
         {
@@ -105,18 +107,23 @@ internal sealed class ComposedSlices : ComposedNorm
 
         For(_samples, sample =>
         {
+            ReadOnlySpan<float> x = input.Span;
+            Span<float> y = output.Span;
             for (int channel = 0; channel < _channels; channel++)
             {
                 int slice = (sample * _channels) + channel;
-                Affine(Slice(input, slice), RunningMean[channel], InverseStd(RunningVariance[channel]), channel, Slice(output, slice));
+                Affine(Slice(x, slice), RunningMean[channel], InverseStd(RunningVariance[channel]), channel, Slice(y, slice));
             }
         });
     }
 
-    public override void Backward(float[] input, float[] upstream, float[] inputGradient)
+    public override void Backward(ReadOnlyMemory<float> input, ReadOnlyMemory<float> upstream, Memory<float> inputGradient)
     {
         For(_sets, set =>
         {
+            ReadOnlySpan<float> x = input.Span;
+            ReadOnlySpan<float> upstreams = upstream.Span;
+            Span<float> gradients = inputGradient.Span;
             Span<float> centred = _scratch.Value;
             float mean = (float)_mean[set];
             float inverseStd = InverseStd(_variance[set]);
@@ -125,8 +132,8 @@ internal sealed class ComposedSlices : ComposedNorm
             for (int i = 0; i < _slices; i++)
             {
                 int slice = SliceOf(set, i);
-                ReadOnlySpan<float> dy = Slice(upstream, slice);
-                TensorPrimitives.Subtract(Slice(input, slice), mean, centred);
+                ReadOnlySpan<float> dy = Slice(upstreams, slice);
+                TensorPrimitives.Subtract(Slice(x, slice), mean, centred);
                 double sum = TensorPrimitives.Sum(dy);
                 double dot = TensorPrimitives.Dot(centred, dy) * inverseStd;
                 _upstreamSum[slice] = sum;
@@ -141,9 +148,9 @@ internal sealed class ComposedSlices : ComposedNorm
             for (int i = 0; i < _slices; i++)
             {
                 int slice = SliceOf(set, i);
-                Span<float> dx = Slice(inputGradient, slice);
-                TensorPrimitives.Multiply(Slice(input, slice), (float)ofInput, dx);
-                TensorPrimitives.MultiplyAdd(Slice(upstream, slice), inverseStd * Weight[slice % _channels], dx, dx);
+                Span<float> dx = Slice(gradients, slice);
+                TensorPrimitives.Multiply(Slice(x, slice), (float)ofInput, dx);
+                TensorPrimitives.MultiplyAdd(Slice(upstreams, slice), inverseStd * Weight[slice % _channels], dx, dx);
                 TensorPrimitives.Add(dx, (float)constant, dx);
             }
         });
@@ -171,7 +178,9 @@ internal sealed class ComposedSlices : ComposedNorm
         TensorPrimitives.Add(y, (float)(Bias[channel] - (mean * scale)), y);
     }
 
-    private Span<float> Slice(float[] values, int slice) => values.AsSpan(slice * _length, _length);
+    private ReadOnlySpan<float> Slice(ReadOnlySpan<float> values, int slice) => values.Slice(slice * _length, _length);
+
+    private Span<float> Slice(Span<float> values, int slice) => values.Slice(slice * _length, _length);
 
     // The number n*C + c of a set's i-th slice.
     private int SliceOf(int set, int i) => _strategy switch

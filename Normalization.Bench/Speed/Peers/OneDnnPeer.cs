@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
 namespace Normalization.Bench.Speed;
@@ -132,12 +133,12 @@ internal sealed class OneDnnPeer : IPeer
                 library.Describe(perSet, [statistics], [1]);
                 library.Describe(perParameter, [parameters], [1]);
                 bool running = PeerCells.UsesRunning(data.Cell);
-                _result = Allocate(data.Input.Length);
+                _result = Shared(data.Result.Span);
                 _weightGradient = Allocate(parameters);
                 _biasGradient = Allocate(parameters);
                 OneDnn.Argument[] given =
                 [
-                    new(Source, Memory(tensor, Filled(data.Input))),
+                    new(Source, Memory(tensor, Shared(data.Tensors.Input))),
                     new(Mean, Memory(perSet, running ? Filled(data.RunningMean) : Allocate(statistics))),
                     new(Variance, Memory(perSet, running ? Filled(data.RunningVariance) : Allocate(statistics))),
                     new(Scale, Memory(perParameter, Filled(data.Weight))),
@@ -181,7 +182,7 @@ internal sealed class OneDnnPeer : IPeer
                     _arguments =
                     [
                         .. given,
-                        new(DestinationGradient, Memory(tensor, Filled(data.Upstream))),
+                        new(DestinationGradient, Memory(tensor, Shared(data.Tensors.Upstream))),
                         new(SourceGradient, Memory(tensor, _result)),
                         new(ScaleGradient, Memory(perParameter, _weightGradient)),
                         new(ShiftGradient, Memory(perParameter, _biasGradient)),
@@ -220,7 +221,7 @@ internal sealed class OneDnnPeer : IPeer
             return seconds;
         }
 
-        public override void CopyResult(Span<float> destination) => new ReadOnlySpan<float>(_result, _data.Input.Length).CopyTo(destination);
+        public override void CopyResult(Span<float> destination) => _data.Result.Span.CopyTo(destination);
 
         public override void CopyParameterGradients(Span<float> weight, Span<float> bias)
         {
@@ -273,6 +274,9 @@ internal sealed class OneDnnPeer : IPeer
             _buffers.Add((nint)buffer);
             return (float*)buffer;
         }
+
+        // The tensors never move, and live while this call does.
+        private static float* Shared(ReadOnlySpan<float> tensor) => (float*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(tensor));
 
         private float* Filled(float[] values)
         {

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
+using Normalization.Core.Comparison;
 
 namespace Normalization.Bench.Speed;
 
@@ -14,7 +15,7 @@ internal sealed class PyTorchPeer : IPeer
     private readonly PyTorchWorker _worker;
     private readonly string _folder;
     private readonly bool _hasFastBlas;
-    private float[]? _lastInput;
+    private SpeedTensors? _lastTensors;
     private int _prepared;
 
     private PyTorchPeer(PyTorchWorker worker)
@@ -53,12 +54,12 @@ internal sealed class PyTorchPeer : IPeer
 
         int number = _prepared++;
         string? file = null;
-        if (!ReferenceEquals(data.Input, _lastInput))
+        if (!ReferenceEquals(data.Tensors, _lastTensors))
         {
             // The other directions of a cell have the same values.
             file = Path.Combine(_folder, "input");
-            Write(file, data.Input, data.Upstream, data.Weight, data.Bias, data.RunningMean, data.RunningVariance);
-            _lastInput = null;
+            Write(file, data);
+            _lastTensors = null;
         }
 
         JsonObject answer = _worker.Ask(new JsonObject
@@ -77,7 +78,7 @@ internal sealed class PyTorchPeer : IPeer
             ["groups"] = SpeedCell.Groups,
             ["ghost"] = PeerCells.GhostSize(cell),
         });
-        _lastInput = data.Input;
+        _lastTensors = data.Tensors;
         if (file is not null)
         {
             File.Delete(file);
@@ -104,10 +105,12 @@ internal sealed class PyTorchPeer : IPeer
         }
     }
 
-    private static void Write(string path, params ReadOnlySpan<float[]> arrays)
+    private static void Write(string path, CellData data)
     {
         using FileStream stream = File.Create(path);
-        foreach (float[] array in arrays)
+        stream.Write(MemoryMarshal.AsBytes(data.Tensors.Input));
+        stream.Write(MemoryMarshal.AsBytes(data.Tensors.Upstream));
+        foreach (float[] array in new[] { data.Weight, data.Bias, data.RunningMean, data.RunningVariance })
         {
             stream.Write(MemoryMarshal.AsBytes(array.AsSpan()));
         }
@@ -160,7 +163,7 @@ internal sealed class PyTorchPeer : IPeer
                 throw InProcessCall.NoGradients(prepared.Data.Cell.Direction);
             }
 
-            prepared.Read(variant, new float[prepared.Data.Input.Length], weight, bias);
+            prepared.Read(variant, new float[prepared.Data.Tensors.Input.Length], weight, bias);
         }
 
         public void Dispose()

@@ -13,9 +13,8 @@ internal sealed class TensorPrimitivesPeer : IPeer
     /// <inheritdoc/>
     public string Id => "tensorprimitives";
 
-    /// <summary>Name and version, and that its tensors are arrays as the runtime places them, where all others' begin at a cache line.</summary>
-    public string Version { get; } =
-        $"System.Numerics.Tensors {typeof(TensorPrimitives).Assembly.GetName().Version?.ToString(3)}, plain arrays";
+    /// <inheritdoc/>
+    public string Version { get; } = $"System.Numerics.Tensors {typeof(TensorPrimitives).Assembly.GetName().Version?.ToString(3)}";
 
     /// <inheritdoc/>
     public string? Lacks(SpeedCell cell) => cell.Strategy switch
@@ -44,21 +43,19 @@ internal sealed class TensorPrimitivesPeer : IPeer
     {
         private readonly CellData _data;
         private readonly ComposedNorm _norm;
-        private readonly float[] _result;
 
         public Call(CellData data, int threads)
         {
             _data = data;
-            _result = new float[data.Input.Length];
             _norm = ComposedNorm.Of(data, threads);
             if (data.Cell.Direction == Direction.Backward)
             {
                 // Saves the statistics; the output is of no further use.
-                _norm.Forward(data.Input, _result);
+                _norm.Forward(data.Tensors.InputMemory, data.Result);
             }
         }
 
-        public override void CopyResult(Span<float> destination) => _result.CopyTo(destination);
+        public override void CopyResult(Span<float> destination) => _data.Result.Span.CopyTo(destination);
 
         public override void CopyParameterGradients(Span<float> weight, Span<float> bias)
         {
@@ -78,13 +75,13 @@ internal sealed class TensorPrimitivesPeer : IPeer
             switch (_data.Cell.Direction)
             {
                 case Direction.Forward:
-                    _norm.Forward(_data.Input, _result);
+                    _norm.Forward(_data.Tensors.InputMemory, _data.Result);
                     break;
                 case Direction.Backward:
-                    _norm.Backward(_data.Input, _data.Upstream, _result);
+                    _norm.Backward(_data.Tensors.InputMemory, _data.Tensors.UpstreamMemory, _data.Result);
                     break;
                 default:
-                    _norm.Inference(_data.Input, _result);
+                    _norm.Inference(_data.Tensors.InputMemory, _data.Result);
                     break;
             }
         }

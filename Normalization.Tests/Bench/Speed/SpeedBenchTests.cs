@@ -66,6 +66,17 @@ public sealed class SpeedBenchTests
     }
 
     [TestMethod]
+    [DataRow(SpeedTensors.Forward)]
+    [DataRow(SpeedTensors.Inference)]
+    public void Run_PeerThatWritesNothing_DoesNotPassForOneThatAgrees(string direction)
+    {
+        CaseRecord record = Run(Small with { Direction = direction }, [new("pytorch", new FakePeer("pytorch", ("", 1)) { WritesNothing = true }, null)]);
+
+        Assert.IsNull(Value(record, "speedup_vs_pytorch"));
+        StringAssert.Contains(record.Failure, "differs from ours by NaN");
+    }
+
+    [TestMethod]
     public void Run_PeerThatBreaksInACall_IsFreedAndOursIsTimed()
     {
         var broken = new FakePeer("pytorch", ("fresh output", 1), ("reused output", -1));
@@ -202,6 +213,8 @@ public sealed class SpeedBenchTests
 
         public bool Breaks { get; init; }
 
+        public bool WritesNothing { get; init; }
+
         public string Id => id;
 
         public string Version => $"Fake {id} 1";
@@ -237,8 +250,8 @@ public sealed class SpeedBenchTests
                 _seconds = seconds;
                 Variant = variant;
                 SpeedCell cell = data.Cell;
-                _direction = cell.Direction switch { Direction.Backward => SpeedTensors.Backward, Direction.Inference => SpeedTensors.Inference, _ => SpeedTensors.Forward };
-                _tensors = new SpeedTensors(new Workload(cell.Shape, cell.ChannelsLast, 1), data.Input, data.Upstream);
+                _direction = CellData.Name(cell.Direction);
+                _tensors = data.Tensors;
                 _normalizer = Runs.Create<float>(cell.Strategy, cell.Shape, new SpeedCase(cell.Strategy, cell.Shape, cell.ChannelsLast, "", 1).Settings);
                 data.Weight.CopyTo(_normalizer.Parameters[0].Values, 0);
                 data.Bias.CopyTo(_normalizer.Parameters[1].Values, 0);
@@ -258,6 +271,11 @@ public sealed class SpeedBenchTests
                 if (_seconds < 0)
                 {
                     throw new InvalidOperationException("it broke");
+                }
+
+                if (_peer.WritesNothing)
+                {
+                    return calls * _seconds;
                 }
 
                 _tensors.Run(_normalizer, _direction == SpeedTensors.Inference ? _direction : SpeedTensors.Forward, 1);

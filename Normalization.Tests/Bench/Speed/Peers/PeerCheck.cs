@@ -85,8 +85,8 @@ internal static class PeerCheck
         data.Bias.CopyTo(ours.Parameters.Single(parameter => parameter.Name == "bias").Values, 0);
         nint[] lengths = cell.Shape.ToArray();
         nint[] strides = Strides(lengths, cell.ChannelsLast);
-        var x = new ReadOnlyTensorSpan<float>(data.Input, lengths, strides);
-        var result = new float[data.Input.Length];
+        var x = new ReadOnlyTensorSpan<float>(data.Tensors.Input, lengths, strides);
+        var result = new float[data.Tensors.Input.Length];
         var y = new TensorSpan<float>(result, lengths, strides);
         if (cell.Direction == Direction.Inference)
         {
@@ -107,7 +107,7 @@ internal static class PeerCheck
             return (result, [], []);
         }
 
-        ours.Backward(x, new ReadOnlyTensorSpan<float>(data.Upstream, lengths, strides), y);
+        ours.Backward(x, new ReadOnlyTensorSpan<float>(data.Tensors.Upstream, lengths, strides), y);
         return (result, ours.Parameters.Single(parameter => parameter.Name == "weight").Gradient, ours.Parameters.Single(parameter => parameter.Name == "bias").Gradient);
     }
 

@@ -36,6 +36,5 @@ public sealed class TensorPrimitivesPeerTests
         using IPeer peer = PeerList.Find("tensorprimitives", null, out string? missing)!;
         Assert.IsNull(missing);
         Assert.StartsWith("System.Numerics.Tensors 1", peer.Version);
-        Assert.EndsWith("plain arrays", peer.Version);
     }
 }
