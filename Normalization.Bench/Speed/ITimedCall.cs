@@ -6,6 +6,9 @@ internal interface ITimedCall : IDisposable
     /// <summary>How the contestant makes the call, such as "fresh output" or "reused output"; empty where there is but one way.</summary>
     string Variant { get; }
 
+    /// <summary>Whether the call is made for a while, unmeasured, each time before it is timed.</summary>
+    bool WarmsItself { get; }
+
     /// <summary>Makes the call a number of times.</summary>
     /// <param name="calls">At least 1.</param>
     /// <returns>Seconds for all of them, by a monotonic clock read around the calls alone.</returns>

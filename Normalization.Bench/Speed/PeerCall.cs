@@ -48,6 +48,9 @@ internal sealed class PeerCall : IDisposable
         return [.. Enumerable.Range(0, count).Select(index => new PeerCall(seat, planned, [.. passes.Select(variants => variants[Math.Min(index, variants.Count - 1)])]))];
     }
 
+    /// <summary>Whether every pass warms itself.</summary>
+    public bool WarmsItself => _passes.All(pass => pass.WarmsItself);
+
     /// <summary>Seconds that a number of calls take, all passes together.</summary>
     public double Seconds(int calls) => _passes.Sum(pass => pass.Seconds(calls));
 

@@ -24,6 +24,9 @@ internal sealed record PeerSeat(string Id, IPeer? Peer, string? Missing)
 /// <param name="crossCheckFolder">Where engine (b) leaves what it exports.</param>
 internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed, string crossCheckFolder)
 {
+    /// <summary>Seconds in which several threads that slept have found a processor each: two ticks of a scheduler of 250 a second.</summary>
+    public const double WakeUp = 8e-3;
+
     private const string Fastest = "speedup_vs_fastest_peer";
 
     // Of float and double results and gradients, ours and a peer's, at the same time.
@@ -256,7 +259,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
             ];
             Settle(contestants, probe.Settings.Cancellation);
-            TimedRounds rounds = InterleavedTimer.Run(contestants, tier.Plan, seed, probe.Settings.Cancellation);
+            TimedRounds rounds = InterleavedTimer.Run(
+                contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
+                calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             if (hasBound)
             {

@@ -14,6 +14,9 @@ internal sealed record TimingPlan
 
     /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>
     public double ShortestSample { get; init; } = 0.4e-3;
+
+    /// <summary>Seconds that a contestant is called for before each sample, once at least: several threads take some milliseconds to find a processor each.</summary>
+    public double WarmUp { get; init; }
 }
 
 /// <summary>Times contestants in turns, so that whatever slows the machine slows all of them.</summary>
@@ -26,8 +29,10 @@ internal static class InterleavedTimer
     /// <param name="plan">How long.</param>
     /// <param name="seed">Where the rounds' orders and the intervals' resamples come from.</param>
     /// <param name="cancellation">Ends it between rounds.</param>
+    /// <param name="warmThemselves">The places of those that warm up whenever they are called, and so are not called before a sample; null is none.</param>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static TimedRounds Run(IReadOnlyList<Func<int, double>> contestants, TimingPlan plan, long seed, CancellationToken cancellation)
+    public static TimedRounds Run(
+        IReadOnlyList<Func<int, double>> contestants, TimingPlan plan, long seed, CancellationToken cancellation, IReadOnlySet<int>? warmThemselves = null)
     {
         int[] calls = [.. contestants.Select(contestant => Calibrate(contestant, plan.ShortestSample))];
 
@@ -41,8 +46,13 @@ internal static class InterleavedTimer
             // In a fixed cycle each would always follow the same other.
             foreach (int index in orders.NextPermutation(contestants.Count))
             {
-                // What the contestant before left in the caches, and threads that it left awake, are not to be paid by this one.
-                contestants[index](1);
+                // What the contestant before left in the caches, and threads that it left awake or asleep, are not to be paid by this one.
+                bool cold = warmThemselves?.Contains(index) != true;
+                for (double warmed = cold ? contestants[index](1) : plan.WarmUp; warmed < plan.WarmUp;)
+                {
+                    warmed += contestants[index](calls[index]);
+                }
+
                 double total = contestants[index](calls[index]);
                 seconds[index].Add(total / calls[index]);
                 spent += total;

@@ -10,6 +10,9 @@ internal interface IPieceJob
 /// <remarks>
 /// Parallel.For allocates on every call, which a warm normalizer must not. The caller takes part; when the team is busy with
 /// another caller's job, the caller does all pieces itself, so concurrent inference never waits.
+/// Some systems wake a worker on the caller's own processor, where it waits for milliseconds until another is found for it, while the caller does
+/// its work, or waits for the piece it has begun. A worker that finds itself there leaves, and from then on workers are kept off the caller's
+/// processor while they are woken.
 /// </remarks>
 internal static unsafe class WorkTeam
 {
@@ -29,8 +32,14 @@ internal static unsafe class WorkTeam
     private static int s_limit;
     private static int s_pieces;
     private static int s_next;
+    private static int s_caller = -1; // the processor it runs on
+    private static bool s_wakesOnCaller; // whether a worker ever found itself there
     private static void* s_job;
     private static delegate*<void*, int, void> s_run;
+
+    // By worker: its thread, and the processor that it is kept off, plus 1.
+    private static readonly int[] Threads = new int[KernelThreads.Maximum];
+    private static readonly int[] KeptOff = new int[KernelThreads.Maximum];
 
     // Below this many elements waking a thread costs more than it saves.
     private const nint SmallestSharedWork = 1 << 15;
@@ -60,6 +69,7 @@ internal static unsafe class WorkTeam
                 s_pieces = count;
                 Volatile.Write(ref s_limit, threads - 1);
                 Volatile.Write(ref s_next, 0);
+                Volatile.Write(ref s_caller, Processors.Current);
                 long opened = ((Volatile.Read(ref s_state) & ~(Generation - 1)) + Generation) | Open;
                 Interlocked.Exchange(ref s_state, opened);
                 Wake();
@@ -85,6 +95,14 @@ internal static unsafe class WorkTeam
         if (Volatile.Read(ref s_sleepers) == 0)
         {
             return;
+        }
+
+        for (int index = 0; index < s_limit && s_wakesOnCaller; index++)
+        {
+            if (Threads[index] != 0 && Processors.KeepOff(Threads[index], s_caller))
+            {
+                Volatile.Write(ref KeptOff[index], s_caller + 1);
+            }
         }
 
         lock (SleepGate)
@@ -137,16 +155,34 @@ internal static unsafe class WorkTeam
 
     private static void Work(int index)
     {
+        Threads[index] = Processors.Thread;
         long seen = 0;
         while (true)
         {
             long state = WaitForJob(seen, index);
+            ChooseProcessor(index);
             seen = state & ~(Generation - 1);
             if (TryJoin(seen))
             {
                 Drain();
                 Interlocked.Decrement(ref s_state);
             }
+        }
+    }
+
+    private static void ChooseProcessor(int index)
+    {
+        int keptOff = Interlocked.Exchange(ref KeptOff[index], 0) - 1;
+        if (keptOff >= 0)
+        {
+            Processors.Allow(keptOff);
+        }
+
+        int processor = Processors.Current;
+        if (processor >= 0 && processor == Volatile.Read(ref s_caller) && Processors.KeepOff(0, processor))
+        {
+            Processors.Allow(processor);
+            s_wakesOnCaller = true;
         }
     }
 

@@ -121,6 +121,24 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
+    [DataRow(false, new[] { 1, 2, 4, 1, 4, 4, 4, 1, 4, 4, 4 })]
+    [DataRow(true, new[] { 1, 2, 4, 4, 4 })]
+    public void Run_WarmUp_IsCallsBeforeEachSampleUnlessTheContestantWarmsItself(bool itself, int[] expected)
+    {
+        var counts = new List<int>();
+        Func<int, double> contestant = calls =>
+        {
+            counts.Add(calls);
+            return calls * 0.25e-3;
+        };
+
+        TimingPlan plan = Plan with { LeastRounds = 2, MostRounds = 2, WarmUp = 2e-3 };
+        InterleavedTimer.Run([contestant], plan, 1, CancellationToken.None, itself ? new HashSet<int> { 0 } : null);
+
+        CollectionAssert.AreEqual(expected, counts);
+    }
+
+    [TestMethod]
     [DataRow(0.0, 5)]
     [DataRow(0.07, 7)]
     [DataRow(9.0, 40)]

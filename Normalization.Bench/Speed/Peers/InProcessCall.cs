@@ -9,6 +9,9 @@ internal abstract class InProcessCall : ITimedCall
     public virtual string Variant => "";
 
     /// <inheritdoc/>
+    public virtual bool WarmsItself => false;
+
+    /// <inheritdoc/>
     public virtual double Seconds(int calls)
     {
         long began = Stopwatch.GetTimestamp();

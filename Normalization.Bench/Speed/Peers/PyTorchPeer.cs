@@ -85,7 +85,7 @@ internal sealed class PyTorchPeer : IPeer
         }
 
         var variants = new List<ITimedCall>();
-        var prepared = new Prepared(_worker, data, number, Path.Combine(_folder, "result"));
+        var prepared = new Prepared(_worker, data, threads, number, Path.Combine(_folder, "result"));
         foreach (JsonNode? variant in (JsonArray)answer["variants"]!)
         {
             variants.Add(new Call(prepared, (string)variant!));
@@ -117,11 +117,13 @@ internal sealed class PyTorchPeer : IPeer
     }
 
     /// <summary>A cell whose tensors the worker holds, for as long as a variant is in use.</summary>
-    private sealed class Prepared(PyTorchWorker worker, CellData data, int number, string resultFile)
+    private sealed class Prepared(PyTorchWorker worker, CellData data, int threads, int number, string resultFile)
     {
         public int Users { get; set; }
 
         public CellData Data => data;
+
+        public int Threads => threads;
 
         public JsonObject Ask(string operation, string variant, int calls = 0) => worker.Ask(new JsonObject
         {
@@ -129,6 +131,7 @@ internal sealed class PyTorchPeer : IPeer
             ["cell"] = number,
             ["variant"] = variant,
             ["calls"] = calls,
+            ["warm_up"] = threads > 1 ? SpeedBench.WakeUp : 0,
             ["file"] = resultFile,
         });
 
@@ -151,6 +154,8 @@ internal sealed class PyTorchPeer : IPeer
         private bool _disposed;
 
         public string Variant => variant;
+
+        public bool WarmsItself => prepared.Threads > 1;
 
         public double Seconds(int calls) => (double)prepared.Ask("time", variant, calls)["seconds"]!;
 

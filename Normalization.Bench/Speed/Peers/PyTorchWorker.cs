@@ -28,6 +28,9 @@ internal sealed class PyTorchWorker : IDisposable
             StandardOutputEncoding = Encoding.UTF8,
             StandardErrorEncoding = Encoding.UTF8,
         };
+
+        // Between samples its threads sleep; some systems wake them on one processor, where they wait for each other for milliseconds.
+        start.Environment.TryAdd("OMP_PROC_BIND", "true");
         _process = new Process { StartInfo = start };
         _process.ErrorDataReceived += (_, line) =>
         {

@@ -266,6 +266,8 @@ public sealed class SpeedBenchTests
 
             public string Variant { get; }
 
+            public bool WarmsItself => false;
+
             public double Seconds(int calls)
             {
                 if (_seconds < 0)
