@@ -9,7 +9,7 @@ internal sealed record TimingPlan
     /// <summary>Rounds taken at most.</summary>
     public int MostRounds { get; init; } = 25;
 
-    /// <summary>Seconds after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
+    /// <summary>Seconds, of samples and of what warms up for them, after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
     public double Budget { get; init; } = 0.06;
 
     /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>
@@ -50,7 +50,9 @@ internal static class InterleavedTimer
                 bool cold = warmThemselves?.Contains(index) != true;
                 for (double warmed = cold ? contestants[index](1) : plan.WarmUp; warmed < plan.WarmUp;)
                 {
-                    warmed += contestants[index](calls[index]);
+                    double more = contestants[index](calls[index]);
+                    warmed += more;
+                    spent += more;
                 }
 
                 double total = contestants[index](calls[index]);
