@@ -1,7 +1,7 @@
 namespace Normalization.Core;
 
 /// <summary>How many threads the kernels of this process may use.</summary>
-/// <remarks>Results are bit for bit the same for every value: work is cut by shape alone and combined in a fixed order.</remarks>
+/// <remarks>Results are bit for bit the same for every value: what is summed is cut by shape alone and combined in a fixed order.</remarks>
 public static class KernelThreads
 {
     /// <summary>The largest count that can be asked for.</summary>

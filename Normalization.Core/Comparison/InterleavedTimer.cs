@@ -9,7 +9,7 @@ internal sealed record TimingPlan
     /// <summary>Rounds taken at most.</summary>
     public int MostRounds { get; init; } = 25;
 
-    /// <summary>Seconds, of samples and of what warms up for them, after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
+    /// <summary>Seconds, of samples and <see cref="WarmUp"/>, after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
     public double Budget { get; init; } = 0.06;
 
     /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>
@@ -48,13 +48,13 @@ internal static class InterleavedTimer
             {
                 // What the contestant before left in the caches, and threads that it left awake or asleep, are not to be paid by this one.
                 bool cold = warmThemselves?.Contains(index) != true;
-                for (double warmed = cold ? contestants[index](1) : plan.WarmUp; warmed < plan.WarmUp;)
+                double warmed = cold ? contestants[index](1) : plan.WarmUp;
+                while (warmed < plan.WarmUp)
                 {
-                    double more = contestants[index](calls[index]);
-                    warmed += more;
-                    spent += more;
+                    warmed += contestants[index](calls[index]);
                 }
 
+                spent += plan.WarmUp > 0 ? warmed : 0;
                 double total = contestants[index](calls[index]);
                 seconds[index].Add(total / calls[index]);
                 spent += total;

@@ -109,7 +109,7 @@ internal readonly struct Chunking
 
     // Of columns a chunk begins with its coefficients and ends with its sums: it is longer where a panel is still cut into a few for threads to share.
     private const nint ColumnChunkElements = 1 << 16;
-    private const nint ColumnChunkRows = 128;
+    private const nint ColumnChunkRows = 64;
     private const int ColumnChunks = 4;
     private const int ManyRuns = 512;
     private const int FewChunks = 8;
@@ -122,7 +122,9 @@ internal readonly struct Chunking
     public Chunking(in ReductionLayout layout)
     {
         nint target = layout.Columns == 1 ? ChunkElements
-            : layout.Columns * Math.Max(ColumnChunkRows, Math.Clamp(layout.PanelElements / ColumnChunks, ChunkElements, ColumnChunkElements) / layout.Columns);
+            : layout.Columns * Math.Max(
+                Math.Clamp(layout.PanelElements / layout.Columns / ColumnChunks, ColumnChunkRows, 2 * ColumnChunkRows),
+                Math.Clamp(layout.PanelElements / ColumnChunks, ChunkElements, ColumnChunkElements) / layout.Columns);
         if (layout.Runs > ManyRuns)
         {
             // A chunk keeps two sums for every run of the block, so chunks must stay few.

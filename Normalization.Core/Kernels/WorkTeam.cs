@@ -37,8 +37,9 @@ internal static unsafe class WorkTeam
     private static void* s_job;
     private static delegate*<void*, int, void> s_run;
 
-    // By worker: its thread, and the processor that it is kept off, plus 1.
+    // By worker: its thread and, under the gate, whether it sleeps and the processor that it is kept off, plus 1.
     private static readonly int[] Threads = new int[KernelThreads.Maximum];
+    private static readonly bool[] Asleep = new bool[KernelThreads.Maximum];
     private static readonly int[] KeptOff = new int[KernelThreads.Maximum];
 
     // Below this many elements waking a thread costs more than it saves.
@@ -97,16 +98,17 @@ internal static unsafe class WorkTeam
             return;
         }
 
-        for (int index = 0; index < s_limit && s_wakesOnCaller; index++)
-        {
-            if (Threads[index] != 0 && Processors.KeepOff(Threads[index], s_caller))
-            {
-                Volatile.Write(ref KeptOff[index], s_caller + 1);
-            }
-        }
-
         lock (SleepGate)
         {
+            for (int index = 0; index < s_limit && s_wakesOnCaller; index++)
+            {
+                // One that is kept off a processor still has not come to since it was woken before.
+                if (Asleep[index] && KeptOff[index] == 0 && Processors.KeepOff(Threads[index], s_caller))
+                {
+                    KeptOff[index] = s_caller + 1;
+                }
+            }
+
             Monitor.PulseAll(SleepGate);
         }
     }
@@ -160,7 +162,7 @@ internal static unsafe class WorkTeam
         while (true)
         {
             long state = WaitForJob(seen, index);
-            ChooseProcessor(index);
+            LeaveCaller();
             seen = state & ~(Generation - 1);
             if (TryJoin(seen))
             {
@@ -170,14 +172,8 @@ internal static unsafe class WorkTeam
         }
     }
 
-    private static void ChooseProcessor(int index)
+    private static void LeaveCaller()
     {
-        int keptOff = Interlocked.Exchange(ref KeptOff[index], 0) - 1;
-        if (keptOff >= 0)
-        {
-            Processors.Allow(keptOff);
-        }
-
         int processor = Processors.Current;
         if (processor >= 0 && processor == Volatile.Read(ref s_caller) && Processors.KeepOff(0, processor))
         {
@@ -203,11 +199,20 @@ internal static unsafe class WorkTeam
         {
             Interlocked.Increment(ref s_sleepers);
             long state = Interlocked.Read(ref s_state);
+            Asleep[index] = true;
             while (!IsWanted(state, seen, index))
             {
                 Monitor.Wait(SleepGate);
+                if (KeptOff[index] != 0)
+                {
+                    Processors.Allow(KeptOff[index] - 1);
+                    KeptOff[index] = 0;
+                }
+
                 state = Interlocked.Read(ref s_state);
             }
+
+            Asleep[index] = false;
 
             Interlocked.Decrement(ref s_sleepers);
             return state;

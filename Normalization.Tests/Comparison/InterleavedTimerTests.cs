@@ -139,6 +139,18 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
+    [DataRow(0.0, 40)]
+    [DataRow(9e-3, 8)]
+    public void Run_WarmUp_CountsTowardTheBudget(double warmUp, int expected)
+    {
+        // A sample of 1 ms in each round; with what warms up for it 10 ms.
+        TimingPlan plan = Plan with { Budget = 0.0715, WarmUp = warmUp };
+        TimedRounds rounds = InterleavedTimer.Run([calls => calls * 1e-3], plan, 1, CancellationToken.None);
+
+        Assert.HasCount(expected, rounds.Seconds[0]);
+    }
+
+    [TestMethod]
     [DataRow(0.0, 5)]
     [DataRow(0.07, 7)]
     [DataRow(9.0, 40)]

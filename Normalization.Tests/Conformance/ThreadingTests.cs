@@ -44,6 +44,15 @@ public sealed class ThreadingTests
         }
     }
 
+    // 5 MB of columns: 20 chunks, which one thread writes by twos and many one by one.
+    [TestMethod]
+    [DataRow("batch-norm")]
+    [DataRow("ghost-batch-norm")]
+    [DataRow("instance-norm")]
+    [DataRow("switchable-norm")]
+    public void ForwardBackward_ColumnsOfManyChunks_GivesTheSameBitsOnAnyThreads(string id) =>
+        Compare<float>(id, Layout.ChannelsLast, new ActivationShape(32, 180, 15, 15), groups: 30);
+
     // 4.5 MB. Runs of 196 leave past the caches, joined where sets follow each other, and batch norm takes them in the order of memory; runs of 49 it
     // takes channel by channel, into lines that are fetched first. Layer norm's rows of 1620 are worked on four at a time, of 35280 by tiles of columns.
     [TestMethod]

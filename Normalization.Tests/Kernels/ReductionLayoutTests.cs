@@ -64,7 +64,7 @@ public sealed class ReductionLayoutTests
         from layout in new[]
         {
             Layouts.PerChannel(shape, order), Layouts.PerSampleAndChannel(shape, order), Layouts.PerSampleAndGroup(shape, order, 1),
-            Layouts.PerChannelOf(shape, order, 1, 1, 0, (int)shape.Samples - 1, 1),
+            Layouts.PerChannelOf(shape, order, 1, 1, 0, (int)shape.Samples - 1, 1), Layouts.PerChannelOf(shape, order, 0, 2, 1, (int)shape.Samples / 2, 2),
         }
         select layout;
 

@@ -59,10 +59,11 @@ internal sealed class ComposedChannels : ComposedNorm
         {
             Span<float> sum = _partial[piece].First;
             sum.Clear();
+            ReadOnlySpan<float> inputs = input.Span;
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> x = inputs.Slice(at, Math.Min(Block, end - at));
                 TensorPrimitives.Add(sum[..x.Length], x, sum[..x.Length]);
             }
         });
@@ -76,10 +77,11 @@ internal sealed class ComposedChannels : ComposedNorm
             Span<float> centred = _scratch.Value.Second;
             squares.Clear();
             Repeat(OfSegment(_mean, piece), means);
+            ReadOnlySpan<float> inputs = input.Span;
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> x = inputs.Slice(at, Math.Min(Block, end - at));
                 TensorPrimitives.Subtract(x, means[..x.Length], centred);
                 TensorPrimitives.MultiplyAdd(centred[..x.Length], centred[..x.Length], squares[..x.Length], squares[..x.Length]);
             }
@@ -128,11 +130,13 @@ internal sealed class ComposedChannels : ComposedNorm
             sum.Clear();
             dot.Clear();
             Repeat(OfSegment(_mean, piece), means);
+            ReadOnlySpan<float> inputs = input.Span;
+            ReadOnlySpan<float> upstreams = upstream.Span;
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
-                ReadOnlySpan<float> dy = upstream.Span.Slice(at, x.Length);
+                ReadOnlySpan<float> x = inputs.Slice(at, Math.Min(Block, end - at));
+                ReadOnlySpan<float> dy = upstreams.Slice(at, x.Length);
                 TensorPrimitives.Add(sum[..x.Length], dy, sum[..x.Length]);
                 TensorPrimitives.Subtract(x, means[..x.Length], centred);
                 TensorPrimitives.MultiplyAdd(centred[..x.Length], dy, dot[..x.Length], dot[..x.Length]);
@@ -174,13 +178,16 @@ internal sealed class ComposedChannels : ComposedNorm
             Repeat(ofUpstream[.._channels], ofUpstream);
             Repeat(ofInput[.._channels], ofInput);
             Repeat(constant[.._channels], constant);
+            ReadOnlySpan<float> inputs = input.Span;
+            ReadOnlySpan<float> upstreams = upstream.Span;
+            Span<float> gradients = inputGradient.Span;
             (int begin, int end) = Range(piece);
             for (int at = begin; at < end; at += Block)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
-                Span<float> dx = inputGradient.Span.Slice(at, x.Length);
+                ReadOnlySpan<float> x = inputs.Slice(at, Math.Min(Block, end - at));
+                Span<float> dx = gradients.Slice(at, x.Length);
                 TensorPrimitives.MultiplyAdd(x, ofInput[..x.Length], constant[..x.Length], dx);
-                TensorPrimitives.MultiplyAdd(upstream.Span.Slice(at, x.Length), ofUpstream[..x.Length], dx, dx);
+                TensorPrimitives.MultiplyAdd(upstreams.Slice(at, x.Length), ofUpstream[..x.Length], dx, dx);
             }
         });
     }
@@ -199,11 +206,13 @@ internal sealed class ComposedChannels : ComposedNorm
 
         Repeat(scale[.._channels], scale);
         Repeat(shift[.._channels], shift);
+        ReadOnlySpan<float> inputs = input.Span;
+        Span<float> outputs = output.Span;
         (int begin, int end) = Range(piece);
         for (int at = begin; at < end; at += Block)
         {
-            ReadOnlySpan<float> x = input.Span.Slice(at, Math.Min(Block, end - at));
-            TensorPrimitives.MultiplyAdd(x, scale[..x.Length], shift[..x.Length], output.Span.Slice(at, x.Length));
+            ReadOnlySpan<float> x = inputs.Slice(at, Math.Min(Block, end - at));
+            TensorPrimitives.MultiplyAdd(x, scale[..x.Length], shift[..x.Length], outputs.Slice(at, x.Length));
         }
     }
 

@@ -52,11 +52,13 @@ internal sealed class ComposedRows : ComposedNorm
 
         For(_scratch.Length, piece =>
         {
+            ReadOnlySpan<float> inputs = input.Span;
+            Span<float> outputs = output.Span;
             (int begin, int end) = RowsOf(piece);
             for (int row = begin; row < end; row++)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(row * _length, _length);
-                Span<float> y = output.Span.Slice(row * _length, _length);
+                ReadOnlySpan<float> x = inputs.Slice(row * _length, _length);
+                Span<float> y = outputs.Slice(row * _length, _length);
                 float mean = TensorPrimitives.Sum(x) / _length;
                 TensorPrimitives.Subtract(x, mean, y);
                 float inverseStd = InverseStd(TensorPrimitives.SumOfSquares(y) / _length);
@@ -79,15 +81,18 @@ internal sealed class ComposedRows : ComposedNorm
 
         For(_scratch.Length, piece =>
         {
+            ReadOnlySpan<float> inputs = input.Span;
+            ReadOnlySpan<float> upstreams = upstream.Span;
+            Span<float> gradients = inputGradient.Span;
             Span<float> standardized = _scratch[piece];
             Array.Clear(_weightGradients[piece]);
             Array.Clear(_biasGradients[piece]);
             (int begin, int end) = RowsOf(piece);
             for (int row = begin; row < end; row++)
             {
-                ReadOnlySpan<float> x = input.Span.Slice(row * _length, _length);
-                ReadOnlySpan<float> dy = upstream.Span.Slice(row * _length, _length);
-                Span<float> dx = inputGradient.Span.Slice(row * _length, _length);
+                ReadOnlySpan<float> x = inputs.Slice(row * _length, _length);
+                ReadOnlySpan<float> dy = upstreams.Slice(row * _length, _length);
+                Span<float> dx = gradients.Slice(row * _length, _length);
                 Span<float> dWeight = WeightOf(_weightGradients[piece], row);
                 Span<float> dBias = WeightOf(_biasGradients[piece], row);
                 TensorPrimitives.Subtract(x, _mean[row], standardized);

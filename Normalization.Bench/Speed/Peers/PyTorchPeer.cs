@@ -15,7 +15,7 @@ internal sealed class PyTorchPeer : IPeer
     private readonly PyTorchWorker _worker;
     private readonly string _folder;
     private readonly bool _hasFastBlas;
-    private SpeedTensors? _lastTensors;
+    private readonly WeakReference<SpeedTensors?> _lastTensors = new(null);
     private int _prepared;
 
     private PyTorchPeer(PyTorchWorker worker)
@@ -54,12 +54,12 @@ internal sealed class PyTorchPeer : IPeer
 
         int number = _prepared++;
         string? file = null;
-        if (!ReferenceEquals(data.Tensors, _lastTensors))
+        if (!_lastTensors.TryGetTarget(out SpeedTensors? last) || last != data.Tensors)
         {
             // The other directions of a cell have the same values.
             file = Path.Combine(_folder, "input");
             Write(file, data);
-            _lastTensors = null;
+            _lastTensors.SetTarget(null);
         }
 
         JsonObject answer = _worker.Ask(new JsonObject
@@ -78,7 +78,7 @@ internal sealed class PyTorchPeer : IPeer
             ["groups"] = SpeedCell.Groups,
             ["ghost"] = PeerCells.GhostSize(cell),
         });
-        _lastTensors = data.Tensors;
+        _lastTensors.SetTarget(data.Tensors);
         if (file is not null)
         {
             File.Delete(file);

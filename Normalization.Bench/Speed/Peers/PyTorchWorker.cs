@@ -31,6 +31,7 @@ internal sealed class PyTorchWorker : IDisposable
 
         // Between samples its threads sleep; some systems wake them on one processor, where they wait for each other for milliseconds.
         start.Environment.TryAdd("OMP_PROC_BIND", "true");
+        start.Environment.TryAdd("OMP_PLACES", "cores");
         _process = new Process { StartInfo = start };
         _process.ErrorDataReceived += (_, line) =>
         {

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import ctypes
 import json
+import os
 import signal
 import sys
 import time
@@ -309,7 +310,26 @@ class Network:
 def set_threads(count):
     torch.set_num_threads(count)
     if openblas is not None:
-        openblas.openblas_set_num_threads(count)
+        with unbound():
+            openblas.openblas_set_num_threads(count)
+
+
+@contextlib.contextmanager
+def unbound():
+    """Threads that are made in it may run on every processor that the benchmark may, though OpenMP binds the one that makes them."""
+    bound = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowed)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, bound)
+
+
+def unbind_others():
+    """Those that OpenBLAS made while it was loaded, after OpenMP had bound this one."""
+    for task in os.listdir("/proc/self/task"):
+        if int(task) != os.getpid():
+            os.sched_setaffinity(int(task), allowed)
 
 
 def find_openblas():
@@ -387,4 +407,9 @@ def main():
 
 
 openblas = find_openblas()
+allowed = os.sched_getaffinity(os.getppid()) if hasattr(os, "sched_getaffinity") else None
+if allowed is None:
+    unbound = contextlib.nullcontext
+else:
+    unbind_others()
 main()
