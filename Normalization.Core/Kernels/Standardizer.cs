@@ -71,6 +71,10 @@ internal static unsafe class Standardizer
     // More coefficients than these do not stay in the first-level cache beside what streams through it.
     private const int CachedCoefficientBytes = 24 << 10;
 
+    // The same of a forward pass and of inference on several threads, which write to the third-level cache faster than one thread but to memory hardly.
+    private const nint SharedNearBytes = 10 << 20;
+    private const nint SharedLargeBytes = 16 << 20;
+
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;
 
@@ -118,13 +122,14 @@ internal static unsafe class Standardizer
         if (threshold == null && InTurns<T>(layout, tensors: 1))
         {
             MomentsInTurns(layout, x, statistics, epsilon, adjustment);
-            Apply(layout.InMemoryOrder(), x, y, weight, bias, statistics, NearBytes);
+            Apply(layout.InMemoryOrder(), x, y, weight, bias, statistics, ByThreads(NearBytes, SharedNearBytes));
             return;
         }
 
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel<T>(layout, chunking);
-        StoreKind store = StoreFor(layout, y, inPlace: false, threshold == null && RunsJoin<T>(layout, chunking));
+        StoreKind store = StoreFor(
+            layout, y, inPlace: false, threshold == null && RunsJoin<T>(layout, chunking), ByThreads(NearBytes, SharedNearBytes));
         nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + AffineScratchBytes<T>(layout));
@@ -160,7 +165,7 @@ internal static unsafe class Standardizer
 
     /// <summary>Writes the standardized output with statistics that are given.</summary>
     public static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
-        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, LargeBytes);
+        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, ByThreads(LargeBytes, SharedLargeBytes));
 
     private static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, nint largeBytes)
         where T : unmanaged
@@ -477,6 +482,8 @@ internal static unsafe class Standardizer
     /// <summary>How a backward pass over a layout stores.</summary>
     internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
+
+    private static nint ByThreads(nint one, nint several) => KernelThreads.Count == 1 ? one : several;
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins = false, nint largeBytes = NearBytes)

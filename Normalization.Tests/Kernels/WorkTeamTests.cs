@@ -31,6 +31,44 @@ public sealed class WorkTeamTests
     }
 
     [TestMethod]
+    public void Run_AfterSleeps_LeavesEveryWorkerTheCallersProcessors()
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return;
+        }
+
+        KernelThreads.Count = 3;
+        for (int round = 0; round < 60; round++)
+        {
+            Thread.Sleep(3);
+            CountPieces(37, 1 << 20);
+        }
+
+        string expected = Allowed("/proc/thread-self");
+        Assert.IsGreaterThanOrEqualTo(2, Workers().Count());
+        string[] differing = [];
+        Assert.IsTrue(
+            SpinWait.SpinUntil(() => (differing = [.. Workers().Select(Allowed).Where(mask => mask != expected)]).Length == 0, TimeSpan.FromSeconds(5)),
+            $"kept to {string.Join(", ", differing)}, the caller to {expected}");
+
+        // A name holds 15 characters there; other threads may end meanwhile.
+        static IEnumerable<string> Workers() => Directory.GetDirectories("/proc/self/task").Where(task =>
+        {
+            try
+            {
+                return File.ReadAllText(Path.Combine(task, "comm")).Trim() == "Normalization k";
+            }
+            catch (IOException)
+            {
+                return false;
+            }
+        });
+
+        static string Allowed(string task) => File.ReadLines(Path.Combine(task, "status")).Single(line => line.StartsWith("Cpus_allowed:", StringComparison.Ordinal));
+    }
+
+    [TestMethod]
     public void Run_AfterManyThreads_WaitsForNoneThatIsNotAskedFor()
     {
         KernelThreads.Count = 64;
