@@ -32,6 +32,9 @@ internal sealed class PyTorchWorker : IDisposable
         // Between samples its threads sleep; some systems wake them on one processor, where they wait for each other for milliseconds.
         start.Environment.TryAdd("OMP_PROC_BIND", "true");
         start.Environment.TryAdd("OMP_PLACES", "cores");
+
+        // OpenMP's idle threads look for work for milliseconds on processors that OpenBLAS's want meanwhile.
+        start.Environment.TryAdd("GOMP_SPINCOUNT", "1000");
         _process = new Process { StartInfo = start };
         _process.ErrorDataReceived += (_, line) =>
         {

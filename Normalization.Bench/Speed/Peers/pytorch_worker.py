@@ -317,6 +317,9 @@ def set_threads(count):
 @contextlib.contextmanager
 def unbound():
     """Threads that are made in it may run on every processor that the benchmark may, though OpenMP binds the one that makes them."""
+    if allowed is None:
+        yield
+        return
     bound = os.sched_getaffinity(0)
     os.sched_setaffinity(0, allowed)
     try:
@@ -407,9 +410,8 @@ def main():
 
 
 openblas = find_openblas()
+# The processors that the benchmark may run on; None on a system that does not tell.
 allowed = os.sched_getaffinity(os.getppid()) if hasattr(os, "sched_getaffinity") else None
-if allowed is None:
-    unbound = contextlib.nullcontext
-else:
+if allowed is not None:
     unbind_others()
 main()
