@@ -68,12 +68,12 @@ internal static unsafe class Standardizer
     // The same where nothing is read twice.
     private const nint LargeBytes = 8 << 20;
 
-    // More coefficients than these do not stay in the first-level cache beside what streams through it.
-    private const int CachedCoefficientBytes = 24 << 10;
-
-    // The same of a forward pass and of inference on several threads, which write to the third-level cache faster than one thread but to memory hardly.
+    // Both, of a forward pass and of inference, on several threads: they write to the third-level cache faster than one thread, but to memory hardly.
     private const nint SharedNearBytes = 10 << 20;
     private const nint SharedLargeBytes = 16 << 20;
+
+    // More coefficients than these do not stay in the first-level cache beside what streams through it.
+    private const int CachedCoefficientBytes = 24 << 10;
 
     // Shorter runs begin and end amid cache lines too often for that.
     private const nint StreamedRun = 512;

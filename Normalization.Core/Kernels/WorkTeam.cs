@@ -213,7 +213,6 @@ internal static unsafe class WorkTeam
             }
 
             Asleep[index] = false;
-
             Interlocked.Decrement(ref s_sleepers);
             return state;
         }

@@ -16,9 +16,6 @@ internal sealed unsafe class OneDnn
     /// <summary>How long OpenMP's threads go on looking for work after the last; meanwhile they would slow whatever is timed next.</summary>
     public static readonly TimeSpan Spin = TimeSpan.FromMilliseconds(10);
 
-    /// <summary>How long OpenMP's threads, once they sleep, take to find a processor each, at the most.</summary>
-    public static readonly TimeSpan WakeUp = TimeSpan.FromSeconds(SpeedBench.WakeUp);
-
     private const int Float32 = 3;
     private const int Cpu = 1;
     private const uint InOrder = 1;
