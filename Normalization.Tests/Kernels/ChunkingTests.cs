@@ -5,7 +5,7 @@ namespace Normalization.Tests.Kernels;
 
 /// <summary>How panels are cut: each element lies in one chunk, and chunks that are taken as one are the same elements.</summary>
 [TestClass]
-public sealed class ReductionLayoutTests
+public sealed class ChunkingTests
 {
     private static readonly ActivationShape[] Shapes =
     [
