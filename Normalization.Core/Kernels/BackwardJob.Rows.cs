@@ -72,6 +72,41 @@ internal unsafe partial struct BackwardJob<T>
         }
     }
 
+    /// <summary>Makes the lines that outer panels share once, as <see cref="ForwardJob{T}.ShareLines"/> does.</summary>
+    /// <param name="runs">Room for as many as there are slots.</param>
+    public void ShareLines(Run<T>* runs)
+    {
+        Run<T>* next = runs;
+        for (int outer = 0; outer < Layout.Outer; outer += Layout.SharingOuters)
+        {
+            for (int inner = 0; inner < Layout.Inner; inner++, next++)
+            {
+                PanelPlace place = Layout.Place((outer * Layout.Inner) + inner);
+                RunLines lines = LinesOf(place.Slot, Weight == null ? 1 : Simd.Get(Weight + place.Affine));
+                if (!lines.SuitsSingle && typeof(T) == typeof(float))
+                {
+                    return;
+                }
+
+                lines.To(next);
+                next->Offset = inner * Layout.InnerStride;
+                next->Weight = Simd.Scalar<T>(1);
+            }
+        }
+
+        _repeated = runs;
+    }
+
+    private readonly void WriteRepeated<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        for (int panel = start, count; panel < end; panel += count)
+        {
+            (nint offset, nint slot, count) = Layout.InnerPanels(panel, end);
+            Loops.InputGradientOfRuns<T, TStore>(X + offset, G + offset, DX + offset, null, _repeated + slot, count, Layout.BlockLength, Ahead);
+        }
+    }
+
     // Elements that share a line, or lie along the weights.
     private readonly nint RowRun => Layout.RunLength == 0 ? Layout.BlockLength : Layout.RunLength;
 
@@ -192,11 +227,7 @@ internal unsafe partial struct BackwardJob<T>
 
                     next->Offset = offset + done;
                     next->Affine = place.Affine + done;
-                    next->Center = Simd.Scalar<T>(lines.Mean);
-                    next->Slope = Simd.Scalar<T>(lines.Slope);
-                    next->Intercept = Simd.Scalar<T>(lines.Intercept);
-                    next->GradientCenter = Simd.Scalar<T>(lines.MeanGradient);
-                    next->GradientSlope = Simd.Scalar<T>(lines.Scale);
+                    lines.To(next);
                     next->Weight = Simd.Scalar<T>(folded || byElement || Weight == null ? 1 : Simd.Get(Weight + run));
                     next++;
                 }
@@ -204,5 +235,34 @@ internal unsafe partial struct BackwardJob<T>
         }
 
         Loops.InputGradientOfRuns<T, TStore>(X, G, DX, byElement ? Weight : null, runs, (int)(next - runs), length, Ahead);
+    }
+
+    // WriteRows of a tile of columns that begins at start, whose gradients are added to those staged in the same read. Where a row does not suit
+    // float the two are done apart, and the other rows have the same bits.
+    private readonly void WriteRowsAndColumns<TStore>(int firstPanel, int rows, nint start, nint length, T* gradients, T* products, Run<T>* runs)
+        where TStore : struct, IStore
+    {
+        bool suits = true;
+        for (int row = 0, panel = firstPanel; row < rows; row++, panel += Layout.Inner)
+        {
+            RunLines lines = LinesOf(panel, 1);
+            double inverse = Statistics.InverseStd[panel];
+            suits &= typeof(T) == typeof(double) || (lines.SuitsSingle && ElementGradientsSuit(panel));
+            lines.To(runs + row);
+            runs[row].UnitSlope = Simd.Scalar<T>(inverse);
+            runs[row].UnitIntercept = Simd.Scalar<T>((Simd.Round<T>(lines.Mean) - lines.Mean) * inverse);
+        }
+
+        if (suits)
+        {
+            PanelPlace place = Layout.Place(firstPanel);
+            nint offset = place.Offset + start;
+            Loops.InputGradientOfRows<T, TStore>(
+                X + offset, G + offset, DX + offset, Weight + place.Affine + start, runs, rows, length, Layout.OuterStride, Ahead, gradients, products);
+            return;
+        }
+
+        AddElementGradients(firstPanel, rows, start, length, Ahead, gradients, products);
+        WriteRows<TStore>(firstPanel, Layout.Inner, rows, start, length, runs);
     }
 }

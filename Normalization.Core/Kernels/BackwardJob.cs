@@ -52,6 +52,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public StoreKind Store;
     public nint Ahead; // as in the forward pass
     public nint SumsAhead; // as there
+    private Run<T>* _repeated; // as there
     private BackwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -79,6 +80,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         if (_phase == BackwardPhase.BlockSums)
         {
             SumBlocks(start, end);
+            return;
+        }
+
+        if (_phase == BackwardPhase.Apply && _repeated != null)
+        {
+            WriteRepeated<TStore>(start, end);
             return;
         }
 
@@ -116,7 +123,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     ApplyChunk<TStore>(Layout.Place(applied), stretch);
                     break;
                 default:
-                    ApplyTile(item);
+                    ApplyTile<TStore>(item);
                     break;
             }
         }
@@ -584,7 +591,17 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
 
     // The two lines of a run's input gradient, and whether float may hold them.
     private readonly record struct RunLines(
-        bool SuitsSingle, double Mean, double Slope, double Intercept, double MeanGradient, double Scale);
+        bool SuitsSingle, double Mean, double Slope, double Intercept, double MeanGradient, double Scale)
+    {
+        public void To(Run<T>* run)
+        {
+            run->Center = Simd.Scalar<T>(Mean);
+            run->Slope = Simd.Scalar<T>(Slope);
+            run->Intercept = Simd.Scalar<T>(Intercept);
+            run->GradientCenter = Simd.Scalar<T>(MeanGradient);
+            run->GradientSlope = Simd.Scalar<T>(Scale);
+        }
+    }
 
     // The weight is in the slopes where it is one for the set, else 1 here; then g * w is rounded as its mean is, and what the mean's
     // rounding leaves is no part of it: a set of one value gives exactly 0.
@@ -797,7 +814,8 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
 
     // AccumulateRows for long rows, whose sums are known: a tile of columns over all rows, so that nothing has to be accumulated apart.
     [SkipLocalsInit]
-    private readonly void ApplyTile(int tile)
+    private readonly void ApplyTile<TStore>(int tile)
+        where TStore : struct, IStore
     {
         nint start = (nint)tile * TileElements;
         nint length = Math.Min(TileElements, Layout.BlockLength - start);
@@ -807,21 +825,17 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         Run<T>* runs = stackalloc Run<T>[RowBlock];
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
-            Clear(totals, length);
+            if (Layout.Outer > StagedRows)
+            {
+                Clear(totals, length);
+            }
+
             Clear(staged, length);
             for (int first = 0; first < Layout.Outer; first += RowBlock)
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
                 int panel = (first * Layout.Inner) + inner;
-                AddElementGradients(panel, rows, start, length, Ahead, staged, staged + TileElements);
-                if (Store == StoreKind.Streaming)
-                {
-                    WriteRows<StreamingStore>(panel, Layout.Inner, rows, start, length, runs);
-                }
-                else
-                {
-                    WriteRows<FetchingStore>(panel, Layout.Inner, rows, start, length, runs);
-                }
+                WriteRowsAndColumns<TStore>(panel, rows, start, length, staged, staged + TileElements, runs);
 
                 if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
                 {

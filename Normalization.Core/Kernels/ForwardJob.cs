@@ -35,6 +35,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     public StoreKind Store;
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     public nint SumsAhead; // the same while sums are taken; 0 is not at all
+    private Run<T>* _repeated; // by slot, the lines that runs of several outer panels share; null where each panel makes its own
     private ForwardPhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -47,6 +48,28 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
+    /// <summary>Makes the lines that outer panels share once, not for each of them; to be called before what is written by given statistics.</summary>
+    /// <param name="runs">Room for one outer panel's runs of each group that shares: as many as there are slots.</param>
+    public void ShareLines(Run<T>* runs)
+    {
+        Run<T>* next = runs;
+        for (int outer = 0; outer < Layout.Outer; outer += Layout.SharingOuters)
+        {
+            for (int inner = 0; inner < Layout.Inner; inner++, next++)
+            {
+                PanelPlace place = Layout.Place((outer * Layout.Inner) + inner);
+                if (!LineOf(place.Slot, place.Affine, next))
+                {
+                    return;
+                }
+
+                next->Offset = inner * Layout.InnerStride;
+            }
+        }
+
+        _repeated = runs;
+    }
+
     public void Run(int piece) => Stores.Run(ref this, Store, piece);
 
     public readonly void Run<TStore>(int piece)
@@ -57,6 +80,12 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         if (_phase == ForwardPhase.BlockMoments)
         {
             BlockMoments(start, end);
+            return;
+        }
+
+        if (_phase == ForwardPhase.Apply && _repeated != null)
+        {
+            WriteRepeated<TStore>(start, end);
             return;
         }
 
@@ -135,29 +164,20 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         for (int panel = first; panel < last; panel++)
         {
             PanelPlace place = Layout.Place(panel);
-            double mean = Statistics.Mean[place.Slot];
-            double inverse = Statistics.InverseStd[place.Slot];
-            double left = Simd.Round<T>(mean) - mean;
-            bool suits = typeof(T) == typeof(double) || (Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse));
             nint offset = place.Offset;
             for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
             {
                 nint affine = place.Affine;
                 for (nint done = 0; done < Layout.BlockLength; done += length, affine++)
                 {
-                    double slope = byElement || Weight == null ? inverse : inverse * Simd.Get(Weight + affine);
-                    double bias = byElement || Bias == null ? 0 : Simd.Get(Bias + affine);
-                    if (typeof(T) == typeof(float) && !(suits && Simd.SuitsSingle(slope)))
+                    if (!LineOf(place.Slot, affine, next))
                     {
-                        WriteWide<TStore>(new(mean, slope, bias), place.Affine, offset + done, length);
+                        WriteWide<TStore>(place.Slot, affine, offset + done, length);
                         continue;
                     }
 
                     next->Offset = offset + done;
                     next->Affine = place.Affine;
-                    next->Center = Simd.Scalar<T>(mean);
-                    next->Slope = Simd.Scalar<T>(slope);
-                    next->Intercept = Simd.Scalar<T>(bias + (left * slope));
                     next++;
                 }
             }
@@ -166,18 +186,47 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         Loops.StandardizeRuns<T, TStore>(X, Y, byElement ? Weight : null, byElement ? Bias : null, runs, (int)(next - runs), length, Ahead);
     }
 
-    private readonly void WriteWide<TStore>(ConstantLine<double> line, nint affine, nint offset, nint length)
+    // What ShareLines made, outer panel by outer panel.
+    private readonly void WriteRepeated<TStore>(int start, int end)
         where TStore : struct, IStore
     {
+        for (int panel = start, count; panel < end; panel += count)
+        {
+            (nint offset, nint slot, count) = Layout.InnerPanels(panel, end);
+            Loops.StandardizeRuns<T, TStore>(X + offset, Y + offset, null, null, _repeated + slot, count, Layout.BlockLength, Ahead);
+        }
+    }
+
+    // The line of a run, weight and bias in it unless they go by element; false where float does not suit.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private readonly bool LineOf(nint slot, nint affine, Run<T>* run)
+    {
+        bool byElement = Layout.RunLength == 0;
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
+        double slope = byElement || Weight == null ? inverse : inverse * Simd.Get(Weight + affine);
+        double bias = byElement || Bias == null ? 0 : Simd.Get(Bias + affine);
+        run->Center = Simd.Scalar<T>(mean);
+        run->Slope = Simd.Scalar<T>(slope);
+        run->Intercept = Simd.Scalar<T>(bias + ((Simd.Round<T>(mean) - mean) * slope));
+        return typeof(T) == typeof(double) || (Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(slope));
+    }
+
+    private readonly void WriteWide<TStore>(nint slot, nint affine, nint offset, nint length)
+        where TStore : struct, IStore
+    {
+        double mean = Statistics.Mean[slot];
+        double inverse = Statistics.InverseStd[slot];
         if (Layout.RunLength == 0)
         {
             Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(
-                X + offset, Y + offset, length, length, Ahead, line, new(Weight + affine, Bias + affine));
+                X + offset, Y + offset, length, length, Ahead, new(mean, inverse, 0.0), new(Weight + affine, Bias + affine));
+            return;
         }
-        else
-        {
-            Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(X + offset, Y + offset, length, length, Ahead, line, default);
-        }
+
+        double slope = Weight == null ? inverse : inverse * Simd.Get(Weight + affine);
+        double bias = Bias == null ? 0 : Simd.Get(Bias + affine);
+        Loops.Standardize<T, double, ConstantLine<double>, NoAffine<double>, TStore>(X + offset, Y + offset, length, length, Ahead, new(mean, slope, bias), default);
     }
 
     private readonly void PanelMoments(int panel)

@@ -32,6 +32,8 @@ internal struct Run<T>
     public T GradientCenter;
     public T GradientSlope;
     public T Weight;
+    public T UnitSlope; // the line that gives xhat, through the same center
+    public T UnitIntercept;
 }
 
 /// <summary>One line for every element of a run.</summary>

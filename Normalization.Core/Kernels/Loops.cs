@@ -618,6 +618,156 @@ internal static unsafe class Loops
         }
     }
 
+    /// <summary>
+    /// The input gradient of up to four rows whose weights go by element, and what they add to the columns' sums, in one read: g to
+    /// gradients[j] and g * xhat to products[j].
+    /// </summary>
+    /// <remarks>
+    /// A row's bits are those of <see cref="InputGradientOfRuns"/>, and none hang on where memory lies or how it is stored. What is ahead in each row is
+    /// fetched meanwhile, by stores that fetch.
+    /// </remarks>
+    public static void InputGradientOfRows<T, TStore>(
+        T* x, T* g, T* dx, T* weight, Run<T>* runs, int rows, nint n, nint pitch, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        // Rows are worked on together where their vectors are aligned alike.
+        if (rows == 4 && pitch % Simd.Count<T>() == 0)
+        {
+            InputGradientOfFour<T, TStore>(x, g, dx, weight, runs, n, pitch, ahead, gradients, products);
+            return;
+        }
+
+        for (int row = 0; row < rows; row++, x += pitch, g += pitch, dx += pitch)
+        {
+            InputGradientOfRow<T, TStore>(x, g, dx, weight, runs + row, n, ahead, gradients, products);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static void InputGradientOfFour<T, TStore>(
+        T* x, T* g, T* dx, T* weight, Run<T>* runs, nint n, nint pitch, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        nint lanes = Simd.Count<T>();
+        nint j = Head<T, T, TStore>(dx, n);
+        InputGradientPartOfFour(x, g, dx, weight, runs, 0, j, pitch, gradients, products);
+        for (; j <= n - lanes; j += lanes)
+        {
+            T* value = x + j;
+            T* slope = g + j;
+            T* result = dx + j;
+            if (TStore.Fetches)
+            {
+                PrefetchRows(value + ahead, pitch);
+                PrefetchRows(slope + ahead, pitch);
+            }
+
+            Vector512<T> w = Vector512.Load(weight + j);
+            Vector512<T> p = Vector512.Load(slope), q = Vector512.Load(slope + pitch);
+            Vector512<T> r = Vector512.Load(slope + (2 * pitch)), s = Vector512.Load(slope + (3 * pitch));
+            Vector512<T> even = p * WriteRow<T, TStore>(Vector512.Load(value), p * w, result, runs);
+            Vector512<T> odd = q * WriteRow<T, TStore>(Vector512.Load(value + pitch), q * w, result + pitch, runs + 1);
+            even = Simd.MultiplyAdd(r, WriteRow<T, TStore>(Vector512.Load(value + (2 * pitch)), r * w, result + (2 * pitch), runs + 2), even);
+            odd = Simd.MultiplyAdd(s, WriteRow<T, TStore>(Vector512.Load(value + (3 * pitch)), s * w, result + (3 * pitch), runs + 3), odd);
+            (Vector512.Load(gradients + j) + ((p + q) + (r + s))).Store(gradients + j);
+            (Vector512.Load(products + j) + (even + odd)).Store(products + j);
+        }
+
+        InputGradientPartOfFour(x, g, dx, weight, runs, j, n - j, pitch, gradients, products);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    private static void InputGradientOfRow<T, TStore>(T* x, T* g, T* dx, T* weight, Run<T>* run, nint n, nint ahead, T* gradients, T* products)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        nint lanes = Simd.Count<T>();
+        nint j = Head<T, T, TStore>(dx, n);
+        InputGradientPart(x, g, dx, weight, run, 0, j, gradients, products);
+        for (; j <= n - lanes; j += lanes)
+        {
+            if (TStore.Fetches)
+            {
+                Prefetch(x + j + ahead);
+                Prefetch(g + j + ahead);
+            }
+
+            Vector512<T> p = Vector512.Load(g + j);
+            Vector512<T> unit = WriteRow<T, TStore>(Vector512.Load(x + j), p * Vector512.Load(weight + j), dx + j, run);
+            (Vector512.Load(gradients + j) + p).Store(gradients + j);
+            Simd.MultiplyAdd(p, unit, Vector512.Load(products + j)).Store(products + j);
+        }
+
+        InputGradientPart(x, g, dx, weight, run, j, n - j, gradients, products);
+    }
+
+    // Writes a vector of a row's input gradient; its xhat.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> WriteRow<T, TStore>(Vector512<T> value, Vector512<T> scaled, T* result, Run<T>* run)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        Vector512<T> deviation = value - Vector512.Create(run->Center);
+        Store<T, T, TStore>(result, GradientAt(deviation, scaled, run));
+        return Simd.MultiplyAdd(deviation, Vector512.Create(run->UnitSlope), Vector512.Create(run->UnitIntercept));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> GradientAt<T>(Vector512<T> deviation, Vector512<T> scaled, Run<T>* run)
+        where T : unmanaged
+    {
+        Vector512<T> line = Simd.MultiplyAdd(deviation, Vector512.Create(run->Slope), Vector512.Create(run->Intercept));
+        return Simd.MultiplyAdd(scaled - Vector512.Create(run->GradientCenter), Vector512.Create(run->GradientSlope), line);
+    }
+
+    // Fewer columns than a vector, added up as whole ones are.
+    private static void InputGradientPartOfFour<T>(
+        T* x, T* g, T* dx, T* weight, Run<T>* runs, nint j, nint count, nint pitch, T* gradients, T* products)
+        where T : unmanaged
+    {
+        if (count == 0)
+        {
+            return;
+        }
+
+        Vector512<T> w = Simd.LoadPart<T, T>(weight + j, count, default);
+        Vector512<T> even = WritePart(x + j, g + j, dx + j, w, runs, count, out Vector512<T> p) * p;
+        Vector512<T> odd = WritePart(x + pitch + j, g + pitch + j, dx + pitch + j, w, runs + 1, count, out Vector512<T> q) * q;
+        nint third = (2 * pitch) + j;
+        even = Simd.MultiplyAdd(WritePart(x + third, g + third, dx + third, w, runs + 2, count, out Vector512<T> r), r, even);
+        nint fourth = (3 * pitch) + j;
+        odd = Simd.MultiplyAdd(WritePart(x + fourth, g + fourth, dx + fourth, w, runs + 3, count, out Vector512<T> s), s, odd);
+        Simd.StorePart(gradients + j, count, Simd.LoadPart<T, T>(gradients + j, count, default) + ((p + q) + (r + s)));
+        Simd.StorePart(products + j, count, Simd.LoadPart<T, T>(products + j, count, default) + (even + odd));
+    }
+
+    private static void InputGradientPart<T>(T* x, T* g, T* dx, T* weight, Run<T>* run, nint j, nint count, T* gradients, T* products)
+        where T : unmanaged
+    {
+        if (count == 0)
+        {
+            return;
+        }
+
+        Vector512<T> unit = WritePart(x + j, g + j, dx + j, Simd.LoadPart<T, T>(weight + j, count, default), run, count, out Vector512<T> p);
+        Simd.StorePart(gradients + j, count, Simd.LoadPart<T, T>(gradients + j, count, default) + p);
+        Simd.StorePart(products + j, count, Simd.MultiplyAdd(p, unit, Simd.LoadPart<T, T>(products + j, count, default)));
+    }
+
+    // WriteRow of count lanes; the others' gradients are 0.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<T> WritePart<T>(T* x, T* g, T* dx, Vector512<T> weight, Run<T>* run, nint count, out Vector512<T> gradient)
+        where T : unmanaged
+    {
+        gradient = Simd.LoadPart<T, T>(g, count, default);
+        Vector512<T> center = Vector512.Create(run->Center);
+        Vector512<T> deviation = Simd.LoadPart<T, T>(x, count, center) - center;
+        Simd.StorePart(dx, count, GradientAt(deviation, gradient * weight, run));
+        return Simd.MultiplyAdd(deviation, Vector512.Create(run->UnitSlope), Vector512.Create(run->UnitIntercept));
+    }
+
     // Whether the next run begins where this one of n elements ends, and both are long enough for a vector to lie across two at most.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool Joins<T>(Run<T>* run, nint n)

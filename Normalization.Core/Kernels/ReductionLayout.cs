@@ -92,6 +92,16 @@ internal readonly record struct ReductionLayout
             SharingOuters == 0 ? (nint)panel * Columns : SharingOuters >= Outer ? inner : ((nint)(outer / SharingOuters) * Inner) + inner);
     }
 
+    /// <summary>
+    /// Of panels from one on, up to an end, those of the same outer number: where their outer panel begins, the slot of the first and how many they are. For
+    /// layouts whose outer panels share statistics.
+    /// </summary>
+    public (nint Offset, nint Slot, int Count) InnerPanels(int panel, int end)
+    {
+        (int outer, int inner) = Math.DivRem(panel, Inner);
+        return (Offset + (outer * OuterStride), ((nint)(outer / SharingOuters) * Inner) + inner, Math.Min(Inner - inner, end - panel));
+    }
+
     /// <summary>How many weights the layout speaks of.</summary>
     public nint Weights => RunLength == 0 ? ElementWeights : ((Inner - 1) * AffinePerInner) + Runs;
 

@@ -281,6 +281,15 @@ internal static unsafe class Simd
         where TSource : unmanaged
     {
         nint i = 0;
+        if (typeof(T) == typeof(TSource))
+        {
+            // The same bits: a sum of two floats rounds to what its double does.
+            for (; i <= count - Count<T>(); i += Count<T>())
+            {
+                (Vector512.Load(destination + i) + Vector512.Load((T*)source + i)).Store(destination + i);
+            }
+        }
+
         for (; i <= count - Lanes; i += Lanes)
         {
             Store(destination + i, Load(destination + i) + Load(source + i));

@@ -171,7 +171,8 @@ internal static unsafe class Standardizer
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
-        NativeScratch scratch = NativeScratch.Begin(AffineScratchBytes<T>(layout));
+        int shared = SharedRuns(layout, chunking);
+        NativeScratch scratch = NativeScratch.Begin(AffineScratchBytes<T>(layout) + (shared * sizeof(Run<T>)));
         var job = new ForwardJob<T>
         {
             Layout = layout,
@@ -184,6 +185,11 @@ internal static unsafe class Standardizer
             Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes),
             Ahead = StreamAhead,
         };
+        if (shared > 0)
+        {
+            job.ShareLines(scratch.Take<Run<T>>(shared));
+        }
+
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.Apply, chunks, layout.Elements / chunks);
     }
@@ -396,7 +402,9 @@ internal static unsafe class Standardizer
     {
         ReductionLayout blocks = layout.InMemoryOrder();
         nint weights = weightGradient != null || biasGradient != null ? layout.Weights : 0;
-        NativeScratch scratch = NativeScratch.Begin(((2 * (layout.Slots + weights)) * sizeof(double)) + BytesOfSumsInTurns<T>(layout));
+        int shared = SharedRuns(blocks, new Chunking(blocks));
+        NativeScratch scratch = NativeScratch.Begin(
+            ((2 * (layout.Slots + weights)) * sizeof(double)) + (shared * sizeof(Run<T>)) + BytesOfSumsInTurns<T>(layout));
         BackwardJob<T> job = SumInTurns(layout, x, g, statistics, scratch.Take<double>(layout.Slots), scratch.Take<double>(layout.Slots), scratch);
         job.WeightGradient = weightGradient;
         job.BiasGradient = biasGradient;
@@ -406,6 +414,11 @@ internal static unsafe class Standardizer
         job.Weight = weight;
         job.Store = StoreFor(blocks, dx, inPlace: dx == g, RunsJoin<T>(blocks, job.Chunks));
         job.Ahead = StreamAhead;
+        if (shared > 0)
+        {
+            job.ShareLines(scratch.Take<Run<T>>(shared));
+        }
+
         int chunks = blocks.Panels * job.Chunks.Count;
         job.Run(BackwardPhase.Apply, chunks, blocks.Elements / chunks);
     }
@@ -506,6 +519,11 @@ internal static unsafe class Standardizer
         where T : unmanaged =>
         layout.Columns == 1 && chunking.Count == 1 && layout.Blocks == 1 && layout.RunLength >= Simd.Count<T>() && HasFewRuns(layout)
         && (layout.Inner == 1 || layout.InnerStride == layout.PanelElements) && (layout.Outer == 1 || layout.OuterStride == layout.Inner * layout.PanelElements);
+
+    // Runs whose lines several outer panels share, where each panel is one run; else 0.
+    private static int SharedRuns(in ReductionLayout layout, in Chunking chunking) =>
+        layout.SharingOuters > 1 && layout.Columns == 1 && layout.Blocks == 1 && layout.RunLength == layout.BlockLength && chunking.Count == 1
+            ? (layout.Outer + layout.SharingOuters - 1) / layout.SharingOuters * layout.Inner : 0;
 
     /// <summary>Whether a panel is so few runs that their lines may lie on the stack.</summary>
     internal static bool HasFewRuns(in ReductionLayout layout) => layout.RunLength == 0 || layout.PanelElements / layout.RunLength <= MostRuns;

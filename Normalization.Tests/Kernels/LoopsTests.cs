@@ -385,6 +385,91 @@ public sealed unsafe class LoopsTests
     }
 
     [TestMethod]
+    public void InputGradientOfRows_EveryLengthAndNumberOfRows_MatchPlainLoops()
+    {
+        Check<float, CachedStore>(1e-6);
+        Check<float, StreamingStore>(1e-6);
+        Check<double, FetchingStore>(1e-14);
+        Check<double, StreamingStore>(1e-14);
+
+        static void Check<T, TStore>(double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TStore : struct, IStore
+        {
+            for (int n = 1; n <= LongestRun; n++)
+            {
+                for (int rows = 1; rows <= 4; rows++)
+                {
+                    // Rows of whole vectors are stored together, others apart.
+                    int pitch = n % 2 == 0 ? n + (n % 3) : (n + Simd.Count<T>() - 1) / Simd.Count<T>() * Simd.Count<T>();
+                    CheckRows<T, TStore>(n, rows, pitch, tolerance);
+                }
+            }
+        }
+
+        static void CheckRows<T, TStore>(int n, int rows, int pitch, double tolerance)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TStore : struct, IStore
+        {
+            Run<T>* runs = stackalloc Run<T>[4];
+            int size = ((rows - 1) * pitch) + n;
+            double[] values = Numbers<T>(n, size);
+            double[] given = Numbers<T>(n + 100, size);
+            double[] weights = Numbers<T>(7, n);
+            double[] gradients = Numbers<T>(1, n);
+            double[] products = Numbers<T>(2, n);
+            double[] expected = new double[size];
+            using var x = new GuardedMemory<T>(values, n % 2);
+            using var g = new GuardedMemory<T>(given);
+            using var dx = new GuardedMemory<T>(expected, n % 5);
+            using var alone = new GuardedMemory<T>(expected, n % 5);
+            using var elsewhere = new GuardedMemory<T>(expected, (n % 5) + 3);
+            using var weight = new GuardedMemory<T>(weights);
+            using var gradientSums = new GuardedMemory<T>(gradients);
+            using var productSums = new GuardedMemory<T>(products);
+            using var otherGradientSums = new GuardedMemory<T>(gradients);
+            using var otherProductSums = new GuardedMemory<T>(products);
+            for (int row = 0; row < rows; row++)
+            {
+                runs[row] = new Run<T>
+                {
+                    Offset = row * pitch,
+                    Center = T.CreateChecked(0.25 * row),
+                    Slope = T.CreateChecked(0.5 - row),
+                    Intercept = T.CreateChecked(Intercept),
+                    GradientCenter = T.CreateChecked(0.125 * row),
+                    GradientSlope = T.CreateChecked(1 + (0.5 * row)),
+                    UnitSlope = T.CreateChecked(2 - (0.25 * row)),
+                    UnitIntercept = T.CreateChecked(Intercept),
+                };
+                for (int j = 0; j < n; j++)
+                {
+                    int i = (row * pitch) + j;
+                    double deviation = values[i] - (0.25 * row);
+                    expected[i] = (((given[i] * weights[j]) - (0.125 * row)) * (1 + (0.5 * row))) + (deviation * (0.5 - row)) + Intercept;
+                    gradients[j] += given[i];
+                    products[j] += given[i] * ((deviation * (2 - (0.25 * row))) + Intercept);
+                }
+            }
+
+            string what = $"{typeof(T).Name}, {typeof(TStore).Name}, {rows} rows of {n}, {pitch} apart";
+            Loops.InputGradientOfRuns<T, TStore>(x.Pointer, g.Pointer, alone.Pointer, weight.Pointer, runs, rows, n, n);
+            Loops.InputGradientOfRows<T, TStore>(
+                x.Pointer, g.Pointer, dx.Pointer, weight.Pointer, runs, rows, n, pitch, n, gradientSums.Pointer, productSums.Pointer);
+            Loops.InputGradientOfRows<T, CachedStore>(
+                x.Pointer, g.Pointer, elsewhere.Pointer, weight.Pointer, runs, rows, n, pitch, n, otherGradientSums.Pointer, otherProductSums.Pointer);
+            double[] scale = [.. Enumerable.Repeat(8.0 * rows, size)];
+            NumericAssert.Near(expected, dx.Read(what), scale, tolerance, what);
+            NumericAssert.SameBits<T>(alone.Read(what), dx.Read(what), $"{what}: as runs");
+            NumericAssert.Near(gradients, gradientSums.Read(what), scale[..n], tolerance, $"{what}: gradients");
+            NumericAssert.Near(products, productSums.Read(what), scale[..n], tolerance, $"{what}: products");
+            NumericAssert.SameBits<T>(dx.Read(what), elsewhere.Read(what), $"{what}: elsewhere");
+            NumericAssert.SameBits<T>(gradientSums.Read(what), otherGradientSums.Read(what), $"{what}: gradients, elsewhere");
+            NumericAssert.SameBits<T>(productSums.Read(what), otherProductSums.Read(what), $"{what}: products, elsewhere");
+        }
+    }
+
+    [TestMethod]
     public void Standardize_EveryLengthLineAffineAndStore_MatchesPlainLoop()
     {
         CheckStandardize<float, float, CachedStore>(5e-7);

@@ -310,11 +310,46 @@ public sealed unsafe class StandardizerTests
         }
     }
 
-    // Rows that are summed four together, with their weight gradients.
     [TestMethod]
-    public void Backward_OrdinaryRowBesideUnsuitedOne_KeepsItsBits()
+    [DataRow(66, 16384, DisplayName = "rows of whole vectors, stored together")]
+    [DataRow(67, 16391, DisplayName = "rows that are aligned each in its own way, and three left over")]
+    public void ForwardBackward_LongRowsOfManySamples_MatchPlainLoops(int samples, int features)
     {
-        var shape = new ActivationShape(7, 133);
+        var shape = new ActivationShape(samples, features);
+        Case layout = Cases(shape).First(layout => layout.Sets == samples && layout.Layout is { Columns: 1, RunLength: 0 });
+        Check<float>(layout, new Inputs(shape, layout, 1).Rounded<float>(), Epsilon, inPlace: true);
+        Check<double>(layout, new Inputs(shape, layout, 2), Epsilon, inPlace: false);
+    }
+
+    // Their lines are made once for all samples, unless one of them is not for float.
+    [TestMethod]
+    public void ForwardBackward_OrdinaryTurnsBesideUnsuitedOne_KeepTheirBits()
+    {
+        foreach ((ActivationShape shape, Case layout) in InTurns())
+        {
+            CheckBesideUnsuited(shape, layout, 5, buffers =>
+            {
+                Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
+                return buffers.Y;
+            });
+            CheckBesideUnsuited(shape, layout, 6, buffers =>
+            {
+                Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
+                Standardizer.Backward(
+                    layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
+                    buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+                return buffers.DX;
+            });
+        }
+    }
+
+    // Rows that are summed four together, with their weight gradients; long ones are written so.
+    [TestMethod]
+    [DataRow(133)]
+    [DataRow(9000)]
+    public void Backward_OrdinaryRowBesideUnsuitedOne_KeepsItsBits(int features)
+    {
+        var shape = new ActivationShape(7, features);
         Case layout = Cases(shape).First(layout => layout.Sets == 7 && layout.Layout is { Columns: 1, RunLength: 0 });
         CheckBesideUnsuited(shape, layout, 12, buffers =>
         {
