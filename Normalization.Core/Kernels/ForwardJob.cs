@@ -220,7 +220,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         if (Layout.RunLength == 0)
         {
             Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(
-                X + offset, Y + offset, length, length, Ahead, new(mean, inverse, 0.0), new(Weight + affine, Bias + affine));
+                X + offset, Y + offset, length, length, Ahead, new(mean, inverse, 0.0), new ElementAffine<T, double>(Weight, Bias).From(affine));
             return;
         }
 
@@ -497,12 +497,12 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             if (single)
             {
                 Loops.Standardize<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
-                    Standardizer.Line<T>(mean, inverse, 0), new(Weight + element, Bias + element));
+                    Standardizer.Line<T>(mean, inverse, 0), new ElementAffine<T, T>(Weight, Bias).From(element));
             }
             else
             {
                 Loops.Standardize<T, double, ConstantLine<double>, ElementAffine<T, double>, TStore>(X + offset, Y + offset, chunk.Length, chunk.Length, Ahead,
-                    Standardizer.Line<double>(mean, inverse, 0), new(Weight + element, Bias + element));
+                    Standardizer.Line<double>(mean, inverse, 0), new ElementAffine<T, double>(Weight, Bias).From(element));
             }
 
             return;
@@ -560,7 +560,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         A* thresholds = intercepts + capacity;
         bool byElement = Layout.RunLength == 0;
         T* weight = byElement ? Weight + affine + column : null;
-        T* bias = byElement ? Bias + affine + column : null;
+        T* bias = byElement && Bias != null ? Bias + affine + column : null;
         if (!ColumnLines.Standardizing(Statistics.Mean + slot, Statistics.InverseStd + slot, weight, bias, width, centers, slopes, intercepts))
         {
             return false;

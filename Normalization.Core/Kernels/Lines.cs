@@ -160,7 +160,7 @@ internal readonly struct ConstantAffine<A>(A weight, A bias) : IAffine<A>
     public Vector512<A> Apply(Vector512<A> value, nint j, nint count) => Simd.MultiplyAdd(value, _weight, _bias);
 }
 
-/// <summary>A weight and a bias for each element of a row, stored as T; the bias may be absent where only Scale is used.</summary>
+/// <summary>A weight and a bias for each element of a row, stored as T; without a bias, null, nothing is read for it.</summary>
 internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffine<A>
     where T : unmanaged
     where A : unmanaged
@@ -168,11 +168,15 @@ internal readonly unsafe struct ElementAffine<T, A>(T* weight, T* bias) : IAffin
     private readonly T* _weight = weight;
     private readonly T* _bias = bias;
 
+    /// <summary>Those from an element on.</summary>
+    public ElementAffine<T, A> From(nint element) => new(_weight + element, _bias == null ? null : _bias + element);
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> Scale(Vector512<A> value, nint j, nint count) => value * Load(_weight + j, count);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) => Simd.MultiplyAdd(value, Load(_weight + j, count), Load(_bias + j, count));
+    public Vector512<A> Apply(Vector512<A> value, nint j, nint count) =>
+        _bias == null ? Scale(value, j, count) : Simd.MultiplyAdd(value, Load(_weight + j, count), Load(_bias + j, count));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<A> Load(T* source, nint count) =>

@@ -519,7 +519,7 @@ internal static unsafe class Loops
         where TAffine : struct, IAffine<A>
         where TStore : struct, IStore => WriteStandardized<T, A, TLine, TAffine, TStore>(x, y, n, period, ahead, line, affine);
 
-    /// <summary>The same for several runs of n elements; null weight and bias where the lines hold them.</summary>
+    /// <summary>The same for several runs of n elements; null weight and bias where the lines hold them, null bias where there is none.</summary>
     /// <remarks>Runs that follow each other in memory are written as one: a vector that lies across an end takes its lanes from both lines.</remarks>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void StandardizeRuns<T, TStore>(T* x, T* y, T* weight, T* bias, Run<T>* runs, int count, nint n, nint ahead)
@@ -535,7 +535,7 @@ internal static unsafe class Loops
             if (weight != null)
             {
                 WriteStandardized<T, T, ConstantLine<T>, ElementAffine<T, T>, TStore>(
-                    from, to, n, period: 0, ahead, line, new(weight + run->Affine, bias + run->Affine));
+                    from, to, n, period: 0, ahead, line, new ElementAffine<T, T>(weight, bias).From(run->Affine));
                 continue;
             }
 

@@ -132,15 +132,15 @@ internal static unsafe class Standardizer
             layout, y, inPlace: false, threshold == null && RunsJoin<T>(layout, chunking), ByThreads(NearBytes, SharedNearBytes));
         nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
-        NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + AffineScratchBytes<T>(layout));
+        NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
         var job = new ForwardJob<T>
         {
             Layout = layout,
             Chunks = chunking,
             X = x,
             Y = y,
-            Weight = OrFilled(layout, scratch, weight, 1.0),
-            Bias = OrFilled(layout, scratch, bias, 0.0),
+            Weight = OrOnes(layout, scratch, weight),
+            Bias = bias,
             Threshold = threshold,
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
@@ -172,15 +172,15 @@ internal static unsafe class Standardizer
     {
         var chunking = new Chunking(layout);
         int shared = SharedRuns(layout, chunking);
-        NativeScratch scratch = NativeScratch.Begin(AffineScratchBytes<T>(layout) + (shared * sizeof(Run<T>)));
+        NativeScratch scratch = NativeScratch.Begin(WeightScratchBytes<T>(layout) + (shared * sizeof(Run<T>)));
         var job = new ForwardJob<T>
         {
             Layout = layout,
             Chunks = chunking,
             X = x,
             Y = y,
-            Weight = OrFilled(layout, scratch, weight, 1.0),
-            Bias = OrFilled(layout, scratch, bias, 0.0),
+            Weight = OrOnes(layout, scratch, weight),
+            Bias = bias,
             Statistics = statistics,
             Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes),
             Ahead = StreamAhead,
@@ -265,7 +265,7 @@ internal static unsafe class Standardizer
         nint accumulators = tasks * BackwardJob<T>.AccumulatorSize(layout);
         nint weights = wantsParameters ? layout.Weights : 0;
         NativeScratch scratch = NativeScratch.Begin(
-            ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + AffineScratchBytes<T>(layout));
+            ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + WeightScratchBytes<T>(layout));
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
         nint next = accumulate && layout.Inner == 1 ? BackwardJob<T>.RowBlock * layout.OuterStride : NextPanels(layout, BackwardTogether);
@@ -276,7 +276,7 @@ internal static unsafe class Standardizer
             X = x,
             G = g,
             DX = dx,
-            Weight = OrFilled(layout, scratch, weight, 1.0),
+            Weight = OrOnes(layout, scratch, weight),
             Statistics = statistics,
             Sums = scratch.Take<double>(sums),
             SumsTogether = sumsTogether,
@@ -337,14 +337,14 @@ internal static unsafe class Standardizer
         var chunking = new Chunking(layout);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
         nint sums = (nint)sumsPerPanel * layout.Panels * chunking.Count;
-        NativeScratch scratch = NativeScratch.Begin((sums * sizeof(double)) + AffineScratchBytes<T>(layout));
+        NativeScratch scratch = NativeScratch.Begin((sums * sizeof(double)) + WeightScratchBytes<T>(layout));
         var job = new BackwardJob<T>
         {
             Layout = layout,
             Chunks = chunking,
             X = x,
             G = g,
-            Weight = OrFilled<T>(layout, scratch, null, 1.0),
+            Weight = OrOnes<T>(layout, scratch, null),
             Statistics = statistics,
             Sums = scratch.Take<double>(sums),
             SumsTogether = chunking.Count,
@@ -557,23 +557,23 @@ internal static unsafe class Standardizer
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
 
-    private static nint AffineScratchBytes<T>(in ReductionLayout layout)
-        where T : unmanaged => 2 * layout.ElementWeights * sizeof(T);
+    private static nint WeightScratchBytes<T>(in ReductionLayout layout)
+        where T : unmanaged => layout.ElementWeights * sizeof(T);
 
     // Element-wise weights are read as an array even where there is no parameter.
-    private static T* OrFilled<T>(in ReductionLayout layout, NativeScratch scratch, T* values, double fill)
+    private static T* OrOnes<T>(in ReductionLayout layout, NativeScratch scratch, T* weight)
         where T : unmanaged
     {
         nint count = layout.ElementWeights;
-        if (values != null || count == 0)
+        if (weight != null || count == 0)
         {
-            return values;
+            return weight;
         }
 
-        T* filled = scratch.Take<T>(count);
-        T value = default;
-        Simd.Set(&value, fill);
-        new Span<T>(filled, checked((int)count)).Fill(value);
-        return filled;
+        T* ones = scratch.Take<T>(count);
+        T one = default;
+        Simd.Set(&one, 1.0);
+        new Span<T>(ones, checked((int)count)).Fill(one);
+        return ones;
     }
 }
