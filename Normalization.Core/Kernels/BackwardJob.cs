@@ -66,7 +66,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         _phase = phase;
         _items = items;
-        _itemsPerTask = phase == BackwardPhase.Apply ? Standardizer.ItemsPerWrite(items, elementsPerItem) : Math.Max(smallestTask, Standardizer.ItemsPerTask(elementsPerItem));
+        _itemsPerTask = phase is BackwardPhase.Apply or BackwardPhase.Panels ? Standardizer.ItemsPerLargeTask(items, elementsPerItem) : Math.Max(smallestTask, Standardizer.ItemsPerTask(elementsPerItem));
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 

@@ -44,7 +44,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     {
         _phase = phase;
         _items = items;
-        _itemsPerTask = phase == ForwardPhase.Apply ? Standardizer.ItemsPerWrite(items, elementsPerItem) : Standardizer.ItemsPerTask(elementsPerItem);
+        _itemsPerTask = phase is ForwardPhase.Apply or ForwardPhase.Panels ? Standardizer.ItemsPerLargeTask(items, elementsPerItem) : Standardizer.ItemsPerTask(elementsPerItem);
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 

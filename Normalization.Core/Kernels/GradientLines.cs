@@ -34,7 +34,7 @@ internal unsafe struct GradientLinesJob<T> : IStoringJob
     public void Share()
     {
         _items = Layout.Panels * Chunks.Count;
-        _itemsPerTask = Standardizer.ItemsPerWrite(_items, Layout.Elements / _items);
+        _itemsPerTask = Standardizer.ItemsPerLargeTask(_items, Layout.Elements / _items);
         WorkTeam.Run(ref this, (_items + _itemsPerTask - 1) / _itemsPerTask, Layout.Elements);
     }
 
