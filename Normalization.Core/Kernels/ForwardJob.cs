@@ -35,6 +35,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     public StoreKind Store;
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     public nint SumsAhead; // the same while sums are taken; 0 is not at all
+    public bool InStep; // whether a panel is written while another's moments are taken
     private Run<T>* _repeated; // by slot, the lines that runs of several outer panels share; null where each panel makes its own
     private ForwardPhase _phase;
     private int _items;
@@ -86,6 +87,12 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         if (_phase == ForwardPhase.Apply && _repeated != null)
         {
             WriteRepeated<TStore>(start, end);
+            return;
+        }
+
+        if (_phase == ForwardPhase.Panels && InStep && (!TStore.Streams || (Layout.RunLength == 0 ? Layout.BlockLength : Layout.RunLength) % Simd.Count<T>() == 0))
+        {
+            PanelsInStep<TStore>(start, end);
             return;
         }
 
@@ -153,6 +160,98 @@ internal unsafe struct ForwardJob<T> : IStoringJob
 
             WriteRows<TStore>(first, last, length, runs);
         }
+    }
+
+    // The first panels' moments, then each is written while the moments of one some places on are taken: sums wait for arithmetic, what is written
+    // for memory. The same bits as one after the other.
+    [SkipLocalsInit]
+    private readonly void PanelsInStep<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        Vector512<double>* sums = stackalloc Vector512<double>[Loops.CenteredAccumulators];
+        int step = Chunks.Count == 1 ? 2 : 1;
+        for (int panel = start; panel < Math.Min(end, start + step); panel++)
+        {
+            PanelMoments(panel);
+        }
+
+        for (int panel = start; panel < end; panel++)
+        {
+            PanelPlace place = Layout.Place(panel);
+            int next = panel + step;
+            T* summed = next < end ? X + Layout.Place(next).Offset : null;
+            nint count = 0;
+            for (int index = 0; index < Chunks.Count; index++)
+            {
+                Chunk chunk = Chunks[index];
+                nint offset = (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+                double center = summed == null || Layout.Uncentered ? 0 : Simd.Get(summed + offset);
+                new Span<Vector512<double>>(sums, Loops.CenteredAccumulators).Clear();
+                for (int block = 0; block < chunk.BlockCount; block++, offset += Layout.BlockStride)
+                {
+                    nint added = WriteInStep<TStore>(place, place.Offset + offset, chunk, summed == null ? null : summed + offset, center, sums);
+                    if (summed != null)
+                    {
+                        Loops.AddCentered(summed + offset, added, chunk.Length, center, sums);
+                    }
+                }
+
+                if (summed != null)
+                {
+                    AddMoments(next, count, chunk, center, sums);
+                    count += chunk.Elements;
+                }
+            }
+
+            if (summed != null)
+            {
+                Finish(next, count);
+            }
+        }
+    }
+
+    // Writes a chunk's part of a block, and adds up as much of another one as comes with it: how much.
+    private readonly nint WriteInStep<TStore>(PanelPlace place, nint offset, Chunk chunk, T* summed, double center, Vector512<double>* sums)
+        where TStore : struct, IStore
+    {
+        Run<T> run;
+        nint added = 0;
+        for (nint done = 0, length; done < chunk.Length; done += length)
+        {
+            nint position = chunk.Start + done;
+            nint weight = Layout.RunLength == 0 ? position : Layout.Runs == 1 ? 0 : position / Layout.RunLength;
+            length = Layout.RunLength == 0 ? chunk.Length : Math.Min(((weight + 1) * Layout.RunLength) - position, chunk.Length - done);
+            if (!LineOf(place.Slot, place.Affine + weight, &run))
+            {
+                WriteWide<TStore>(place.Slot, place.Affine + weight, offset + done, length);
+                continue;
+            }
+
+            T* x = X + offset + done;
+            T* y = Y + offset + done;
+            nint rest = summed == null ? 0 : chunk.Length - added;
+            added += Layout.RunLength == 0
+                ? Loops.StandardizeInStep<T, ElementAffine<T, T>, TStore>(
+                    x, y, length, Ahead, &run, new ElementAffine<T, T>(Weight, Bias).From(place.Affine + weight), summed + added, rest, center, sums)
+                : Loops.StandardizeInStep<T, NoAffine<T>, TStore>(x, y, length, Ahead, &run, default, summed + added, rest, center, sums);
+        }
+
+        return added;
+    }
+
+    // Of a chunk, to those of its panel's chunks before it.
+    private readonly void AddMoments(int panel, nint count, Chunk chunk, double center, Vector512<double>* sums)
+    {
+        Loops.TotalCentered(sums, out double first, out double second);
+        Moments(chunk, center, first, second, out double mean, out double squares);
+        if (count == 0)
+        {
+            Statistics.Mean[panel] = mean;
+            Statistics.PopulationVariance[panel] = squares;
+            return;
+        }
+
+        Merge(Statistics.Mean + panel, Statistics.PopulationVariance + panel, count, &mean, &squares, chunk.Elements, 1);
     }
 
     // Runs that do not suit float are written at once, in double.
@@ -333,6 +432,13 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         Loops.CenteredSums(
             start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, center, out double first, out double second);
 
+        Moments(chunk, center, first, second, out mean, out squares);
+    }
+
+    // Of the sums about a center.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private readonly void Moments(Chunk chunk, double center, double first, double second, out double mean, out double squares)
+    {
         double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
         mean = center + shift;
         squares = second - (first * shift);

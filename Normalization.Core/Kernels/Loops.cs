@@ -15,6 +15,9 @@ internal static unsafe class Loops
     private const nint TogetherElements = 1024;
     private const nint RowVectors = 8;
 
+    /// <summary>Vectors of sums that are taken side by side, of deviations and then of their squares.</summary>
+    public const int CenteredAccumulators = 8;
+
     // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
     private const nint OneStreamAhead = 1 << 14;
     private const nint TwoStreamsAhead = 1 << 12;
@@ -119,6 +122,130 @@ internal static unsafe class Loops
 
         first = Simd.Sum((a1 + b1) + (c1 + d1));
         second = Simd.Sum((a2 + b2) + (c2 + d2));
+    }
+
+    /// <summary>y = affine(line(x)) of one run, and meanwhile the sums of <see cref="CenteredSums"/> of what it is given to sum, as far as whole steps come.</summary>
+    /// <param name="x">Input.</param>
+    /// <param name="y">Output.</param>
+    /// <param name="n">Elements.</param>
+    /// <param name="ahead">How far ahead to fetch both, in elements; only by stores that fetch.</param>
+    /// <param name="run">The run's line.</param>
+    /// <param name="affine">Weight and bias where the line does not hold them.</param>
+    /// <param name="summed">What is to be summed next.</param>
+    /// <param name="rest">How many elements that are.</param>
+    /// <param name="center">What is taken off them.</param>
+    /// <param name="sums">The sums so far.</param>
+    /// <returns>How many elements were added.</returns>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static nint StandardizeInStep<T, TAffine, TStore>(
+        T* x, T* y, nint n, nint ahead, Run<T>* run, TAffine affine, T* summed, nint rest, double center, Vector512<double>* sums)
+        where T : unmanaged
+        where TAffine : struct, IAffine<T>
+        where TStore : struct, IStore
+    {
+        const int L = Simd.Lanes;
+        nint lanes = Simd.Count<T>();
+        var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+        nint i = Head<T, T, TStore>(y, n);
+        if (i > 0)
+        {
+            Simd.StorePart(y, i, affine.Apply(line.At(Simd.LoadPart<T, T>(x, i, default), 0, 0), 0, i));
+        }
+
+        nint steps = Math.Min(n - i, rest) / (4 * L);
+        if (steps > 0)
+        {
+            Vector512<double> one = Vector512<double>.One;
+            Vector512<double> middle = Vector512.Create(-center);
+            Vector512<double> a1 = sums[0], b1 = sums[1], c1 = sums[2], d1 = sums[3];
+            Vector512<double> a2 = sums[4], b2 = sums[5], c2 = sums[6], d2 = sums[7];
+            for (nint end = i + (steps * 4 * L); i < end; i += 4 * L, summed += 4 * L)
+            {
+                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(summed), one, middle);
+                Vector512<double> q = Vector512.FusedMultiplyAdd(Simd.Load(summed + L), one, middle);
+                Vector512<double> r = Vector512.FusedMultiplyAdd(Simd.Load(summed + (2 * L)), one, middle);
+                Vector512<double> s = Vector512.FusedMultiplyAdd(Simd.Load(summed + (3 * L)), one, middle);
+                a1 += p;
+                b1 += q;
+                c1 += r;
+                d1 += s;
+                a2 = Vector512.FusedMultiplyAdd(p, p, a2);
+                b2 = Vector512.FusedMultiplyAdd(q, q, b2);
+                c2 = Vector512.FusedMultiplyAdd(r, r, c2);
+                d2 = Vector512.FusedMultiplyAdd(s, s, d2);
+                for (nint k = i; k < i + (4 * L); k += lanes)
+                {
+                    if (TStore.Fetches)
+                    {
+                        Prefetch(summed + (k - i) + ahead);
+                    }
+
+                    Store<T, T, TStore>(y + k, affine.Apply(line.At(Vector512.Load(x + k), 0, k), k, lanes));
+                }
+            }
+
+            sums[0] = a1;
+            sums[1] = b1;
+            sums[2] = c1;
+            sums[3] = d1;
+            sums[4] = a2;
+            sums[5] = b2;
+            sums[6] = c2;
+            sums[7] = d2;
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Store<T, T, TStore>(y + i, affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes));
+        }
+
+        if (i < n)
+        {
+            Simd.StorePart(y + i, n - i, affine.Apply(line.At(Simd.LoadPart<T, T>(x + i, n - i, default), 0, i), i, n - i));
+        }
+
+        return steps * 4 * L;
+    }
+
+    /// <summary>Adds to the sums of <see cref="CenteredSums"/> a block of n elements, of which those before one are added up already.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void AddCentered<T>(T* x, nint j, nint n, double center, Vector512<double>* sums)
+        where T : unmanaged
+    {
+        const int L = Simd.Lanes;
+        Vector512<double> middle = Vector512.Create(-center);
+        for (; j <= n - (4 * L); j += 4 * L)
+        {
+            for (int k = 0; k < 4; k++)
+            {
+                AddDeviation(Simd.Load(x + j + (k * L)), middle, ref sums[k], ref sums[k + 4]);
+            }
+        }
+
+        for (; j <= n - L; j += L)
+        {
+            AddDeviation(Simd.Load(x + j), middle, ref sums[0], ref sums[4]);
+        }
+
+        if (j < n)
+        {
+            AddDeviation(Simd.LoadPart<T, double>(x + j, n - j, -middle), middle, ref sums[1], ref sums[5]);
+        }
+    }
+
+    /// <summary>What the sums of <see cref="CenteredSums"/> come to.</summary>
+    public static void TotalCentered(Vector512<double>* sums, out double first, out double second)
+    {
+        first = Simd.Sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
+        second = Simd.Sum((sums[4] + sums[5]) + (sums[6] + sums[7]));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddDeviation(Vector512<double> value, Vector512<double> middle, ref Vector512<double> first, ref Vector512<double> second)
+    {
+        Vector512<double> p = Vector512.FusedMultiplyAdd(value, Vector512<double>.One, middle);
+        first += p;
+        second = Vector512.FusedMultiplyAdd(p, p, second);
     }
 
     /// <summary>Adds sum(g * w) to gradient and sum(g * w * line(x)) to product, along a run.</summary>

@@ -92,6 +92,10 @@ internal static unsafe class Standardizer
     private const nint LongestTurn = 1 << 16;
     private const nint TurnsBytes = 3 << 20;
 
+    // Of shorter runs, and of tensors in the second-level cache, what a run costs beside its elements is more than what is gained by working in step.
+    private const nint ShortestStep = 512;
+    private const nint StepBytes = 2 << 20;
+
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
@@ -152,6 +156,12 @@ internal static unsafe class Standardizer
         };
         if (panelByPanel)
         {
+            if (threshold == null && InStep<T>(layout))
+            {
+                job.InStep = true;
+                job.Ahead = chunking.Count == 1 ? next : layout.Blocks > 1 ? layout.BlockStride : StreamAhead;
+            }
+
             job.Run(ForwardPhase.Panels, layout.Panels, layout.PanelElements);
             return;
         }
@@ -458,6 +468,12 @@ internal static unsafe class Standardizer
         where T : unmanaged =>
         layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength <= LongestTurn && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes
         && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? FetchedPanelBytes : CachedPanelBytes));
+
+    /// <summary>Whether a panel is written while another's moments are taken: where their runs are long enough for that, and both have room in the second-level cache.</summary>
+    internal static bool InStep<T>(in ReductionLayout layout)
+        where T : unmanaged =>
+        layout.Columns == 1 && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= FetchedPanelBytes
+        && (layout.RunLength == 0 ? layout.BlockLength : layout.RunLength) >= ShortestStep;
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));

@@ -22,6 +22,9 @@ public sealed unsafe class StandardizerTests
     // The same with blocks longer than a chunk, of sets that do not stay in the second-level cache; in ghosts, backward does.
     private static readonly ActivationShape LongTurnsShape = new(24, 6, 11003);
 
+    // Large enough for panels to be written while others are summed: of several chunks, of one, and past the caches.
+    private static readonly ActivationShape[] StepShapes = [new(12, 6, 7301), new(90, 6, 983), new(14, 6, 12512)];
+
     private int _before;
 
     [TestInitialize]
@@ -81,9 +84,49 @@ public sealed unsafe class StandardizerTests
     }
 
     [TestMethod]
-    public void ForwardBackward_BlocksThatTakeTurns_SameBitsOnThreeThreads()
+    public void Forward_PanelsInStep_MatchPlainLoopsAndWhatIsWrittenApart()
     {
-        foreach ((ActivationShape shape, Case layout) in InTurns())
+        foreach ((ActivationShape shape, Case layout) in InStep())
+        {
+            Inputs inputs = new Inputs(shape, layout, 8).Rounded<float>();
+            Check<float>(layout, inputs, Epsilon, inPlace: true);
+            CheckApart(layout, inputs);
+            if (shape == StepShapes[0])
+            {
+                Check<double>(layout, inputs, Epsilon, inPlace: true);
+                CheckApart(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
+            }
+        }
+
+        static void CheckApart(Case layout, Inputs inputs)
+        {
+            using var buffers = new Buffers<float>(layout, inputs);
+            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
+            double[] statistics = buffers.AllStatistics.Read(layout.Name).ToArray();
+            Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Bias.Pointer, buffers.Statistics);
+            NumericAssert.SameBits<float>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
+            Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
+            NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(layout.Name), $"{layout.Name}: moments");
+        }
+    }
+
+    [TestMethod]
+    public void Forward_OrdinaryPanelBesideUnsuitedOneInStep_KeepsItsBits()
+    {
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape != StepShapes[0]))
+        {
+            CheckBesideUnsuited(shape, layout, 5, buffers =>
+            {
+                Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, 1e-100);
+                return buffers.Y;
+            });
+        }
+    }
+
+    [TestMethod]
+    public void ForwardBackward_TurnsAndPanelsInStep_SameBitsOnThreeThreads()
+    {
+        foreach ((ActivationShape shape, Case layout) in InTurns().Concat(InStep()))
         {
             Inputs inputs = new Inputs(shape, layout, 3).Rounded<float>();
             float[][] one = Results(layout, inputs);
@@ -159,6 +202,27 @@ public sealed unsafe class StandardizerTests
                 ((Statistics*)state)->InverseStd[slot] *= 2;
             }
         }
+    }
+
+    private static (ActivationShape Shape, Case Layout)[] InStep()
+    {
+        (ActivationShape Shape, Case Layout)[] cases =
+        [
+            .. from shape in StepShapes
+               from layout in Cases(shape)
+               where Standardizer.InStep<float>(layout.Layout)
+               select (shape, layout),
+        ];
+        foreach (ActivationShape shape in StepShapes)
+        {
+            // Blocks of a channel, groups of several runs, weights by element.
+            ReductionLayout[] layouts = [.. cases.Where(inStep => inStep.Shape == shape).Select(inStep => inStep.Layout.Layout)];
+            Assert.IsTrue(layouts.Any(layout => layout.Blocks > 1) || shape == StepShapes[2], $"{shape}");
+            Assert.IsTrue(layouts.Any(layout => layout.Runs > 1), $"{shape}");
+            Assert.IsTrue(layouts.Any(layout => layout.RunLength == 0), $"{shape}");
+        }
+
+        return cases;
     }
 
     private static (ActivationShape Shape, Case Layout)[] InTurns()
