@@ -90,7 +90,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             return;
         }
 
-        if (_phase == ForwardPhase.Panels && InStep && (!TStore.Streams || (Layout.RunLength == 0 ? Layout.BlockLength : Layout.RunLength) % Simd.Count<T>() == 0))
+        if (_phase == ForwardPhase.Panels && InStep)
         {
             PanelsInStep<TStore>(start, end);
             return;

@@ -156,7 +156,7 @@ internal static unsafe class Standardizer
         };
         if (panelByPanel)
         {
-            if (threshold == null && InStep<T>(layout))
+            if (threshold == null && InStep<T>(layout, store))
             {
                 job.InStep = true;
                 job.Ahead = chunking.Count == 1 ? next : layout.Blocks > 1 ? layout.BlockStride : StreamAhead;
@@ -469,11 +469,17 @@ internal static unsafe class Standardizer
         layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength <= LongestTurn && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes
         && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? FetchedPanelBytes : CachedPanelBytes));
 
-    /// <summary>Whether a panel is written while another's moments are taken: where their runs are long enough for that, and both have room in the second-level cache.</summary>
-    internal static bool InStep<T>(in ReductionLayout layout)
-        where T : unmanaged =>
-        layout.Columns == 1 && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= FetchedPanelBytes
-        && (layout.RunLength == 0 ? layout.BlockLength : layout.RunLength) >= ShortestStep;
+    /// <summary>
+    /// Whether a panel is written while another's moments are taken: where their runs are long enough for that, and both have room in the second-level cache.
+    /// Runs that leave past the caches end with whole vectors; others are rather joined.
+    /// </summary>
+    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store)
+        where T : unmanaged
+    {
+        nint run = layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
+        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= FetchedPanelBytes
+            && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
+    }
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));

@@ -210,7 +210,7 @@ public sealed unsafe class StandardizerTests
         [
             .. from shape in StepShapes
                from layout in Cases(shape)
-               where Standardizer.InStep<float>(layout.Layout)
+               where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached)
                select (shape, layout),
         ];
         foreach (ActivationShape shape in StepShapes)
@@ -424,6 +424,18 @@ public sealed unsafe class StandardizerTests
             return buffers.DX;
         });
     }
+
+    [TestMethod]
+    [DataRow(64, 8192, 1, StoreKind.Cached, true, DisplayName = "2 MB")]
+    [DataRow(63, 8192, 1, StoreKind.Cached, false, DisplayName = "less")]
+    [DataRow(4096, 512, 1, StoreKind.Streaming, true, DisplayName = "rows of 512")]
+    [DataRow(4096, 511, 1, StoreKind.Cached, false, DisplayName = "shorter ones")]
+    [DataRow(4096, 515, 1, StoreKind.Cached, true, DisplayName = "no whole vectors")]
+    [DataRow(4096, 515, 1, StoreKind.Streaming, false, DisplayName = "those past the caches")]
+    [DataRow(8, 131072, 1, StoreKind.Streaming, true, DisplayName = "rows of 512 KB")]
+    [DataRow(8, 131088, 1, StoreKind.Streaming, false, DisplayName = "of a line more")]
+    public void InStep_AtItsLimits_LooksAtRunsAndPanels(int samples, int features, int positions, object store, bool expected) =>
+        Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store));
 
     private static void CheckBesideUnsuited(ActivationShape shape, Case layout, int seed, Func<Buffers<float>, GuardedMemory<float>> pass)
     {
