@@ -190,7 +190,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
                 for (int block = 0; block < chunk.BlockCount; block++, offset += Layout.BlockStride)
                 {
                     nint added = WriteInStep<TStore>(place, place.Offset + offset, chunk, summed == null ? null : summed + offset, center, sums);
-                    if (summed != null)
+                    if (summed != null && added < chunk.Length)
                     {
                         Loops.AddCentered(summed + offset, added, chunk.Length, center, sums);
                     }

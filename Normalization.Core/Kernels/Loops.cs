@@ -234,6 +234,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>What the sums of <see cref="CenteredSums"/> come to.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void TotalCentered(Vector512<double>* sums, out double first, out double second)
     {
         first = Simd.Sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
