@@ -84,27 +84,37 @@ public sealed unsafe class StandardizerTests
     }
 
     [TestMethod]
-    public void Forward_PanelsInStep_MatchPlainLoopsAndWhatIsWrittenApart()
+    public void Forward_PanelsInStep_MatchPlainLoops()
+    {
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape == StepShapes[1]))
+        {
+            Check<float>(layout, new Inputs(shape, layout, 8).Rounded<float>(), Epsilon, inPlace: true);
+        }
+    }
+
+    // Whose ways are held against plain loops by the other tests.
+    [TestMethod]
+    public void Forward_PanelsInStep_GivesTheBitsOfMomentsAndApplyApart()
     {
         foreach ((ActivationShape shape, Case layout) in InStep())
         {
             Inputs inputs = new Inputs(shape, layout, 8).Rounded<float>();
-            Check<float>(layout, inputs, Epsilon, inPlace: true);
-            CheckApart(layout, inputs);
+            Compare<float>(layout, inputs);
             if (shape == StepShapes[0])
             {
-                Check<double>(layout, inputs, Epsilon, inPlace: true);
-                CheckApart(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
+                Compare<double>(layout, inputs);
+                Compare<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
             }
         }
 
-        static void CheckApart(Case layout, Inputs inputs)
+        static void Compare<T>(Case layout, Inputs inputs)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            using var buffers = new Buffers<float>(layout, inputs);
+            using var buffers = new Buffers<T>(layout, inputs);
             Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
             double[] statistics = buffers.AllStatistics.Read(layout.Name).ToArray();
             Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Bias.Pointer, buffers.Statistics);
-            NumericAssert.SameBits<float>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
+            NumericAssert.SameBits<T>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
             Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
             NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(layout.Name), $"{layout.Name}: moments");
         }
@@ -113,7 +123,7 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     public void Forward_OrdinaryPanelBesideUnsuitedOneInStep_KeepsItsBits()
     {
-        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape != StepShapes[0]))
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape == StepShapes[1]))
         {
             CheckBesideUnsuited(shape, layout, 5, buffers => Output(layout, buffers));
         }
@@ -122,7 +132,7 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     public void ForwardBackward_TurnsAndPanelsInStep_SameBitsOnThreeThreads()
     {
-        foreach ((ActivationShape shape, Case layout) in InTurns().Concat(InStep()))
+        foreach ((ActivationShape shape, Case layout) in InTurns().Concat(InStep().Where(inStep => inStep.Shape == StepShapes[0])))
         {
             Inputs inputs = new Inputs(shape, layout, 3).Rounded<float>();
             float[][] one = Results(layout, inputs);
@@ -200,24 +210,19 @@ public sealed unsafe class StandardizerTests
         }
     }
 
+    // Of each shape one with blocks of a channel or a ghost, one with groups of several runs, one with weights by element.
     private static (ActivationShape Shape, Case Layout)[] InStep()
     {
         (ActivationShape Shape, Case Layout)[] cases =
         [
             .. from shape in StepShapes
-               from layout in Cases(shape)
+               from layout in Cases(shape).Take(7)
                where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached)
-               select (shape, layout),
+               group (Shape: shape, Layout: layout) by (shape, layout.Layout.Blocks > 1, layout.Layout.Runs > 1, layout.Layout.RunLength == 0) into alike
+               where alike.Key.Item2 || alike.Key.Item3 || alike.Key.Item4
+               select alike.First(),
         ];
-        foreach (ActivationShape shape in StepShapes)
-        {
-            // Blocks of a channel, groups of several runs, weights by element.
-            ReductionLayout[] layouts = [.. cases.Where(inStep => inStep.Shape == shape).Select(inStep => inStep.Layout.Layout)];
-            Assert.IsTrue(layouts.Any(layout => layout.Blocks > 1) || shape == StepShapes[2], $"{shape}");
-            Assert.IsTrue(layouts.Any(layout => layout.Runs > 1), $"{shape}");
-            Assert.IsTrue(layouts.Any(layout => layout.RunLength == 0), $"{shape}");
-        }
-
+        Assert.HasCount(9, cases);
         return cases;
     }
 
@@ -385,7 +390,7 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     public void ForwardBackward_OrdinaryTurnsBesideUnsuitedOne_KeepTheirBits()
     {
-        foreach ((ActivationShape shape, Case layout) in InTurns())
+        foreach ((ActivationShape shape, Case layout) in InTurns().Where(turns => turns.Layout.Layout.Outer == 1))
         {
             CheckBesideUnsuited(shape, layout, 5, buffers => Output(layout, buffers));
             CheckBesideUnsuited(shape, layout, 6, buffers => InputGradient(layout, buffers));
