@@ -151,7 +151,7 @@ internal static unsafe class Standardizer
             Epsilon = epsilon,
             Adjustment = adjustment,
             Store = store,
-            Ahead = panelByPanel ? next : StreamAhead,
+            Ahead = panelByPanel && layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : StreamAhead,
             SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : ChunkSumsAhead<T>(layout),
         };
         if (panelByPanel)
