@@ -99,20 +99,6 @@ internal readonly record struct ChannelView(int Channels, int Group, nint Sample
         return typeof(TTile) == typeof(double) || FitsSingle(BitConverter.Int32BitsToSingle(bits));
     }
 
-    /// <summary>Writes zeros behind a tile's rows, as far as whole vectors reach.</summary>
-    /// <returns>Columns of whole vectors.</returns>
-    public unsafe nint ClearRest<TTile>(TTile* tile, nint count, nint pitch)
-        where TTile : unmanaged
-    {
-        nint whole = (count + Vector512<TTile>.Count - 1) / Vector512<TTile>.Count * Vector512<TTile>.Count;
-        for (int c = 0; c < Group; c++)
-        {
-            new Span<TTile>(tile + (c * pitch) + count, (int)(whole - count)).Clear();
-        }
-
-        return whole;
-    }
-
     /// <summary>Writes a tile's columns back, each channel with its value added.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     public unsafe void Unpack<T, TTile>(TTile* tile, nint pitch, int group, nint first, nint count, T* y, in ChannelValues added)

@@ -21,7 +21,7 @@ internal readonly unsafe struct LeftOperand<T>(T* values, nint rowStride, nint d
 /// their terms, 4 x 4 vectors whose lanes are added in one tree. Every element is the sum, in order, of such chains of fused multiply-adds, so that
 /// its bits do not depend on the matrix beside it, and a float sum loses to rounding what tens of terms lose, not what thousands do.</para>
 /// <para>Operands of the first are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
-/// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, so nobody clears it.</para>
+/// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, but is cleared all the same (<see cref="ClearPadding"/>).</para>
 /// </remarks>
 internal static unsafe class Product
 {
@@ -47,6 +47,26 @@ internal static unsafe class Product
     /// <summary>Columns rounded up to an odd number of blocks: the pitch of an operand whose rows are not to fall on each other in the cache.</summary>
     public static nint OddPitch<T>(nint columns)
         where T : unmanaged => ((columns + Width<T>() - 1) / Width<T>() | 1) * Width<T>();
+
+    /// <summary>Writes zeros where blocks reach beyond an operand's rows or columns.</summary>
+    /// <remarks>Remnants of other data would change no result, but may be subnormal: some processors take a hundred times as long over such a product.</remarks>
+    /// <param name="operand">The operand as it lies in memory.</param>
+    /// <param name="rows">Its rows.</param>
+    /// <param name="columns">Its columns.</param>
+    /// <param name="pitch">Elements from one row to the next, at least the columns that are read.</param>
+    /// <param name="rowsRead">Multiple up to which rows are read.</param>
+    /// <param name="columnsRead">Multiple up to which columns are read.</param>
+    public static void ClearPadding<T>(T* operand, nint rows, nint columns, nint pitch, nint rowsRead, nint columnsRead)
+        where T : unmanaged
+    {
+        nint lastRow = (rows + rowsRead - 1) / rowsRead * rowsRead;
+        int rest = (int)(((columns + columnsRead - 1) / columnsRead * columnsRead) - columns);
+        for (nint row = 0; row < lastRow; row++)
+        {
+            nint from = row < rows ? columns : 0;
+            new Span<T>(operand + (row * pitch) + from, (int)(columns - from) + rest).Clear();
+        }
+    }
 
     /// <summary>result (rows x columns) = left (rows x depth) * right (depth x columns); depth at least 1, the result padded as the operands are.</summary>
     /// <param name="result">Where the product goes.</param>

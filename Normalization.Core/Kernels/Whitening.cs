@@ -345,12 +345,16 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
         if (View.ByColumns)
         {
             var rows = new LeftOperand<TTile>(left, 1, pitch);
+            Product.ClearPadding(left, count, View.Group, pitch, 1, Product.Rows);
+            Product.ClearPadding(right, count, View.Group, pitch, 1, Product.Width<TTile>());
             Product.Accumulate(products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, pitch, upper: G == null);
         }
         else
         {
-            nint whole = View.ClearRest(left, count, pitch);
-            View.ClearRest(right, count, pitch);
+            nint lanes = Vector512<TTile>.Count;
+            nint whole = (count + lanes - 1) / lanes * lanes;
+            Product.ClearPadding(left, View.Group, count, pitch, Product.Rows, lanes);
+            Product.ClearPadding(right, View.Group, count, pitch, Product.Square, lanes);
             Product.AccumulateRows(products, matrixPitch, firstRow, lastRow, View.Group, whole, left, pitch, right, pitch, upper: G == null);
         }
 
@@ -401,6 +405,11 @@ internal unsafe struct MixingMatrices(bool byColumns, int groups, int rows, int 
         _singles = scratch.Take<float>(groups * _lines * _singlePitch);
         _largest = scratch.Take<double>(groups);
         new Span<double>(_largest, groups).Clear();
+        for (int group = 0; group < groups; group++)
+        {
+            ClearPadding<double>(group);
+            ClearPadding<float>(group);
+        }
     }
 
     public readonly void Put(int group, nint row, nint k, double value)
@@ -428,6 +437,20 @@ internal unsafe struct MixingMatrices(bool byColumns, int groups, int rows, int 
     {
         pitch = typeof(TTile) == typeof(double) ? _doublePitch : _singlePitch;
         return (typeof(TTile) == typeof(double) ? (TTile*)_doubles : (TTile*)_singles) + (group * _lines * pitch);
+    }
+
+    private readonly void ClearPadding<TTile>(int group)
+        where TTile : unmanaged
+    {
+        TTile* matrix = Of<TTile>(group, out nint pitch);
+        if (byColumns)
+        {
+            Product.ClearPadding(matrix, depth, rows, pitch, 1, Product.Width<TTile>());
+        }
+        else
+        {
+            Product.ClearPadding(matrix, rows, depth, pitch, Product.Rows, 1);
+        }
     }
 }
 
@@ -512,10 +535,12 @@ internal unsafe struct ApplyJob<T> : IPieceJob
         TTile* matrix = Mixing.Of<TTile>(group, out nint matrixPitch);
         if (View.ByColumns)
         {
+            Product.ClearPadding(source, count, Depth, pitch, Product.Rows, 1);
             Product.Set(result, resultPitch, count, View.Group, Depth, new LeftOperand<TTile>(source, pitch, 1), matrix, matrixPitch);
         }
         else
         {
+            Product.ClearPadding(source, Depth, count, pitch, 1, Product.Width<TTile>());
             Product.Set(result, resultPitch, View.Group, count, Depth, new LeftOperand<TTile>(matrix, matrixPitch, 1), source, pitch);
         }
 

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Normalization.Core.Kernels;
 
 /// <summary>How a strategy makes the matrix W that whitens a group from the group's regularized covariance S, and how dL/dS follows from dL/dW.</summary>
@@ -240,6 +242,12 @@ internal unsafe struct WhiteningMatrixJob<TMatrix> : IPieceJob
         _workSize = _matrixSize + Matrix.WorkSize(Size);
         int slots = Slots.CountFor(groups);
         _work = NativeScratch.Begin(slots * _workSize * sizeof(double)).Take<double>(slots * _workSize);
+        if (_matrixSize > (nint)Size * Size)
+        {
+            // As Product.ClearPadding says; padding that is zero stays so.
+            NativeMemory.Clear(_work, (nuint)(slots * _workSize * sizeof(double)));
+        }
+
         _slots = new Slots(slots);
         WorkTeam.Run(ref this, groups, groups * (nint)Size * Size * Size);
     }

@@ -131,6 +131,23 @@ public sealed unsafe class ProductTests
     }
 
     [TestMethod]
+    public void ClearPadding_OperandAmidOtherData_ClearsWhatBlocksReadBeyondItAlone()
+    {
+        const int Rows = 5, Columns = 19, Pitch = 40;
+        float* memory = stackalloc float[12 * Pitch];
+        new Span<float>(memory, 12 * Pitch).Fill(7);
+        Product.ClearPadding(memory, Rows, Columns, Pitch, rowsRead: 8, columnsRead: 32);
+        for (int row = 0; row < 12; row++)
+        {
+            for (int column = 0; column < Pitch; column++)
+            {
+                bool padding = row < 8 && column < 32 && !(row < Rows && column < Columns);
+                Assert.AreEqual(padding ? 0f : 7f, memory[(row * Pitch) + column], $"row {row}, column {column}");
+            }
+        }
+    }
+
+    [TestMethod]
     public void OddPitch_AnyCount_IsAnOddNumberOfBlocks()
     {
         for (int columns = 1; columns < 300; columns++)
