@@ -17,27 +17,11 @@ internal static class Arithmetic
         return result;
     }
 
-    public static double RootMeanSquare(ReadOnlySpan<double> values)
-    {
-        double sum = 0;
-        foreach (double value in values)
-        {
-            sum += value * value;
-        }
+    public static double RootMeanSquare(ReadOnlySpan<double> values) =>
+        values.IsEmpty ? 0 : Math.Sqrt(TensorPrimitives.SumOfSquares(values) / values.Length);
 
-        return values.Length == 0 ? 0 : Math.Sqrt(sum / values.Length);
-    }
-
-    public static double RootMeanSquareDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
-    {
-        double sum = 0;
-        for (int i = 0; i < a.Length; i++)
-        {
-            sum += (a[i] - b[i]) * (a[i] - b[i]);
-        }
-
-        return a.Length == 0 ? 0 : Math.Sqrt(sum / a.Length);
-    }
+    public static double RootMeanSquareDifference(ReadOnlySpan<double> a, ReadOnlySpan<double> b) =>
+        a.IsEmpty ? 0 : TensorPrimitives.Distance(a, b) / Math.Sqrt(a.Length);
 
     /// <summary>NaN where a value is.</summary>
     public static double Largest(ReadOnlySpan<double> values)

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace Normalization.Core.Comparison;
 
 /// <summary>How it changes with N: noise of one fixed sample, error of the estimated moments, train/inference gap. Double.</summary>
@@ -5,6 +7,9 @@ internal static class BatchSizeProbe
 {
     private const int FirstSizeBatches = 150;
     private const int GapBatches = 8;
+
+    // From here on batches are repeated half as often: they cost the most and vary the least.
+    private const int LargeSize = 128;
 
     private static readonly string[] MetricIds =
         ["output_noise", "mean_estimate_error", "variance_estimate_error", "gradient_noise", "batch_train_inference_gap"];
@@ -15,10 +20,10 @@ internal static class BatchSizeProbe
     /// <summary>Measures one contestant.</summary>
     public static void Measure(ProbeCase probe, ScenarioPool pool)
     {
-        int repeats = probe.Settings.Thorough ? 200 : 32;
         INormalizer<double>? previous = null;
         foreach (int size in Sizes)
         {
+            int repeats = probe.Settings.Thorough ? 200 : size < LargeSize ? 32 : 16;
             IReadOnlyDictionary<string, object> parameters = ProbeCase.Parameters("n", (long)size);
             ActivationShape shape = probe.Scenario.Shape(size);
             probe.Attempt(MetricIds, () =>
@@ -73,10 +78,7 @@ internal static class BatchSizeProbe
         var mean = new double[repeats[0].Length];
         foreach (double[] values in repeats)
         {
-            for (int i = 0; i < mean.Length; i++)
-            {
-                mean[i] += values[i] / repeats.Length;
-            }
+            TensorPrimitives.MultiplyAdd(values, 1.0 / repeats.Length, mean, mean);
         }
 
         double scale = Arithmetic.RootMeanSquare(mean);
@@ -113,6 +115,8 @@ internal static class BatchSizeProbe
 
         ReductionSets? sets = ReductionSets.Of(normalizer, shape);
         (double[] means, double[] variances) = sets is null ? ([], []) : PopulationMoments(sets, shape, pool);
+        int[] varying = [.. Enumerable.Range(0, variances.Length).Where(set => variances[set] > 0)];
+        var errors = new double[varying.Length];
         var meanErrors = new double[repeats];
         var varianceErrors = new double[repeats];
         for (int repeat = 0; repeat < repeats; repeat++)
@@ -126,9 +130,18 @@ internal static class BatchSizeProbe
             }
 
             (double[] batchMeans, double[] batchVariances) = sets.Moments(input);
-            int[] varying = [.. Enumerable.Range(0, sets.Count).Where(set => variances[set] > 0)];
-            meanErrors[repeat] = Arithmetic.RootMeanSquare([.. varying.Select(set => (batchMeans[set] - means[set]) / Math.Sqrt(variances[set]))]);
-            varianceErrors[repeat] = Arithmetic.RootMeanSquare([.. varying.Select(set => (batchVariances[set] / variances[set]) - 1)]);
+            for (int i = 0; i < errors.Length; i++)
+            {
+                errors[i] = (batchMeans[varying[i]] - means[varying[i]]) / Math.Sqrt(variances[varying[i]]);
+            }
+
+            meanErrors[repeat] = Arithmetic.RootMeanSquare(errors);
+            for (int i = 0; i < errors.Length; i++)
+            {
+                errors[i] = (batchVariances[varying[i]] / variances[varying[i]]) - 1;
+            }
+
+            varianceErrors[repeat] = Arithmetic.RootMeanSquare(errors);
         }
 
         if (sets is null)
@@ -147,18 +160,19 @@ internal static class BatchSizeProbe
     // What a set's mean and variance would be over the whole population: those of the mixture of its elements' channels.
     private static (double[] Means, double[] Variances) PopulationMoments(ReductionSets sets, ActivationShape shape, ScenarioPool pool)
     {
-        int channels = shape.Channels;
+        // Each element stands for its channel: the mean of the channels' means, and of their variances beside the variance of the means.
         int positions = (int)shape.SpatialSize;
-        double[] ChannelValues(Func<int, int, double> value) =>
-            [.. sets.SetOfElement.Select((set, index) => value(index / positions % channels, set))];
-        double[] counts = sets.Sum(ChannelValues((_, _) => 1));
-        double[] means = [.. sets.Sum(ChannelValues((channel, _) => pool.ChannelMeans[channel])).Zip(counts, (sum, count) => sum / count)];
-        double[] variances = [.. sets.Sum(ChannelValues((channel, set) =>
+        var channelMeans = new double[shape.Count];
+        var channelVariances = new double[shape.Count];
+        for (int row = 0; row * positions < channelMeans.Length; row++)
         {
-            double offset = pool.ChannelMeans[channel] - means[set];
-            return pool.ChannelVariances[channel] + (offset * offset);
-        })).Zip(counts, (sum, count) => sum / count)];
-        return (means, variances);
+            channelMeans.AsSpan(row * positions, positions).Fill(pool.ChannelMeans[row % shape.Channels]);
+            channelVariances.AsSpan(row * positions, positions).Fill(pool.ChannelVariances[row % shape.Channels]);
+        }
+
+        (double[] means, double[] variances) = sets.Moments(channelMeans);
+        (double[] within, _) = sets.Moments(channelVariances);
+        return (means, [.. variances.Zip(within, (between, inside) => between + inside)]);
     }
 
     private static void Gap(ProbeCase probe, ActivationShape shape, ScenarioPool pool, INormalizer<double> trained, IReadOnlyDictionary<string, object> parameters)
@@ -167,13 +181,16 @@ internal static class BatchSizeProbe
         INormalizer<double> training = probe.Create<double>(shape, Affine.Random);
         ProbeCase.CopyBuffers(trained, training);
         trained.Training = false;
-        double[] gaps = new double[GapBatches];
+        var gaps = new double[GapBatches];
+        var input = new double[shape.Count];
+        var reference = new double[shape.Count];
+        var output = new double[shape.Count];
         for (int i = 0; i < gaps.Length; i++)
         {
-            double[] input = pool.Batch(pool.Choose((int)shape.Samples, stream));
-            double[] reference = ProbeCase.Forward(training, shape, input);
-            gaps[i] = Arithmetic.Ratio(
-                Arithmetic.RootMeanSquareDifference(reference, ProbeCase.Forward(trained, shape, input)), Arithmetic.RootMeanSquare(reference));
+            pool.Gather(pool.Values, pool.Choose((int)shape.Samples, stream), input);
+            training.Forward(shape, input, reference);
+            trained.Forward(shape, input, output);
+            gaps[i] = Arithmetic.Ratio(Arithmetic.RootMeanSquareDifference(reference, output), Arithmetic.RootMeanSquare(reference));
         }
 
         probe.Add("batch_train_inference_gap", Arithmetic.RootMeanSquare(gaps), Arithmetic.Spread(gaps), parameters);

@@ -122,11 +122,12 @@ public sealed class Comparer
                 SpeedProbe.Warm([.. left[untimed..].Select(planned => NewProbe(planned, settings))]);
             }
 
+            var tensors = new Dictionary<Workload, SpeedTensors>();
             for (int index = untimed; index < left.Count; index++)
             {
                 stop.Token.ThrowIfCancellationRequested();
                 delivery.Begin(left[index].Id);
-                delivery.Finish(Measure(left[index], null, settings));
+                delivery.Finish(Measure(left[index], settings, tensors: tensors));
             }
 
             delivery.End();
@@ -178,7 +179,7 @@ public sealed class Comparer
                 {
                     stop.Token.ThrowIfCancellationRequested();
                     delivery.Begin(cases[index].Id);
-                    delivery.Finish(Measure(cases[index], pools[cases[index].Scenario.Id], settings));
+                    delivery.Finish(Measure(cases[index], settings, pools[cases[index].Scenario.Id]));
                 }
             }
             catch
@@ -202,7 +203,9 @@ public sealed class Comparer
     private static ProbeCase NewProbe(PlannedCase planned, ProbeSettings settings) =>
         new(planned.Aspect, planned.Contestant, planned.Scenario, settings);
 
-    private CaseRecord Measure(PlannedCase planned, Lazy<ScenarioPool>? pool, ProbeSettings settings)
+    // What is timed needs the tensors, all else its scenario's population.
+    private CaseRecord Measure(
+        PlannedCase planned, ProbeSettings settings, Lazy<ScenarioPool>? pool = null, Dictionary<Workload, SpeedTensors>? tensors = null)
     {
         long began = Stopwatch.GetTimestamp();
         ProbeCase probe = NewProbe(planned, settings);
@@ -220,7 +223,7 @@ public sealed class Comparer
                     BatchSizeProbe.Measure(probe, pool!.Value);
                     break;
                 default:
-                    SpeedProbe.Measure(probe);
+                    SpeedProbe.Measure(probe, tensors!);
                     break;
             }
         }

@@ -1,3 +1,5 @@
+using System.Numerics.Tensors;
+
 namespace Normalization.Core.Comparison;
 
 /// <summary>What checking one gradient found.</summary>
@@ -145,8 +147,7 @@ public sealed class GradientChecker
     {
         int channels = shape.Channels;
         int positions = (int)shape.SpatialSize;
-        double[] channelScale = [.. Enumerable.Range(0, channels).Select(channel =>
-            Deviation(input.Where((_, index) => index / positions % channels == channel)))];
+        double[] channelScale = Array.ConvertAll(ReductionSets.Channels(shape).Moments(input).Variances, Math.Sqrt);
         double floor = 0.01 * Math.Sqrt(channelScale.Average(scale => scale * scale));
         if (floor == 0)
         {
@@ -156,21 +157,8 @@ public sealed class GradientChecker
         return [.. Enumerable.Range(0, input.Length).Select(index => Math.Max(floor, channelScale[index / positions % channels]))];
     }
 
-    private static double Deviation(IEnumerable<double> values)
-    {
-        double[] all = [.. values];
-        if (all.Length == 0)
-        {
-            return 0;
-        }
-
-        double mean = all.Average();
-        return Math.Sqrt(all.Average(value => (value - mean) * (value - mean)));
-    }
-
     private sealed class Run
     {
-        private static readonly double[] Coefficients = [1, -8, 8, -1];
         private static readonly int[] Offsets = [-2, -1, 1, 2];
 
         private readonly INormalizer<double> _normalizer;
@@ -179,6 +167,7 @@ public sealed class GradientChecker
         private readonly double[][] _bufferValues;
         private readonly long[] _bufferCounts;
         private readonly double[][] _outputs;
+        private readonly double[] _products;
 
         public Run(INormalizer<double> normalizer, ActivationShape shape, double[] input, double[] outputGradient)
         {
@@ -189,6 +178,7 @@ public sealed class GradientChecker
             _bufferValues = [.. normalizer.Buffers.Select(buffer => (double[])buffer.Values.Clone())];
             _bufferCounts = [.. normalizer.Buffers.Select(buffer => buffer.Count)];
             _outputs = [.. Offsets.Select(_ => new double[input.Length])];
+            _products = new double[input.Length];
         }
 
         public double[] Input { get; }
@@ -237,21 +227,14 @@ public sealed class GradientChecker
                 point[index] = value;
             }
 
+            TensorPrimitives.Multiply(_outputGradient, _outputs[0], _products);
+            LargestProduct = Math.Max(LargestProduct, Arithmetic.Largest(_products));
+
             // Differences first, sums second: outputs that the step does not reach cancel exactly.
-            double sum = 0;
-            for (int element = 0; element < _outputGradient.Length; element++)
-            {
-                double change = 0;
-                for (int i = 0; i < Offsets.Length; i++)
-                {
-                    change += Coefficients[i] * _outputs[i][element];
-                }
-
-                sum += _outputGradient[element] * change;
-                LargestProduct = Math.Max(LargestProduct, Math.Abs(_outputGradient[element] * _outputs[0][element]));
-            }
-
-            return sum / (12 * step);
+            TensorPrimitives.Subtract(_outputs[0], _outputs[3], _outputs[0]);
+            TensorPrimitives.Subtract(_outputs[2], _outputs[1], _outputs[1]);
+            TensorPrimitives.MultiplyAdd(_outputs[1], 8, _outputs[0], _outputs[0]);
+            return TensorPrimitives.Dot<double>(_outputGradient, _outputs[0]) / (12 * step);
         }
     }
 }

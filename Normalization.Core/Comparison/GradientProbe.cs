@@ -245,7 +245,7 @@ internal static class GradientProbe
             upstream[row] = 0;
         }
 
-        if (!jacobian.Enumerate().All(double.IsFinite))
+        if (!Array.TrueForAll(jacobian.ToColumnMajorArray(), double.IsFinite))
         {
             probe.Missing(["jacobian_singular_value", "jacobian_condition"], "the Jacobian is not finite");
             probe.Fail("The Jacobian of a finite batch is not finite.");

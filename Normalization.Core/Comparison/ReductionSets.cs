@@ -1,4 +1,6 @@
 using System.Numerics;
+using System.Numerics.Tensors;
+using System.Runtime.Intrinsics;
 
 namespace Normalization.Core.Comparison;
 
@@ -76,13 +78,7 @@ internal sealed class ReductionSets
         var sums = new double[Count];
         for (int run = 0; run < _runs.Length - 1; run++)
         {
-            double sum = 0;
-            foreach (double value in values.AsSpan(_runs[run].._runs[run + 1]))
-            {
-                sum += value;
-            }
-
-            sums[SetOfElement[_runs[run]]] += sum;
+            sums[SetOfElement[_runs[run]]] += TensorPrimitives.Sum<double>(values.AsSpan(_runs[run].._runs[run + 1]));
         }
 
         return sums;
@@ -102,18 +98,7 @@ internal sealed class ReductionSets
         for (int run = 0; run < _runs.Length - 1; run++)
         {
             int set = SetOfElement[_runs[run]];
-            double mean = means[set];
-            double square = 0;
-            double remainder = 0;
-            foreach (double value in values.AsSpan(_runs[run].._runs[run + 1]))
-            {
-                double deviation = value - mean;
-                square += deviation * deviation;
-                remainder += deviation;
-            }
-
-            squares[set] += square;
-            remainders[set] += remainder;
+            AddDeviations(values.AsSpan(_runs[run].._runs[run + 1]), means[set], ref remainders[set], ref squares[set]);
         }
 
         for (int set = 0; set < Count; set++)
@@ -125,6 +110,28 @@ internal sealed class ReductionSets
         }
 
         return (means, squares);
+    }
+
+    private static void AddDeviations(ReadOnlySpan<double> values, double mean, ref double sum, ref double squares)
+    {
+        Vector512<double> sums = default, products = default;
+        int i = 0;
+        for (; i <= values.Length - Vector512<double>.Count; i += Vector512<double>.Count)
+        {
+            Vector512<double> deviation = Vector512.Create(values.Slice(i, Vector512<double>.Count)) - Vector512.Create(mean);
+            sums += deviation;
+            products += deviation * deviation;
+        }
+
+        for (; i < values.Length; i++)
+        {
+            double deviation = values[i] - mean;
+            sum += deviation;
+            squares += deviation * deviation;
+        }
+
+        sum += Vector512.Sum(sums);
+        squares += Vector512.Sum(products);
     }
 
     /// <summary>The largest of the values in each set.</summary>

@@ -23,10 +23,12 @@ internal static class SpeedProbe
         });
 
     /// <summary>Measures one contestant on the usual workloads.</summary>
-    public static void Measure(ProbeCase probe) => Measure(probe, Workloads(probe.Settings));
+    /// <param name="probe">Receives the rows.</param>
+    /// <param name="tensors">What contestants before were timed on; what is missing is added.</param>
+    public static void Measure(ProbeCase probe, Dictionary<Workload, SpeedTensors> tensors) => Measure(probe, Workloads(probe.Settings), tensors);
 
     /// <summary>Measures one contestant on the given workloads.</summary>
-    public static void Measure(ProbeCase probe, IReadOnlyList<Workload> workloads)
+    public static void Measure(ProbeCase probe, IReadOnlyList<Workload> workloads, Dictionary<Workload, SpeedTensors> tensors)
     {
         int threads = KernelThreads.Count;
         try
@@ -34,7 +36,12 @@ internal static class SpeedProbe
             foreach (Workload workload in workloads)
             {
                 KernelThreads.Count = workload.Threads;
-                Measure(probe, workload);
+                if (!tensors.TryGetValue(workload, out SpeedTensors? data))
+                {
+                    tensors[workload] = data = SpeedTensors.Random(workload, probe.Stream(workload.Shape.ToString()));
+                }
+
+                Measure(probe, workload, data);
             }
         }
         finally
@@ -47,6 +54,12 @@ internal static class SpeedProbe
     public static void Warm(IReadOnlyList<ProbeCase> probes)
     {
         int threads = KernelThreads.Count;
+        SpeedTensors[] tensors = [.. Workloads(probes[0].Settings).Select(workload =>
+        {
+            nint perSample = workload.Shape.Count / workload.Shape.Samples;
+            ActivationShape few = workload.Shape.WithSamples(Math.Clamp((1 << 18) / perSample, 2, workload.Shape.Samples));
+            return SpeedTensors.Random(workload with { Shape = few }, probes[0].Stream("warm-up"));
+        })];
         try
         {
             WarmUp.UntilCompiled(
@@ -54,12 +67,11 @@ internal static class SpeedProbe
                 {
                     foreach (ProbeCase probe in probes)
                     {
-                        foreach (Workload workload in Workloads(probe.Settings))
+                        foreach (SpeedTensors data in tensors)
                         {
                             probe.Settings.Cancellation.ThrowIfCancellationRequested();
-                            KernelThreads.Count = workload.Threads;
-                            nint perSample = workload.Shape.Count / workload.Shape.Samples;
-                            Warm(probe, workload with { Shape = workload.Shape.WithSamples(Math.Clamp((1 << 18) / perSample, 2, workload.Shape.Samples)) });
+                            KernelThreads.Count = data.Workload.Threads;
+                            Warm(probe, data);
                         }
                     }
                 },
@@ -71,12 +83,11 @@ internal static class SpeedProbe
         }
     }
 
-    private static void Warm(ProbeCase probe, Workload workload)
+    private static void Warm(ProbeCase probe, SpeedTensors data)
     {
         try
         {
-            SpeedTensors data = SpeedTensors.Random(workload, probe.Stream("warm-up"));
-            INormalizer<float> normalizer = probe.Create<float>(workload.Shape, Affine.Random);
+            INormalizer<float> normalizer = probe.Create<float>(data.Workload.Shape, Affine.Random);
             data.Run(normalizer, Forward, 2);
             data.Run(normalizer, Backward, 2);
             data.CopySeconds(2);
@@ -117,9 +128,8 @@ internal static class SpeedProbe
         return list;
     }
 
-    private static void Measure(ProbeCase probe, Workload workload)
+    private static void Measure(ProbeCase probe, Workload workload, SpeedTensors data)
     {
-        SpeedTensors data = SpeedTensors.Random(workload, probe.Stream(workload.Shape.ToString()));
         var reference = new SpeedReference(data, () => probe.Create<double>(workload.Shape, Affine.Random));
         double? limit = null;
         foreach (string direction in new[] { Forward, Backward, Inference })
@@ -133,7 +143,7 @@ internal static class SpeedProbe
             };
             probe.Attempt(MetricIds, () =>
             {
-                limit ??= Limit(probe, workload.Shape, reference.Input);
+                limit ??= Limit(probe, workload.Shape, data.ExactInput);
                 INormalizer<float> normalizer = probe.Create<float>(workload.Shape, Affine.Random);
                 if (Check(data, normalizer, reference, direction, limit.Value) is { } wrong)
                 {
@@ -209,7 +219,7 @@ internal static class SpeedProbe
     private static void Time(
         ProbeCase probe, SpeedTensors data, INormalizer<float> normalizer, string direction, IReadOnlyDictionary<string, object> parameters)
     {
-        TimingPlan plan = probe.Settings.Thorough ? new() { MostRounds = 101, Budget = 1 } : new();
+        TimingPlan plan = probe.Settings.Thorough ? new() { MostRounds = 101, Budget = 1 } : new() { LeastRounds = 5, MostRounds = 15, Budget = 0.03 };
         TimedRounds rounds = InterleavedTimer.Run(
             [data.CopySeconds, calls => data.Seconds(normalizer, direction, calls)], plan, probe.Settings.Seed, probe.Settings.Cancellation);
         AddRows(probe, data.Input.Length, data.BytesMoved(normalizer, direction), rounds, parameters);

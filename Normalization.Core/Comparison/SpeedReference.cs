@@ -7,19 +7,14 @@ namespace Normalization.Core.Comparison;
 /// <param name="create">Makes a double instance with the parameters and the state of the float one.</param>
 internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>> create)
 {
-    private readonly Lazy<double[]> _input = new(() => Arithmetic.ToDouble(data.ToRows(data.Input)));
-    private readonly Lazy<double[]> _upstream = new(() => Arithmetic.ToDouble(data.ToRows(data.Upstream)));
     private readonly Dictionary<string, double[]> _results = new(StringComparer.Ordinal);
     private INormalizer<double>? _trained; // one training forward pass behind it
 
     /// <summary>Whether inference takes its running statistics from one training forward pass, in place of those the instance was made with.</summary>
     public bool TrainsBeforeInference { get; init; } = true;
 
-    /// <summary>The input, exact.</summary>
-    public double[] Input => _input.Value;
-
     /// <summary>The sum of the upstream gradient's magnitudes: the size of what a parameter's gradient adds up.</summary>
-    public double SumOfUpstream => TensorPrimitives.SumOfMagnitudes<double>(_upstream.Value);
+    public double SumOfUpstream => TensorPrimitives.SumOfMagnitudes<double>(data.ExactUpstream);
 
     /// <summary>The parameters with their gradients, once the backward result was asked for.</summary>
     public IReadOnlyList<Parameter<double>> Parameters => _trained?.Parameters ?? [];
@@ -38,7 +33,7 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
             INormalizer<double> normalizer = create();
             if (TrainsBeforeInference)
             {
-                ProbeCase.Forward(normalizer, shape, Input);
+                ProbeCase.Forward(normalizer, shape, data.ExactInput);
 
                 // As a float instance holds them: where eigenvectors hang on the last bits of a covariance, those are to be the same.
                 foreach (StateBuffer<double> buffer in normalizer.Buffers)
@@ -51,17 +46,17 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
             }
 
             normalizer.Training = false;
-            return _results[direction] = ProbeCase.Forward(normalizer, shape, Input);
+            return _results[direction] = ProbeCase.Forward(normalizer, shape, data.ExactInput);
         }
 
         if (_trained is null)
         {
             INormalizer<double> normalizer = create();
-            _results[SpeedTensors.Forward] = ProbeCase.Forward(normalizer, shape, Input);
+            _results[SpeedTensors.Forward] = ProbeCase.Forward(normalizer, shape, data.ExactInput);
             _trained = normalizer;
         }
 
         return direction == SpeedTensors.Forward ? _results[direction]
-            : _results[direction] = ProbeCase.Backward(_trained, shape, Input, _upstream.Value);
+            : _results[direction] = ProbeCase.Backward(_trained, shape, data.ExactInput, data.ExactUpstream);
     }
 }

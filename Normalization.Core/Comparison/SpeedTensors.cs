@@ -24,6 +24,8 @@ internal sealed class SpeedTensors
     private readonly AlignedArray _upstream;
     private readonly AlignedArray _output;
     private readonly AlignedArray _inputGradient;
+    private readonly Lazy<double[]> _exactInput;
+    private readonly Lazy<double[]> _exactUpstream;
     private (AlignedArray Source, AlignedArray Destination)? _copied;
 
     /// <summary>Copies the input and the upstream gradient, both in the workload's memory order.</summary>
@@ -47,6 +49,8 @@ internal sealed class SpeedTensors
         _inputGradient = new AlignedArray(input.Length);
         input.CopyTo(_input.Span);
         upstream.CopyTo(_upstream.Span);
+        _exactInput = new(() => Arithmetic.ToDouble(ToRows(Input)));
+        _exactUpstream = new(() => Arithmetic.ToDouble(ToRows(Upstream)));
     }
 
     public Workload Workload { get; }
@@ -58,6 +62,12 @@ internal sealed class SpeedTensors
     public Span<float> Output => _output.Span;
 
     public Span<float> InputGradient => _inputGradient.Span;
+
+    /// <summary><see cref="Input"/> in double and channels-first order; not to be written.</summary>
+    public double[] ExactInput => _exactInput.Value;
+
+    /// <summary><see cref="Upstream"/>, likewise.</summary>
+    public double[] ExactUpstream => _exactUpstream.Value;
 
     /// <summary><see cref="Input"/>, for who cannot hold a span.</summary>
     public ReadOnlyMemory<float> InputMemory => _input.Memory;

@@ -124,7 +124,7 @@ public sealed class SpeedProbeTests
     private static ProbeCase Measure(Contestant contestant, params Workload[] workloads)
     {
         var probe = new ProbeCase(Aspects.Speed, contestant, SpeedProbe.Scenario, new ProbeSettings { Seed = 1 });
-        SpeedProbe.Measure(probe, workloads);
+        SpeedProbe.Measure(probe, workloads, []);
         return probe;
     }
 }
