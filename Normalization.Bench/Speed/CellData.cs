@@ -20,11 +20,11 @@ internal sealed class CellData
         Cell = cell;
         ActivationShape shape = cell.Shape;
         int parameters = cell.Strategy == "layer-norm" ? checked((int)(shape.Channels * shape.SpatialSize)) : shape.Channels;
-        float[] input = Gaussians(checked((int)shape.Count), stream);
-        Tensors = new SpeedTensors(new Workload(shape, cell.ChannelsLast, threads), input, Gaussians(input.Length, stream));
-        Weight = Array.ConvertAll(Gaussians(parameters, stream), value => 1 + (0.2f * value));
-        Bias = Array.ConvertAll(Gaussians(parameters, stream), value => 0.2f * value);
-        RunningMean = Array.ConvertAll(Gaussians(shape.Channels, stream), value => 0.2f * value);
+        float[] input = SpeedTensors.Gaussians(checked((int)shape.Count), stream);
+        Tensors = new SpeedTensors(new Workload(shape, cell.ChannelsLast, threads), input, SpeedTensors.Gaussians(input.Length, stream));
+        Weight = Array.ConvertAll(SpeedTensors.Gaussians(parameters, stream), value => 1 + (0.2f * value));
+        Bias = Array.ConvertAll(SpeedTensors.Gaussians(parameters, stream), value => 0.2f * value);
+        RunningMean = Array.ConvertAll(SpeedTensors.Gaussians(shape.Channels, stream), value => 0.2f * value);
         RunningVariance = new float[shape.Channels];
         for (int channel = 0; channel < RunningVariance.Length; channel++)
         {
@@ -80,18 +80,4 @@ internal sealed class CellData
         Direction.Backward => SpeedTensors.Backward,
         _ => SpeedTensors.Inference,
     };
-
-    // A block of random values over and over: its length shares no factor with the shapes, so that no two sets are alike.
-    private static float[] Gaussians(int count, RandomStream stream)
-    {
-        var block = new double[Math.Min(count, 65521)];
-        stream.FillGaussian(block);
-        var values = new float[count];
-        for (int i = 0; i < count; i++)
-        {
-            values[i] = (float)block[i % block.Length];
-        }
-
-        return values;
-    }
 }

@@ -155,8 +155,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         own.Tensors.ReadSeconds(1, CallsToCompile);
         foreach (PeerSeat seat in planned.HasPeers ? peers : [])
         {
-            // PyTorch has a process of its own, where nothing is compiled.
-            if (seat.Peer is PyTorchPeer || Absence(seat, planned) is not null)
+            if (!IsCompiledHere(seat) || Absence(seat, planned) is not null)
             {
                 continue;
             }
@@ -177,7 +176,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     }
 
     // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
-    private void Settle(IReadOnlyList<Func<int, double>> contestants, CancellationToken cancellation)
+    private void Settle(IEnumerable<Func<int, double>> contestants, CancellationToken cancellation)
     {
         Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
         void Run()
@@ -196,6 +195,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         _compiled = JitInfo.GetCompiledMethodCount();
     }
+
+    // PyTorch has a process of its own, where nothing is compiled.
+    private static bool IsCompiledHere(PeerSeat seat) => seat.Peer is not PyTorchPeer;
 
     private CaseRecord Measure(SpeedCase planned, CancellationToken cancellation)
     {
@@ -258,7 +260,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds),
                 .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
             ];
-            Settle(contestants, probe.Settings.Cancellation);
+            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(
                 contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());

@@ -78,11 +78,27 @@ internal sealed class SpeedTensors
     /// <summary>Random tensors: the same values in channels-first order, whatever the layout.</summary>
     public static SpeedTensors Random(Workload workload, RandomStream stream)
     {
-        float[] input = Values(workload.Shape, stream);
-        float[] upstream = Values(workload.Shape, stream);
+        int count = checked((int)workload.Shape.Count);
+        float[] input = Gaussians(count, stream);
+        float[] upstream = Gaussians(count, stream);
         return workload.ChannelsLast
             ? new SpeedTensors(workload, Reorder(workload.Shape, input, toRows: false), Reorder(workload.Shape, upstream, toRows: false))
             : new SpeedTensors(workload, input, upstream);
+    }
+
+    /// <summary>Standard normal values: one block of them over and over, whose length shares no factor with the shapes, so that no two sets are alike.</summary>
+    public static float[] Gaussians(int count, RandomStream stream)
+    {
+        var block = new double[Math.Min(count, 65521)];
+        stream.FillGaussian(block);
+        float[] single = Arithmetic.ToSingle(block);
+        var values = new float[count];
+        for (int start = 0; start < values.Length; start += single.Length)
+        {
+            single.AsSpan(0, Math.Min(single.Length, values.Length - start)).CopyTo(values.AsSpan(start));
+        }
+
+        return values;
     }
 
     /// <summary>What a direction writes: the input gradient of a backward pass, else the output.</summary>
@@ -257,21 +273,6 @@ internal sealed class SpeedTensors
         }
 
         return result;
-    }
-
-    // A block of random values over and over: its length shares no factor with the shapes, so that no two sets are alike.
-    private static float[] Values(ActivationShape shape, RandomStream stream)
-    {
-        var block = new double[65521];
-        stream.FillGaussian(block);
-        float[] single = Arithmetic.ToSingle(block);
-        var values = new float[shape.Count];
-        for (int start = 0; start < values.Length; start += single.Length)
-        {
-            single.AsSpan(0, Math.Min(single.Length, values.Length - start)).CopyTo(values.AsSpan(start));
-        }
-
-        return values;
     }
 
     // Pinned, from the first element that begins a cache line.

@@ -151,6 +151,8 @@ internal sealed class PyTorchPeer : IPeer
 
     private sealed class Call(Prepared prepared, string variant) : ITimedCall
     {
+        private float[]? _weightGradient;
+        private float[]? _biasGradient;
         private bool _disposed;
 
         public string Variant => variant;
@@ -159,7 +161,17 @@ internal sealed class PyTorchPeer : IPeer
 
         public double Seconds(int calls) => (double)prepared.Ask("time", variant, calls)["seconds"]!;
 
-        public void CopyResult(Span<float> destination) => prepared.Read(variant, destination, [], []);
+        public void CopyResult(Span<float> destination)
+        {
+            if (prepared.Data.Cell.Direction == Direction.Backward)
+            {
+                // All that a call computes comes with it.
+                _weightGradient = new float[prepared.Data.Weight.Length];
+                _biasGradient = new float[prepared.Data.Bias.Length];
+            }
+
+            prepared.Read(variant, destination, _weightGradient, _biasGradient);
+        }
 
         public void CopyParameterGradients(Span<float> weight, Span<float> bias)
         {
@@ -168,7 +180,13 @@ internal sealed class PyTorchPeer : IPeer
                 throw InProcessCall.NoGradients(prepared.Data.Cell.Direction);
             }
 
-            prepared.Read(variant, new float[prepared.Data.Tensors.Input.Length], weight, bias);
+            if (_weightGradient is null)
+            {
+                CopyResult(new float[prepared.Data.Tensors.Input.Length]);
+            }
+
+            _weightGradient.CopyTo(weight);
+            _biasGradient.CopyTo(bias);
         }
 
         public void Dispose()
