@@ -46,7 +46,6 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
 
     private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
-    private long _compiled;
     private (SpeedCase Case, CaseMaterial Material)? _last;
 
     /// <summary>What identifies the run: the first line of its records.</summary>
@@ -134,7 +133,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                     }
                 }
             },
-            least: 2, most: 6, BackgroundDelay, cancellation);
+            least: 2, most: 4, BackgroundDelay, cancellation);
 
         static SpeedCase Smaller(SpeedCase planned) => planned with
         {
@@ -175,8 +174,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
-    private void Settle(IEnumerable<Func<int, double>> contestants, CancellationToken cancellation)
+    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed. Compiled is how many methods were as the case began.
+    private static void Settle(IEnumerable<Func<int, double>> contestants, long compiled, CancellationToken cancellation)
     {
         Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
         void Run()
@@ -188,12 +187,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
 
         Run();
-        if (JitInfo.GetCompiledMethodCount() != _compiled)
+        if (JitInfo.GetCompiledMethodCount() != compiled)
         {
             WarmUp.UntilCompiled(Run, least: 1, most: 10, BackgroundDelay, cancellation);
         }
-
-        _compiled = JitInfo.GetCompiledMethodCount();
     }
 
     // PyTorch has a process of its own, where nothing is compiled.
@@ -238,6 +235,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
     private void Measure(ProbeCase probe, SpeedCase planned)
     {
+        long compiled = JitInfo.GetCompiledMethodCount();
         CaseMaterial material = Material(planned);
         var own = new OwnCall(planned, material);
         if (own.Check(Limit(probe, planned)) is { } wrong)
@@ -260,7 +258,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds),
                 .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
             ];
-            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), probe.Settings.Cancellation);
+            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), compiled, probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(
                 contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());
