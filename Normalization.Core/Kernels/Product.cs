@@ -126,7 +126,7 @@ internal static unsafe class Product
         }
     }
 
-    /// <summary>Rows [first, last) of result += left * right^T, of operands whose rows are contiguous; each lane's chains of terms are added in double.</summary>
+    /// <summary>Rows [first, last) of result += left * right^T, of operands whose rows are contiguous; chains of terms are added lane by lane, then the lanes, then in double.</summary>
     /// <remarks>
     /// Sums of products along memory need neither operand transposed. First and last are multiples of <see cref="Square"/>; operands have whole
     /// squares of rows and whole vectors of columns, which depth counts.
@@ -312,27 +312,49 @@ internal static unsafe class Product
         AddSums(s30, s31, s32, s33, result + (3 * pitch));
     }
 
-    // Adds each vector's lanes to a number of their own, in double and in the order of Simd.Sum: halves, halves of those, and the last two.
+    // Adds each vector's lanes, in one tree, to a number of their own.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void AddSums<T>(Vector512<T> a, Vector512<T> b, Vector512<T> c, Vector512<T> d, double* result)
     {
-        Vector512<double> p = Simd.Widened(a), q = Simd.Widened(b), r = Simd.Widened(c), s = Simd.Widened(d);
-        Vector256<double> sums;
-        if (Avx.IsSupported)
+        Vector256<double> sums = typeof(T) == typeof(float)
+            ? Simd.Widen(LaneSums(a.AsSingle(), b.AsSingle(), c.AsSingle(), d.AsSingle()))
+            : LaneSums(a.AsDouble(), b.AsDouble(), c.AsDouble(), d.AsDouble());
+        (Vector256.Load(result) + sums).Store(result);
+    }
+
+    // In the order of Simd.Sum: halves, halves of those, and the last two.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<double> LaneSums(Vector512<double> a, Vector512<double> b, Vector512<double> c, Vector512<double> d)
+    {
+        if (!Avx.IsSupported)
         {
-            const byte Lower = 0x20, Upper = 0x31;
-            Vector256<double> p4 = p.GetLower() + p.GetUpper(), q4 = q.GetLower() + q.GetUpper();
-            Vector256<double> r4 = r.GetLower() + r.GetUpper(), s4 = s.GetLower() + s.GetUpper();
-            Vector256<double> first = Avx.Permute2x128(p4, r4, Lower) + Avx.Permute2x128(p4, r4, Upper);
-            Vector256<double> second = Avx.Permute2x128(q4, s4, Lower) + Avx.Permute2x128(q4, s4, Upper);
-            sums = Avx.UnpackLow(first, second) + Avx.UnpackHigh(first, second);
-        }
-        else
-        {
-            sums = Vector256.Create(Simd.Sum(p), Simd.Sum(q), Simd.Sum(r), Simd.Sum(s));
+            return Vector256.Create(Simd.Sum(a), Simd.Sum(b), Simd.Sum(c), Simd.Sum(d));
         }
 
-        (Vector256.Load(result) + sums).Store(result);
+        const byte Lower = 0x20, Upper = 0x31;
+        Vector256<double> a4 = a.GetLower() + a.GetUpper(), b4 = b.GetLower() + b.GetUpper();
+        Vector256<double> c4 = c.GetLower() + c.GetUpper(), d4 = d.GetLower() + d.GetUpper();
+        Vector256<double> even = Avx.Permute2x128(a4, c4, Lower) + Avx.Permute2x128(a4, c4, Upper);
+        Vector256<double> odd = Avx.Permute2x128(b4, d4, Lower) + Avx.Permute2x128(b4, d4, Upper);
+        return Avx.UnpackLow(even, odd) + Avx.UnpackHigh(even, odd);
+    }
+
+    // The same of float: halves, then in each quarter every other lane, and the quarters last.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> LaneSums(Vector512<float> a, Vector512<float> b, Vector512<float> c, Vector512<float> d)
+    {
+        if (!Avx.IsSupported)
+        {
+            return Vector128.Create(Simd.Sum(a), Simd.Sum(b), Simd.Sum(c), Simd.Sum(d));
+        }
+
+        const byte Lower = 0x44, Upper = 0xEE;
+        Vector256<float> a8 = a.GetLower() + a.GetUpper(), b8 = b.GetLower() + b.GetUpper();
+        Vector256<float> c8 = c.GetLower() + c.GetUpper(), d8 = d.GetLower() + d.GetUpper();
+        Vector256<float> first = Avx.UnpackLow(a8, b8) + Avx.UnpackHigh(a8, b8);
+        Vector256<float> second = Avx.UnpackLow(c8, d8) + Avx.UnpackHigh(c8, d8);
+        Vector256<float> quarters = Avx.Shuffle(first, second, Lower) + Avx.Shuffle(first, second, Upper);
+        return quarters.GetLower() + quarters.GetUpper();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -219,6 +219,20 @@ internal static unsafe class Simd
         return two.GetElement(0) + two.GetElement(1);
     }
 
+    /// <summary>The sixteen lanes, likewise: halves, then in each quarter every other lane, and the quarters last.</summary>
+    public static float Sum(Vector512<float> lanes)
+    {
+        Vector256<float> eight = lanes.GetLower() + lanes.GetUpper();
+        return Quarter(eight.GetLower()) + Quarter(eight.GetUpper());
+
+        static float Quarter(Vector128<float> four) => (four.GetElement(0) + four.GetElement(2)) + (four.GetElement(1) + four.GetElement(3));
+    }
+
+    /// <summary>Four floats as doubles.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<double> Widen(Vector128<float> single) =>
+        Avx.IsSupported ? Avx.ConvertToVector256Double(single) : Vector256.Create(Vector128.WidenLower(single), Vector128.WidenUpper(single));
+
     /// <summary>Lanes of A as eight double lanes: those of double, or of float the lower half and the upper added.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<double> Widened<A>(Vector512<A> lanes) => typeof(A) == typeof(float)

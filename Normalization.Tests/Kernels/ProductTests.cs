@@ -109,6 +109,29 @@ public sealed unsafe class ProductTests
     }
 
     [TestMethod]
+    public void AccumulateRows_FloatLanes_AreAddedInTheOrderOfTheirSum()
+    {
+        // One product a lane: what is left is the order of the lanes, whatever instructions add them.
+        var random = new Random(5);
+        float[] left = [.. Enumerable.Range(0, Product.Square * 16).Select(_ => (float)(random.NextDouble() - 0.5))];
+        float[] right = [.. Enumerable.Range(0, Product.Square * 16).Select(_ => (float)(random.NextDouble() - 0.5))];
+        var result = new double[Product.Square * Product.Square];
+        fixed (float* a = left, b = right)
+        fixed (double* c = result)
+        {
+            Product.AccumulateRows(c, Product.Square, 0, Product.Square, Product.Square, 16, a, 16, b, 16, upper: false);
+            for (int row = 0; row < Product.Square; row++)
+            {
+                for (int column = 0; column < Product.Square; column++)
+                {
+                    float expected = Simd.Sum(Vector512.Load(a + (row * 16)) * Vector512.Load(b + (column * 16)));
+                    Assert.AreEqual(expected, result[(row * Product.Square) + column], $"row {row}, column {column}");
+                }
+            }
+        }
+    }
+
+    [TestMethod]
     public void AccumulateRows_RowRangeAndUpper_LeavesTheRestAlone()
     {
         const int Size = 64;
