@@ -484,9 +484,9 @@ internal static unsafe class Standardizer
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));
 
-    /// <summary>Items in a task where no bit hangs on how they are grouped: a few tasks for each thread, since each begins anew in memory, and perhaps with coefficients.</summary>
+    /// <summary>Items in a task where no bit hangs on how they are grouped: a few tasks for each of several threads, since each begins anew in memory, and perhaps with coefficients.</summary>
     internal static int ItemsPerLargeTask(int items, nint elementsPerItem) =>
-        Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * KernelThreads.Count));
+        KernelThreads.Count == 1 ? items : Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * KernelThreads.Count));
 
     /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
     internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)
