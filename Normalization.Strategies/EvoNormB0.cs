@@ -302,7 +302,7 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
         double* coefficients = Coefficients + first;
         if (G == null)
         {
-            Curves.Apply<T, Output>(slab, X, null, Result, coefficients, pitch, Store);
+            Curves.Apply<T, Output>(slab, X, null, Result, coefficients, pitch, Store, Slabs.Ahead<T>(tensors: 1));
             return;
         }
 
@@ -312,7 +312,7 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
             SetLines(c, pitch);
         }
 
-        Curves.Apply<T, InputGradient>(slab, X, G, Result, coefficients, pitch, Store);
+        Curves.Apply<T, InputGradient>(slab, X, G, Result, coefficients, pitch, Store, Slabs.Ahead<T>(tensors: 2));
     }
 
     // The batch's moments from its instances': the mean of their variances and the variance of their means.

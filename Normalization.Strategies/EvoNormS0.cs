@@ -232,7 +232,7 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
 
         if (G == null)
         {
-            Curves.Apply<T, Output>(channels, X, null, Result, coefficients, pitch, Store);
+            Curves.Apply<T, Output>(channels, X, null, Result, coefficients, pitch, Store, Slabs.Ahead<T>(tensors: 1));
             return;
         }
 
@@ -242,7 +242,7 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
             AddLines(slot, pitch);
         }
 
-        Curves.Apply<T, InputGradient>(channels, X, G, Result, coefficients, pitch, Store);
+        Curves.Apply<T, InputGradient>(channels, X, G, Result, coefficients, pitch, Store, Slabs.Ahead<T>(tensors: 2));
     }
 
     /// <summary>The gradients of bias, weight and v, by channel.</summary>

@@ -51,8 +51,8 @@ internal static unsafe class Curves
 
     private const double SmallestSingle = 1e-30;
 
-    /// <summary>Writes y = curve(x), or dx = curve(x, g); the result may be g's own memory, or x's.</summary>
-    public static void Apply<T, TCurve>(in ReductionLayout layout, T* x, T* g, T* result, double* coefficients, nint pitch, StoreKind store)
+    /// <summary>Writes y = curve(x), or dx = curve(x, g); the result may be g's own memory, or x's. Stores that fetch do so so many elements ahead.</summary>
+    public static void Apply<T, TCurve>(in ReductionLayout layout, T* x, T* g, T* result, double* coefficients, nint pitch, StoreKind store, nint ahead)
         where T : unmanaged
         where TCurve : struct, ICurve
     {
@@ -66,6 +66,7 @@ internal static unsafe class Curves
             Coefficients = coefficients,
             Pitch = pitch,
             Store = store,
+            Ahead = ahead,
         };
         job.Share();
     }
@@ -168,6 +169,7 @@ internal unsafe struct CurveJob<T, TCurve> : IStoringJob
     public double* Coefficients;
     public nint Pitch;
     public StoreKind Store;
+    public nint Ahead;
     private int _items;
     private int _itemsPerTask;
 
@@ -224,7 +226,7 @@ internal unsafe struct CurveJob<T, TCurve> : IStoringJob
         {
             for (nint done = 0; done < chunk.Length; done += width == pitch ? chunk.Length : pitch)
             {
-                Loop<A, TStore>(X + offset + done, TCurve.ReadsGradient ? G + offset + done : null, Result + offset + done, length, width, coefficients, capacity);
+                Loop<A, TStore>(X + offset + done, TCurve.ReadsGradient ? G + offset + done : null, Result + offset + done, length, width, Ahead, coefficients, capacity);
             }
         }
 
@@ -233,7 +235,7 @@ internal unsafe struct CurveJob<T, TCurve> : IStoringJob
 
     // Elements in memory's order; coefficients repeat with the period of the columns.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Loop<A, TStore>(T* x, T* g, T* result, nint n, nint period, A* coefficients, nint capacity)
+    private static void Loop<A, TStore>(T* x, T* g, T* result, nint n, nint period, nint ahead, A* coefficients, nint capacity)
         where A : unmanaged
         where TStore : struct, IStore
     {
@@ -252,10 +254,10 @@ internal unsafe struct CurveJob<T, TCurve> : IStoringJob
             Vector512<A> value = TCurve.At(Simd.Load<T, A>(x + i), gradient, coefficients + j, capacity);
             if (TStore.Fetches && Sse.IsSupported)
             {
-                Sse.Prefetch1(x + i + Standardizer.StreamAhead);
+                Sse.Prefetch1(x + i + ahead);
                 if (TCurve.ReadsGradient)
                 {
-                    Sse.Prefetch1(g + i + Standardizer.StreamAhead);
+                    Sse.Prefetch1(g + i + ahead);
                 }
             }
 

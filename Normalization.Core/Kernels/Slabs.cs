@@ -12,6 +12,8 @@ internal readonly struct Slabs
     private const int FewestToShare = 4;
     private readonly int _panels;
     private readonly int _perSlab;
+    private readonly nint _panelElements;
+    private readonly nint _panelStride;
 
     /// <param name="layout">What is cut.</param>
     /// <param name="whole">Whether it has to stay in one piece.</param>
@@ -19,6 +21,8 @@ internal readonly struct Slabs
     {
         nint elements = layout.Elements / layout.Outer;
         _panels = layout.Outer;
+        _panelElements = elements;
+        _panelStride = layout.OuterStride;
         _perSlab = (int)Math.Clamp(SlabElements / elements, 1, _panels);
         if (whole || elements > CachedElements || _panels / _perSlab < FewestToShare)
         {
@@ -37,6 +41,15 @@ internal readonly struct Slabs
 
     /// <summary>Outer panels [Start, End) of a range.</summary>
     public (int Start, int End) this[int index] => (index * _perSlab, Math.Min(_panels, (index + 1) * _perSlab));
+
+    /// <summary>
+    /// How far ahead a range's last pass fetches, in elements: what its thread's next range will read, of as many tensors; where that finds no room beside
+    /// the range in the second-level cache, or there is none, its own stream.
+    /// </summary>
+    public unsafe nint Ahead<T>(int tensors)
+        where T : unmanaged =>
+        Count > 1 && tensors * _perSlab * _panelElements * sizeof(T) <= Standardizer.FetchedPanelBytes
+            ? _perSlab * _panelStride * KernelThreads.Count : Standardizer.StreamAhead;
 
     /// <summary>Runs a job whose pieces are the ranges.</summary>
     public void Run<TJob>(ref TJob job)

@@ -82,7 +82,7 @@ internal static unsafe class Standardizer
     private const nint CachedPanelBytes = 1 << 20;
 
     // Of a panel beside which the next one finds room there.
-    private const nint FetchedPanelBytes = 1 << 19;
+    internal const nint FetchedPanelBytes = 1 << 19;
 
     // Blocks that take turns are worked on in the order of memory, sets or no, where they are up to half a page long, as fetching begins anew in each,
     // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that; the
