@@ -454,6 +454,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             {
                 var group = new WhiteningGroup(statistics, index, _group);
                 double* covariance = statistics.Covariance + (index * size);
+                group.ClearPadding(sigma);
                 if (!default(Regularization).Apply(covariance, _group, group.Pitch, sigma, out _) || InverseCholesky.IsSemidefinite(group, sigma, rounding))
                 {
                     continue;

@@ -154,6 +154,9 @@ internal sealed unsafe class Conv2d<T> : Layer<T>
             T* weightGradient = scratch.Take<T>(weightSize);
             nint sample = (nint)Height * Width * Channels;
             nint first = piece * Samples / pieces;
+
+            // Where patches are gathered to, sample after sample, leaves it so.
+            Product.ClearPadding(patches, rows, inputs, pitch, Product.Rows, Product.Width<T>());
             for (nint n = first; n < (piece + 1) * Samples / pieces; n++)
             {
                 Gather(X + (n * sample), patches, pitch);

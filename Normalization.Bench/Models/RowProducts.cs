@@ -32,10 +32,12 @@ internal static unsafe class RowProducts<T>
         T* result = scratch.Take<T>(Size(outputs, count));
         T* rest = scratch.Take<T>(Product.Rows * inputs);
         Transposition.Copy(rows, count, inputs, inputs, turned, pitch);
+        Product.ClearPadding(turned, inputs, count, pitch, 1, Product.Width<T>());
 
         // Weights have no memory behind them that may be read: the last of them are copied to where there is.
         nint whole = outputs / Product.Rows * Product.Rows;
         new ReadOnlySpan<T>(weights + (whole * inputs), (int)((outputs - whole) * inputs)).CopyTo(new Span<T>(rest, (int)(Product.Rows * inputs)));
+        Product.ClearPadding(rest, outputs - whole, inputs, inputs, Product.Rows, 1);
         Product.Set(result, pitch, whole, count, inputs, new LeftOperand<T>(weights, inputs, 1), turned, pitch);
         Product.Set(result + (whole * pitch), pitch, outputs - whole, count, inputs, new LeftOperand<T>(rest, inputs, 1), turned, pitch);
         Transposition.Copy(result, outputs, count, pitch, dense, outputs);

@@ -90,12 +90,12 @@ internal sealed class OwnCall
         }
     }
 
-    /// <summary>Fills the results' tensors with NaN, so that a peer that leaves a value unwritten does not pass for one that agrees.</summary>
+    /// <summary><see cref="SpeedTensors.Blot"/> of every pass: a peer that leaves a value unwritten does not pass for one that agrees.</summary>
     public void BlotResults()
     {
         foreach (Direction pass in _case.Passes)
         {
-            Tensors.Result(CellData.Name(pass)).Fill(float.NaN);
+            Tensors.Blot(CellData.Name(pass));
         }
     }
 

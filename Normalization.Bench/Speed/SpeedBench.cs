@@ -47,6 +47,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
     private readonly Dictionary<string, double> _limits = new(StringComparer.Ordinal);
     private (SpeedCase Case, CaseMaterial Material)? _last;
+    private long _compiled; // methods, when the last case that was timed had ended: what came since has not been settled
 
     /// <summary>What identifies the run: the first line of its records.</summary>
     /// <param name="environment">The machine and the program.</param>
@@ -103,6 +104,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 // A process that the signal stopped too has not failed.
                 cancellation.ThrowIfCancellationRequested();
                 finished(record);
+                _compiled = record.Failure is null ? JitInfo.GetCompiledMethodCount() : _compiled;
             }
         }
         finally
@@ -174,8 +176,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed. Compiled is how many methods were as the case began.
-    private static void Settle(IEnumerable<Func<int, double>> contestants, long compiled, CancellationToken cancellation)
+    // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
+    private void Settle(IEnumerable<Func<int, double>> contestants, CancellationToken cancellation)
     {
         Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
         void Run()
@@ -187,7 +189,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
 
         Run();
-        if (JitInfo.GetCompiledMethodCount() != compiled)
+        if (JitInfo.GetCompiledMethodCount() != _compiled)
         {
             WarmUp.UntilCompiled(Run, least: 1, most: 10, BackgroundDelay, cancellation);
         }
@@ -235,7 +237,6 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
     private void Measure(ProbeCase probe, SpeedCase planned)
     {
-        long compiled = JitInfo.GetCompiledMethodCount();
         CaseMaterial material = Material(planned);
         var own = new OwnCall(planned, material);
         if (own.Check(Limit(probe, planned)) is { } wrong)
@@ -258,7 +259,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds),
                 .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
             ];
-            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), compiled, probe.Settings.Cancellation);
+            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(
                 contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());

@@ -8,7 +8,7 @@ internal static class BatchSizeProbe
     private const int FirstSizeBatches = 150;
     private const int GapBatches = 8;
 
-    // From here on batches are repeated half as often: they cost the most and vary the least.
+    // From here on noise is taken from half as many batches, unless thoroughly: they cost the most and vary the least.
     private const int LargeSize = 128;
 
     private static readonly string[] MetricIds =
@@ -23,7 +23,8 @@ internal static class BatchSizeProbe
         INormalizer<double>? previous = null;
         foreach (int size in Sizes)
         {
-            int repeats = probe.Settings.Thorough ? 200 : size < LargeSize ? 32 : 16;
+            int batches = probe.Settings.Thorough ? 200 : 32;
+            int repeats = probe.Settings.Thorough || size < LargeSize ? batches : batches / 2;
             IReadOnlyDictionary<string, object> parameters = ProbeCase.Parameters("n", (long)size);
             ActivationShape shape = probe.Scenario.Shape(size);
             probe.Attempt(MetricIds, () =>
@@ -38,7 +39,7 @@ internal static class BatchSizeProbe
                     probe.Missing(["output_noise", "gradient_noise"], "a batch of one has no other samples", parameters);
                 }
 
-                previous = Train(probe, shape, pool, repeats, previous, parameters);
+                previous = Train(probe, shape, pool, batches, previous, parameters);
                 Gap(probe, shape, pool, previous, parameters);
             }, parameters);
         }

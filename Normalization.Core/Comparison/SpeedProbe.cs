@@ -178,17 +178,20 @@ internal static class SpeedProbe
         double[] exact = reference.Result(direction);
         if (direction != Inference || normalizer.Training)
         {
+            data.Blot(Forward);
             data.Run(normalizer, Forward, 1);
         }
 
         if (direction == Inference)
         {
             normalizer.Training = false;
+            data.Blot(Inference);
             data.Run(normalizer, Inference, 1);
         }
         else if (direction == Backward)
         {
             normalizer.ZeroGradients();
+            data.Blot(Backward);
             try
             {
                 data.Run(normalizer, Backward, 1);

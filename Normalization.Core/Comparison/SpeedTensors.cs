@@ -107,6 +107,9 @@ internal sealed class SpeedTensors
     /// <summary><see cref="Result"/>, for who cannot hold a span.</summary>
     public Memory<float> ResultMemory(string direction) => (direction == Backward ? _inputGradient : _output).Memory;
 
+    /// <summary>Fills what a direction writes with NaN, so that a contestant that leaves a value unwritten does not pass with the last one's.</summary>
+    public void Blot(string direction) => Result(direction).Fill(float.NaN);
+
     /// <summary>A tensor of the workload's memory order in channels-first order.</summary>
     public float[] ToRows(ReadOnlySpan<float> values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values.ToArray();
 

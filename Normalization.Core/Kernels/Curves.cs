@@ -51,7 +51,15 @@ internal static unsafe class Curves
 
     private const double SmallestSingle = 1e-30;
 
-    /// <summary>Writes y = curve(x), or dx = curve(x, g); the result may be g's own memory, or x's. Stores that fetch do so so many elements ahead.</summary>
+    /// <summary>Writes y = curve(x), or dx = curve(x, g); the result may be g's own memory, or x's.</summary>
+    /// <param name="layout">Which elements have a slot's coefficients.</param>
+    /// <param name="x">Input.</param>
+    /// <param name="g">Output gradient; null where the curve does not read it.</param>
+    /// <param name="result">Receives y or dx.</param>
+    /// <param name="coefficients">By slot, coefficients pitch apart.</param>
+    /// <param name="pitch">From one coefficient's slots to the next's.</param>
+    /// <param name="store">How results leave.</param>
+    /// <param name="ahead">How many elements ahead a store that fetches does so.</param>
     public static void Apply<T, TCurve>(in ReductionLayout layout, T* x, T* g, T* result, double* coefficients, nint pitch, StoreKind store, nint ahead)
         where T : unmanaged
         where TCurve : struct, ICurve

@@ -21,7 +21,7 @@ internal readonly unsafe struct LeftOperand<T>(T* values, nint rowStride, nint d
 /// their terms, 4 x 4 vectors whose lanes are added in one tree. Every element is the sum, in order, of such chains of fused multiply-adds, so that
 /// its bits do not depend on the matrix beside it, and a float sum loses to rounding what tens of terms lose, not what thousands do.</para>
 /// <para>Operands of the first are read and results written in whole blocks: left to a multiple of <see cref="Rows"/> rows, right to a multiple of
-/// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, but is cleared all the same (<see cref="ClearPadding"/>).</para>
+/// <see cref="Width{T}"/> columns. What lies in the padding reaches padding only, but callers clear it all the same (<see cref="ClearPadding"/>).</para>
 /// </remarks>
 internal static unsafe class Product
 {
@@ -54,17 +54,17 @@ internal static unsafe class Product
     /// <param name="rows">Its rows.</param>
     /// <param name="columns">Its columns.</param>
     /// <param name="pitch">Elements from one row to the next, at least the columns that are read.</param>
-    /// <param name="rowsRead">Multiple up to which rows are read.</param>
-    /// <param name="columnsRead">Multiple up to which columns are read.</param>
-    public static void ClearPadding<T>(T* operand, nint rows, nint columns, nint pitch, nint rowsRead, nint columnsRead)
+    /// <param name="rowMultiple">Rows are read up to a multiple of it.</param>
+    /// <param name="columnMultiple">Columns are read up to a multiple of it.</param>
+    public static void ClearPadding<T>(T* operand, nint rows, nint columns, nint pitch, nint rowMultiple, nint columnMultiple)
         where T : unmanaged
     {
-        nint lastRow = (rows + rowsRead - 1) / rowsRead * rowsRead;
-        int rest = (int)(((columns + columnsRead - 1) / columnsRead * columnsRead) - columns);
-        for (nint row = 0; row < lastRow; row++)
+        nint endRow = (rows + rowMultiple - 1) / rowMultiple * rowMultiple;
+        nint endColumn = (columns + columnMultiple - 1) / columnMultiple * columnMultiple;
+        for (nint row = endColumn == columns ? rows : 0; row < endRow; row++)
         {
             nint from = row < rows ? columns : 0;
-            new Span<T>(operand + (row * pitch) + from, (int)(columns - from) + rest).Clear();
+            new Span<T>(operand + (row * pitch) + from, (int)(endColumn - from)).Clear();
         }
     }
 
@@ -126,7 +126,7 @@ internal static unsafe class Product
         }
     }
 
-    /// <summary>Rows [first, last) of result += left * right^T, of operands whose rows are contiguous; chains of terms are added lane by lane, then the lanes, then in double.</summary>
+    /// <summary>Rows [first, last) of result += left * right^T, of operands whose rows are contiguous; a chain's terms are added lane by lane and its lanes in T, chains in double.</summary>
     /// <remarks>
     /// Sums of products along memory need neither operand transposed. First and last are multiples of <see cref="Square"/>; operands have whole
     /// squares of rows and whole vectors of columns, which depth counts.

@@ -345,8 +345,12 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
         if (View.ByColumns)
         {
             var rows = new LeftOperand<TTile>(left, 1, pitch);
-            Product.ClearPadding(left, count, View.Group, pitch, 1, Product.Rows);
             Product.ClearPadding(right, count, View.Group, pitch, 1, Product.Width<TTile>());
+            if (left != right)
+            {
+                Product.ClearPadding(left, count, View.Group, pitch, 1, Product.Rows);
+            }
+
             Product.Accumulate(products, matrixPitch, firstRow, lastRow, View.Group, count, rows, right, pitch, upper: G == null);
         }
         else
@@ -354,7 +358,11 @@ internal unsafe struct CrossProductJob<T> : IPieceJob
             nint lanes = Vector512<TTile>.Count;
             nint whole = (count + lanes - 1) / lanes * lanes;
             Product.ClearPadding(left, View.Group, count, pitch, Product.Rows, lanes);
-            Product.ClearPadding(right, View.Group, count, pitch, Product.Square, lanes);
+            if (left != right)
+            {
+                Product.ClearPadding(right, View.Group, count, pitch, Product.Square, lanes);
+            }
+
             Product.AccumulateRows(products, matrixPitch, firstRow, lastRow, View.Group, whole, left, pitch, right, pitch, upper: G == null);
         }
 

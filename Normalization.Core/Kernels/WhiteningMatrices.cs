@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace Normalization.Core.Kernels;
 
 /// <summary>How a strategy makes the matrix W that whitens a group from the group's regularized covariance S, and how dL/dS follows from dL/dW.</summary>
@@ -53,6 +51,9 @@ internal readonly unsafe struct WhiteningGroup(WhiteningStatistics statistics, i
 
     /// <summary>A matrix's transpose as the left operand of a product.</summary>
     public LeftOperand<double> Columns(double* matrix) => new(matrix, 1, Pitch);
+
+    /// <summary>Writes zeros into a matrix's padding, as <see cref="Product.ClearPadding"/> does.</summary>
+    public void ClearPadding(double* matrix) => Product.ClearPadding(matrix, Size, Size, Pitch, Product.Rows, Product.Width<double>());
 
     /// <summary>result = left * right; of a product known to be symmetric, half is multiplied and the rest is copied.</summary>
     public void Multiply(double* result, LeftOperand<double> left, double* right, bool symmetric = false) =>
@@ -225,6 +226,8 @@ internal static unsafe class WhiteningMatrices
 internal unsafe struct WhiteningMatrixJob<TMatrix> : IPieceJob
     where TMatrix : unmanaged, IWhiteningMatrix
 {
+    private const int MostMultiplied = 8;
+
     public TMatrix Matrix;
     public WhiteningStatistics Statistics;
     public int Size;
@@ -242,12 +245,6 @@ internal unsafe struct WhiteningMatrixJob<TMatrix> : IPieceJob
         _workSize = _matrixSize + Matrix.WorkSize(Size);
         int slots = Slots.CountFor(groups);
         _work = NativeScratch.Begin(slots * _workSize * sizeof(double)).Take<double>(slots * _workSize);
-        if (_matrixSize > (nint)Size * Size)
-        {
-            // As Product.ClearPadding says; padding that is zero stays so.
-            NativeMemory.Clear(_work, (nuint)(slots * _workSize * sizeof(double)));
-        }
-
         _slots = new Slots(slots);
         WorkTeam.Run(ref this, groups, groups * (nint)Size * Size * Size);
     }
@@ -257,6 +254,13 @@ internal unsafe struct WhiteningMatrixJob<TMatrix> : IPieceJob
         int slot = _slots.Take();
         var group = new WhiteningGroup(Statistics, piece, Size);
         double* work = _work + (slot * _workSize);
+
+        // Padding that is zero stays so from product to product; of working memory, as many matrices as a strategy may multiply.
+        for (nint matrix = 0; matrix < Math.Min(MostMultiplied, _workSize / _matrixSize); matrix++)
+        {
+            group.ClearPadding(work + (matrix * _matrixSize));
+        }
+
         if (Gradients == null)
         {
             Compute(piece, group, work);
@@ -273,6 +277,13 @@ internal unsafe struct WhiteningMatrixJob<TMatrix> : IPieceJob
 
     private void Compute(int piece, in WhiteningGroup group, double* work)
     {
+        // The statistics may lie in memory that held others.
+        group.ClearPadding(group.Matrix);
+        for (int number = 0; number < group.SavedMatrices; number++)
+        {
+            group.ClearPadding(group.Saved(number));
+        }
+
         if (Regularization.Apply(Statistics.Covariance + (piece * _matrixSize), Size, group.Pitch, work, out double largestVariance))
         {
             Statistics.Spectra[piece] = Matrix.Compute(group, work, Regularization.Epsilon, work + _matrixSize) with { LargestVariance = largestVariance };

@@ -159,7 +159,7 @@ public sealed unsafe class ProductTests
         const int Rows = 5, Columns = 19, Pitch = 40;
         float* memory = stackalloc float[12 * Pitch];
         new Span<float>(memory, 12 * Pitch).Fill(7);
-        Product.ClearPadding(memory, Rows, Columns, Pitch, rowsRead: 8, columnsRead: 32);
+        Product.ClearPadding(memory, Rows, Columns, Pitch, rowMultiple: 8, columnMultiple: 32);
         for (int row = 0; row < 12; row++)
         {
             for (int column = 0; column < Pitch; column++)

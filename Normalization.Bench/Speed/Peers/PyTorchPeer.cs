@@ -163,14 +163,12 @@ internal sealed class PyTorchPeer : IPeer
 
         public void CopyResult(Span<float> destination)
         {
-            if (prepared.Data.Cell.Direction == Direction.Backward)
-            {
-                // All that a call computes comes with it.
-                _weightGradient = new float[prepared.Data.Weight.Length];
-                _biasGradient = new float[prepared.Data.Bias.Length];
-            }
-
-            prepared.Read(variant, destination, _weightGradient, _biasGradient);
+            // All that a backward call computes comes with it.
+            bool backward = prepared.Data.Cell.Direction == Direction.Backward;
+            float[] weight = backward ? new float[prepared.Data.Weight.Length] : [];
+            float[] bias = backward ? new float[prepared.Data.Bias.Length] : [];
+            prepared.Read(variant, destination, weight, bias);
+            (_weightGradient, _biasGradient) = (weight, bias);
         }
 
         public void CopyParameterGradients(Span<float> weight, Span<float> bias)
