@@ -42,6 +42,9 @@ public enum Flaw
 
     /// <summary>Throws on the way back as if the input were wrong.</summary>
     RefusesBackward,
+
+    /// <summary>The float output stays as it was found.</summary>
+    WritesNothing,
 }
 
 /// <summary>Per-channel standardization in plain loops, with running statistics.</summary>
@@ -160,7 +163,10 @@ public sealed class PlainStandardizer<T> : INormalizer<T>
             y[0] = T.NaN;
         }
 
-        new ReadOnlyTensorSpan<T>(y, input.Lengths).CopyTo(output);
+        if (_flaw != Flaw.WritesNothing || typeof(T) != typeof(float))
+        {
+            new ReadOnlyTensorSpan<T>(y, input.Lengths).CopyTo(output);
+        }
     }
 
     public void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient)

@@ -74,6 +74,18 @@ public sealed class SpeedProbeTests
     }
 
     [TestMethod]
+    public void Measure_OutputLeftAsTheContestantBeforeWroteIt_IsNotTimed()
+    {
+        var tensors = new Dictionary<Workload, SpeedTensors>();
+        Assert.IsNull(Measure(PlainContestants.Make(), tensors, Small).Failure);
+
+        var probe = Measure(PlainContestants.Make(Flaw.WritesNothing), tensors, Small);
+
+        StringAssert.Contains(probe.Failure, "Not timed, forward of (3, 4, 5, 2)");
+        Assert.IsTrue(probe.Rows.All(row => row.Parameters!["direction"] is "backward" || row.Value is null));
+    }
+
+    [TestMethod]
     public void Measure_Refusal_IsAStatedRow()
     {
         var probe = Measure(PlainContestants.Make(Flaw.RefusesFeatures), Small with { Shape = new ActivationShape(9, 4) });
@@ -121,10 +133,12 @@ public sealed class SpeedProbeTests
         Assert.AreEqual(1.5 * 2 / 5, probe.Rows[2].Value!.Value, 1e-12);
     }
 
-    private static ProbeCase Measure(Contestant contestant, params Workload[] workloads)
+    private static ProbeCase Measure(Contestant contestant, params Workload[] workloads) => Measure(contestant, [], workloads);
+
+    private static ProbeCase Measure(Contestant contestant, Dictionary<Workload, SpeedTensors> tensors, params Workload[] workloads)
     {
         var probe = new ProbeCase(Aspects.Speed, contestant, SpeedProbe.Scenario, new ProbeSettings { Seed = 1 });
-        SpeedProbe.Measure(probe, workloads, []);
+        SpeedProbe.Measure(probe, workloads, tensors);
         return probe;
     }
 }
