@@ -12,7 +12,6 @@ internal readonly struct Slabs
     private const int FewestToShare = 4;
     private readonly int _panels;
     private readonly int _perSlab;
-    private readonly nint _panelElements;
     private readonly nint _panelStride;
 
     /// <param name="layout">What is cut.</param>
@@ -21,7 +20,6 @@ internal readonly struct Slabs
     {
         nint elements = layout.Elements / layout.Outer;
         _panels = layout.Outer;
-        _panelElements = elements;
         _panelStride = layout.OuterStride;
         _perSlab = (int)Math.Clamp(SlabElements / elements, 1, _panels);
         if (whole || elements > CachedElements || _panels / _perSlab < FewestToShare)
@@ -48,7 +46,7 @@ internal readonly struct Slabs
     /// </summary>
     public unsafe nint Ahead<T>(int tensors)
         where T : unmanaged =>
-        Count > 1 && tensors * _perSlab * _panelElements * sizeof(T) <= Standardizer.FetchedPanelBytes
+        Count > 1 && tensors * (Elements / _panels * _perSlab) * sizeof(T) <= Standardizer.FetchedPanelBytes
             ? _perSlab * _panelStride * KernelThreads.Count : Standardizer.StreamAhead;
 
     /// <summary>Runs a job whose pieces are the ranges.</summary>
