@@ -177,7 +177,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     }
 
     // The rest of the code is met in the case itself: what is new is run until it is compiled for speed.
-    private void Settle(IEnumerable<Func<int, double>> contestants, CancellationToken cancellation)
+    private void Settle(IReadOnlyList<Func<int, double>> contestants, CancellationToken cancellation)
     {
         Func<int, double>[] brief = [.. contestants.Where(contestant => contestant(1) < LongestBrief)];
         void Run()
@@ -254,12 +254,11 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons, prepared);
             bool hasBound = planned.Shape.Count * sizeof(float) >= SpeedTensors.LargeBytes;
             int twice = hasBound ? own.TensorsReadTwice : 0;
-            Func<int, double>[] contestants =
-            [
-                own.Tensors.CopySeconds, own.Seconds, .. calls.Select<PeerCall, Func<int, double>>(call => call.Seconds),
-                .. twice > 0 ? new Func<int, double>[] { times => own.Tensors.ReadSeconds(twice, times) } : [],
-            ];
-            Settle(contestants.Where((_, index) => index < 2 || index >= 2 + calls.Count || IsCompiledHere(calls[index - 2].Seat)), probe.Settings.Cancellation);
+            Func<int, double>[] secondRead = twice > 0 ? [times => own.Tensors.ReadSeconds(twice, times)] : [];
+            Func<int, double>[] Beside(IEnumerable<PeerCall> some) =>
+                [own.Tensors.CopySeconds, own.Seconds, .. some.Select<PeerCall, Func<int, double>>(call => call.Seconds), .. secondRead];
+            Func<int, double>[] contestants = Beside(calls);
+            Settle(Beside(calls.Where(call => IsCompiledHere(call.Seat))), probe.Settings.Cancellation);
             TimedRounds rounds = InterleavedTimer.Run(
                 contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());
