@@ -524,6 +524,9 @@ internal sealed class NaiveNormalizer : Oracle
                         (vectors[k, p], vectors[k, q]) =
                             (cosine * vectors[k, p] - sine * vectors[k, q], sine * vectors[k, p] + cosine * vectors[k, q]);
                     }
+
+                    // What the rotation leaves there is rounding, which each sweep would find anew.
+                    (a[p, q], a[q, p]) = (0, 0);
                 }
             }
 
