@@ -22,7 +22,31 @@ public sealed partial class VectorWidthTests
 
     private static readonly Type[] Classes = [typeof(SimdTests), typeof(LoopsTests), typeof(ReadJobTests), typeof(ExponentialTests), typeof(StandardizerTests), typeof(EveryWidthTests), typeof(GoldenTests)];
 
-    private static readonly Lazy<string[]> s_digests = new(EveryWidthTests.Digests);
+    /// <summary>Bits, and the setting that leaves no more of them.</summary>
+    public static IReadOnlyList<object?[]> Widths { get; } =
+    [
+        [512, null],
+        [256, "DOTNET_EnableAVX512=0"],
+        [256, "DOTNET_PreferredVectorBitWidth=256"], // the masks of 512 at hand
+        [128, "DOTNET_EnableAVX2=0"],
+        [0, "DOTNET_EnableHWIntrinsic=0"],
+    ];
+
+    // All at the first test, as many at a time as there are processors: a process's tests mostly run one after the other.
+    private static readonly Lazy<(int ExitCode, string Output)[]> s_runs = new(() =>
+    {
+        using var folder = new TemporaryFolder();
+        string digests = folder.File("digests.txt");
+        File.WriteAllLines(digests, EveryWidthTests.Digests());
+        var runs = new (int, string)[Widths.Count];
+        Parallel.For(0, runs.Length, new ParallelOptions { MaxDegreeOfParallelism = Environment.ProcessorCount }, i =>
+        {
+            // No switch makes vectors wider than this process has them.
+            int bits = Math.Min((int)Widths[i][0]!, Bits);
+            runs[i] = Run(bits.ToString(CultureInfo.InvariantCulture), digests, (string?)Widths[i][1]);
+        });
+        return runs;
+    });
 
     // 0: no vectors at all.
     private static int Bits =>
@@ -39,20 +63,10 @@ public sealed partial class VectorWidthTests
     }
 
     [TestMethod]
-    [DataRow(512, null)]
-    [DataRow(256, "DOTNET_EnableAVX512=0")]
-    [DataRow(256, "DOTNET_PreferredVectorBitWidth=256", DisplayName = "256 bits preferred, the masks of 512 at hand")]
-    [DataRow(128, "DOTNET_EnableAVX2=0")]
-    [DataRow(0, "DOTNET_EnableHWIntrinsic=0")]
+    [DynamicData(nameof(Widths))]
     public void KernelTests_ProcessOfThatWidth_PassWithTheBitsOfThisOne(int bits, string? setting)
     {
-        using var folder = new TemporaryFolder();
-        string digests = folder.File("digests.txt");
-        File.WriteAllLines(digests, s_digests.Value);
-
-        // No switch makes vectors wider than this process has them.
-        string expected = Math.Min(bits, Bits).ToString(CultureInfo.InvariantCulture);
-        (int exitCode, string output) = Run(expected, digests, setting);
+        (int exitCode, string output) = s_runs.Value[Widths.ToList().FindIndex(row => row.SequenceEqual([bits, setting]))];
         Assert.AreEqual(0, exitCode, output);
         Match passed = Passed().Match(output);
         Assert.IsTrue(passed.Success, output);
