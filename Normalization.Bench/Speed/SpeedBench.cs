@@ -41,6 +41,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     // Seconds of a call beyond which its methods were called often enough before, and there is no time for more.
     private const double LongestBrief = 0.2e-3;
 
+    // Elements of which a call takes so long that what is around the loops, which are compiled for speed at once, does not show.
+    private const double LongTensor = 1 << 20;
+
     private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(40);
 
     private static readonly string[] OwnMetrics = ["ns_per_element", "gigabytes_per_second", "fraction_of_copy", "copy_ns_per_element", "bytes_allocated"];
@@ -258,7 +261,11 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             Func<int, double>[] Beside(IEnumerable<PeerCall> some) =>
                 [own.Tensors.CopySeconds, own.Seconds, .. some.Select<PeerCall, Func<int, double>>(call => call.Seconds), .. secondRead];
             Func<int, double>[] contestants = Beside(calls);
-            Settle(Beside(calls.Where(call => IsCompiledHere(call.Seat))), probe.Settings.Cancellation);
+            if (planned.Shape.Count < LongTensor)
+            {
+                Settle(Beside(calls.Where(call => IsCompiledHere(call.Seat))), probe.Settings.Cancellation);
+            }
+
             TimedRounds rounds = InterleavedTimer.Run(
                 contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());

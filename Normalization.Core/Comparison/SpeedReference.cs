@@ -20,6 +20,7 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
     public IReadOnlyList<Parameter<double>> Parameters => _trained?.Parameters ?? [];
 
     /// <summary>The result of one call: the output, or of a backward pass the input gradient.</summary>
+    /// <remarks>On all processors, whatever is timed: no bit hangs on their number.</remarks>
     public double[] Result(string direction)
     {
         if (_results.TryGetValue(direction, out double[]? result))
@@ -27,6 +28,20 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
             return result;
         }
 
+        int threads = KernelThreads.Count;
+        try
+        {
+            KernelThreads.Count = KernelThreads.Default;
+            return Compute(direction);
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+        }
+    }
+
+    private double[] Compute(string direction)
+    {
         ActivationShape shape = data.Workload.Shape;
         if (direction == SpeedTensors.Inference)
         {
