@@ -51,7 +51,7 @@ public sealed class TrainCommandTests : IDisposable
     [TestMethod]
     public void Train_KilledAndResumedOnAnotherNumberOfThreads_EndsWithTheSameRecords()
     {
-        string[] arguments = ["train", "E1", "E7", "--quick", "--seeds", "1"];
+        string[] arguments = ["train", "E6", "E18", "--quick", "--seeds", "1"];
         BenchResult whole = BenchProcess.Run(_folder.Path, [.. arguments, "--threads", "1", "--out", "whole"]);
         Assert.AreEqual(0, whole.ExitCode, whole.Error);
         using (Process process = BenchProcess.Start(_folder.Path, [.. arguments, "--threads", "1", "--out", "killed"]))
