@@ -71,7 +71,8 @@ public sealed record LstmOptions
 /// <para>Masks: a sample that is masked out of a step keeps its h and c through it (the output repeats h), and does not enter its statistics.</para>
 /// <para>Degenerate: one sample in a step follows <see cref="SingleValuePolicy"/>; two pass no gradient through batch normalization
 /// (<see cref="NormalizerWarnings.NoInputGradient"/>).</para>
-/// <para>Threads: an instance belongs to one thread, in inference too. Working memory of the largest call is kept: about 29 T N H values.</para>
+/// <para>Threads: an instance belongs to one thread, in inference too. Working memory of the largest call is kept: about 29 T N H values and, with
+/// layer normalization, arrays of 18 H for each step of the longest training sequence.</para>
 /// <para>Source: as <see cref="LstmNormalization"/> says; the authors' code orders the gates g, f, i, o.</para>
 /// </remarks>
 public sealed class LstmCell<T>
@@ -102,6 +103,7 @@ public sealed class LstmCell<T>
     private readonly LstmMatrix<T> _hiddenGradient;
     private readonly LstmMatrix<T> _packedInputGradient;
     private bool _canGoBack;
+    private bool _tookBatches; // whether the Forward that Backward would follow normalized by batch
     private bool _training = true;
 
     /// <summary>A cell with initial weights.</summary>
@@ -186,7 +188,7 @@ public sealed class LstmCell<T>
         set
         {
             _training = value;
-            SetMode();
+            SetMode(Training && !Frozen);
         }
     }
 
@@ -230,14 +232,14 @@ public sealed class LstmCell<T>
     public void Freeze()
     {
         Frozen = true;
-        SetMode();
+        SetMode(Training && !Frozen);
     }
 
     /// <summary>Ends <see cref="Freeze"/>.</summary>
     public void Unfreeze()
     {
         Frozen = false;
-        SetMode();
+        SetMode(Training && !Frozen);
     }
 
     /// <summary>Sets every parameter's gradient to zero.</summary>
@@ -297,7 +299,7 @@ public sealed class LstmCell<T>
 
         foreach (LstmNormalizer<T> norm in _norms)
         {
-            norm.Begin();
+            norm.Begin(firstStep);
         }
 
         try
@@ -322,9 +324,10 @@ public sealed class LstmCell<T>
         }
 
         _canGoBack = Training;
+        _tookBatches = Training && !Frozen;
     }
 
-    /// <summary>Takes the gradient of the last training Forward's outputs back through time.</summary>
+    /// <summary>Takes the gradient of the last training Forward's outputs back through time, whatever was frozen or switched since.</summary>
     /// <param name="outputGradient">dL/dh of every step, (T, N, H) row-major.</param>
     /// <param name="inputGradient">Receives dL/dx, (T, N, D) row-major; 0 at masked places. Empty where it is not wanted. Parameter gradients are added to theirs.</param>
     /// <param name="stateGradient">dL/dh and dL/dc of the state after the last step, replaced by those of the state before the first; null for none.</param>
@@ -347,6 +350,7 @@ public sealed class LstmCell<T>
 
         RequireState(stateGradient, samples);
 
+        SetMode(_tookBatches);
         LstmMatrix<T> hiddenWeight = _weightByHiddenOutput.Set(HiddenWeight.Values, 4 * Hidden);
         Start(_h, stateGradient?.Hidden, samples);
         Start(_c, stateGradient?.Cell, samples);
@@ -382,6 +386,7 @@ public sealed class LstmCell<T>
             norm.AddParameterGradients();
         }
 
+        SetMode(Training && !Frozen);
         LstmMatrix<T>.AddTransposedProduct(_inputProductGradient, tape.X, tape.Count, InputWeight.Gradient);
         LstmMatrix<T>.AddTransposedProduct(_hiddenProductGradient, tape.PreviousHidden, tape.Count, HiddenWeight.Gradient);
         _gateGradient.AddRows(tape.Count, Bias.Gradient);
@@ -552,11 +557,11 @@ public sealed class LstmCell<T>
     private StateEntry<T>[] Entries() =>
         [.. Parameters.Select(parameter => new StateEntry<T>(parameter.Name, parameter)), .. _norms.SelectMany(norm => norm.Statistics)];
 
-    private void SetMode()
+    private void SetMode(bool takesBatches)
     {
         foreach (LstmNormalizer<T> norm in _norms)
         {
-            norm.Training = Training && !Frozen;
+            norm.Training = takesBatches;
         }
     }
 
@@ -598,10 +603,10 @@ public sealed class LstmCell<T>
 
     private void RequireState(LstmState<T>? state, int samples)
     {
-        if (state is not null && state.Hidden.Length != samples * Hidden)
+        if (state is not null && (state.Samples, state.HiddenUnits) != (samples, Hidden))
         {
             throw new ArgumentException(
-                $"A state of {samples} samples and {Hidden} hidden units has {samples * Hidden} values of h; got {state.Hidden.Length}.", nameof(state));
+                $"The state must be of {samples} samples and {Hidden} hidden units; got one of {state.Samples} and {state.HiddenUnits}.", nameof(state));
         }
     }
 

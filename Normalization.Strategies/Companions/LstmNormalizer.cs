@@ -8,7 +8,7 @@ namespace Normalization.Strategies.Companions;
 /// <typeparam name="T">float or double.</typeparam>
 /// <remarks>
 /// A layer of its own for each step keeps what that step's Backward needs and, in batch normalization, that step's population statistics.
-/// Layer normalization has no statistics to keep and makes layers as steps come.
+/// Layer normalization has no statistics to keep: layers are made as a training sequence's steps come, and one serves all steps of inference.
 /// </remarks>
 internal sealed class LstmNormalizer<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
@@ -20,6 +20,7 @@ internal sealed class LstmNormalizer<T>
     private readonly double[] _weightSums;
     private readonly double[] _biasSums;
     private bool _training = true;
+    private int _firstStep;
 
     public LstmNormalizer(string name, int width, bool hasBias, LstmOptions options)
     {
@@ -64,8 +65,13 @@ internal sealed class LstmNormalizer<T>
         }
     }
 
-    /// <summary>From here on, statistics are remembered as they are before a Forward, for <see cref="Undo"/>.</summary>
-    public void Begin() => _before.Clear();
+    /// <summary>Begins a sequence: from here on, statistics are remembered as they are before a Forward, for <see cref="Undo"/>.</summary>
+    /// <param name="firstStep">The step it begins at.</param>
+    public void Begin(int firstStep)
+    {
+        _before.Clear();
+        _firstStep = firstStep;
+    }
 
     /// <summary>Puts the statistics of every step since <see cref="Begin"/> back.</summary>
     public void Undo()
@@ -137,6 +143,7 @@ internal sealed class LstmNormalizer<T>
     {
         if (!IsBatch)
         {
+            step = Training ? step - _firstStep : 0;
             Grow(step + 1);
         }
         else if (!Training)

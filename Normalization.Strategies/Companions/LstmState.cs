@@ -12,9 +12,16 @@ public sealed class LstmState<T>
     {
         ArgumentOutOfRangeException.ThrowIfNegative(samples);
         ArgumentOutOfRangeException.ThrowIfLessThan(hidden, 1);
+        (Samples, HiddenUnits) = (samples, hidden);
         Hidden = new T[checked(samples * hidden)];
         Cell = new T[Hidden.Length];
     }
+
+    /// <summary>N.</summary>
+    public int Samples { get; }
+
+    /// <summary>H.</summary>
+    public int HiddenUnits { get; }
 
     /// <summary>h, (N, H) row-major.</summary>
     public T[] Hidden { get; }

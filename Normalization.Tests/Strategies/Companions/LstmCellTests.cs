@@ -462,7 +462,7 @@ public sealed class LstmCellTests
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => cell.Forward(2, 3, new double[12], new double[17])).Message, "'output' has 17");
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => cell.Forward(2, 3, new double[12], new double[18], new bool[5])).Message, "'mask' has 5 elements; (2, 3) has 6");
         StringAssert.Contains(
-            Assert.ThrowsExactly<ArgumentException>(() => cell.Forward(2, 3, new double[12], new double[18], state: new LstmState<double>(2, 3))).Message, "9 values of h; got 6");
+            Assert.ThrowsExactly<ArgumentException>(() => cell.Forward(2, 3, new double[12], new double[18], state: new LstmState<double>(2, 3))).Message, "got one of 2 and 3");
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => LstmCell<double>.Mask(3, 1, 4)).Message, "Sequence 1 has length 4");
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => new LstmCell<double>(0, 3));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { MaximumSteps = 0 }));
@@ -493,6 +493,62 @@ public sealed class LstmCellTests
         {
             CollectionAssert.AreEqual(tensor.Bytes.ToArray(), cell.GetState()[name].Bytes.ToArray(), name);
         }
+    }
+
+    // The values of the Forward are used, so its mode is the gradient's.
+    [TestMethod]
+    [DynamicData(nameof(Kinds))]
+    public void Backward_ModeChangedSinceForward_IsTheForwardsGradient(LstmNormalization kind)
+    {
+        double[] x = TestData.Normal(1, 3 * 4 * 2);
+        foreach (bool frozenBefore in new[] { false, true })
+        {
+            double[] expected = Gradient(_ => { });
+            CollectionAssert.AreEqual(expected, Gradient(cell => Toggle(cell, !frozenBefore)), "frozen or not since");
+            CollectionAssert.AreEqual(expected, Gradient(cell => cell.Training = false), "inference since");
+
+            double[] Gradient(Action<LstmCell<double>> between)
+            {
+                var cell = new LstmCell<double>(2, 3, new LstmOptions { Normalization = kind, InitialNoise = 0.5 });
+                Toggle(cell, frozenBefore);
+                var dx = new double[x.Length];
+                cell.Forward(3, 4, x, new double[3 * 4 * 3]);
+                between(cell);
+                cell.Backward(TestData.Normal(2, 3 * 4 * 3), dx);
+                return [.. dx, .. cell.Parameters.SelectMany(parameter => parameter.Gradient)];
+            }
+        }
+
+        static void Toggle(LstmCell<double> cell, bool frozen)
+        {
+            if (frozen)
+            {
+                cell.Freeze();
+            }
+            else
+            {
+                cell.Unfreeze();
+            }
+        }
+    }
+
+    // A layer for each step that was ever taken would be one for each token served.
+    [TestMethod]
+    public void Forward_LayerNormalizedStepByStepInInference_KeepsNoLayerForEachStep()
+    {
+        var cell = new LstmCell<float>(2, 64, new LstmOptions { Normalization = LstmNormalization.Layer }) { Training = false };
+        var state = new LstmState<float>(1, 64);
+        var output = new float[64];
+        cell.Forward(1, 1, [0.1f, -0.2f], output, state: state);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int step = 0; step < 100; step++)
+        {
+            cell.Forward(1, 1, [0.1f, -0.2f], output, state: state);
+        }
+
+        Assert.IsLessThan(100 * 1000, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.AreEqual(101, state.Step);
+        Assert.Throws<ArgumentException>(() => cell.Forward(2, 2, new float[8], new float[256], state: new LstmState<float>(64, 2)));
     }
 
     [TestMethod]
