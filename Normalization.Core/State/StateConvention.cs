@@ -39,6 +39,9 @@ public sealed record StateConvention
     /// <summary>The layer's variance over the file's. Default 1: carried over as it is.</summary>
     public double VarianceFactor { get; private init; } = 1;
 
+    // Whether names beyond the five are ours: a convention made from PyTorch's by "with" still has them.
+    private bool KeepsOtherNames { get; init; }
+
     /// <summary>PyTorch: weight, bias, running_mean, running_var, num_batches_tracked; every other name of ours is itself.</summary>
     public static StateConvention PyTorch { get; } = new()
     {
@@ -49,6 +52,7 @@ public sealed record StateConvention
         RunningVariance = "running_var",
         BatchesTracked = "num_batches_tracked",
         StoredVariance = Core.RunningVariance.Sample,
+        KeepsOtherNames = true,
     };
 
     /// <summary>Keras: gamma, beta, moving_mean, moving_variance; momentum 0.99 is our 0.01.</summary>
@@ -114,7 +118,7 @@ public sealed record StateConvention
 
     /// <summary>The framework's momentum as ours, the weight of the new batch.</summary>
     /// <param name="momentum">As the framework writes it, in [0, 1].</param>
-    /// <returns>1 - momentum where it weighs the old value, without the rounding of that subtraction: 0.99 gives 0.01.</returns>
+    /// <returns>1 - momentum where it weighs the old value; of up to 15 decimal digits as a person would write it, 0.99 gives 0.01.</returns>
     /// <exception cref="ArgumentOutOfRangeException">Outside [0, 1].</exception>
     public double ToMomentum(double momentum) => Complement(momentum);
 
@@ -125,12 +129,12 @@ public sealed record StateConvention
 
     /// <summary>The framework's name for one of PyTorch's; null where it has none.</summary>
     internal string? NameOf(string name) =>
-        this == PyTorch ? name :
         name == PyTorch.Weight ? Weight :
         name == PyTorch.Bias ? Bias :
         name == PyTorch.RunningMean ? RunningMean :
         name == PyTorch.RunningVariance ? RunningVariance :
-        name == PyTorch.BatchesTracked ? BatchesTracked : null;
+        name == PyTorch.BatchesTracked ? BatchesTracked :
+        KeepsOtherNames ? name : null;
 
     private double Complement(double momentum)
     {
@@ -140,7 +144,13 @@ public sealed record StateConvention
                 nameof(momentum), momentum, string.Create(CultureInfo.InvariantCulture, $"Momentum is a weight and must be in [0, 1]; got {momentum}."));
         }
 
-        // In decimal, so that 0.99 and 0.01 are each other's complement to the bit.
-        return MomentumWeighsOldValue ? (double)(1 - (decimal)momentum) : momentum;
+        if (!MomentumWeighsOldValue)
+        {
+            return momentum;
+        }
+
+        // In decimal, so that 0.99 and 0.01 are each other's complement to the bit; what was no short decimal number, a third, would lose digits there.
+        decimal written = (decimal)momentum;
+        return (double)written == momentum ? (double)(1 - written) : 1 - momentum;
     }
 }

@@ -108,6 +108,19 @@ public sealed class StateConventionTests
     }
 
     [TestMethod]
+    public void ConvertingVariance_OfPyTorch_KeepsTheNamesBeyondTheFive()
+    {
+        StateConvention converting = StateConvention.PyTorch.ConvertingVariance(RunningVariance.Population, 20);
+        foreach (string id in new[] { "switchable-norm", "evonorm-b0" })
+        {
+            var layer = (Normalizer<double>)StrategyCatalog.Create<double>(id, Shape, new StrategySettings());
+            StateDictionary state = layer.GetState(convention: converting);
+            CollectionAssert.AreEquivalent(layer.GetState().Keys.ToArray(), state.Keys.ToArray(), id);
+            layer.LoadState(state, convention: converting);
+        }
+    }
+
+    [TestMethod]
     public void ToMomentum_OfPresets_IsOurs()
     {
         Assert.AreEqual(Preset.Keras.BatchNorm.Momentum, Preset.Keras.State.ToMomentum(0.99));
@@ -115,6 +128,14 @@ public sealed class StateConventionTests
         Assert.AreEqual(Preset.Onnx.BatchNorm.Momentum, Preset.Onnx.State.ToMomentum(0.9));
         Assert.AreEqual(Preset.PyTorch.BatchNorm.Momentum, Preset.PyTorch.State.ToMomentum(0.1));
         Assert.AreEqual(0.99, StateConvention.Keras.FromMomentum(0.01));
+
+        // No short decimal numbers: their complements are exact, and come back.
+        foreach (double momentum in new[] { 2.0 / 3, 1 - Math.Pow(2, -40) })
+        {
+            Assert.AreEqual(1 - momentum, StateConvention.Keras.ToMomentum(momentum));
+            Assert.AreEqual(momentum, StateConvention.Keras.FromMomentum(StateConvention.Keras.ToMomentum(momentum)));
+        }
+
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => StateConvention.Keras.ToMomentum(1.5));
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => StateConvention.Keras.ToMomentum(double.NaN));
     }
