@@ -107,11 +107,13 @@ public abstract class Normalizer<T> : INormalizer<T>
     public NormalizerWarnings Warnings { get; private set; }
 
     /// <summary>Called with a sentence the first time each kind of warning occurs in training; null, the default, listens to none.</summary>
+    /// <remarks>It is called in the middle of a Forward and must not throw: where a batch spans ranks, the others would wait for this one.</remarks>
     public Action<NormalizerWarnings, string>? WarningRaised { get; set; }
 
     /// <inheritdoc/>
     public void Freeze()
     {
+        bool before = Frozen;
         Frozen = true;
         try
         {
@@ -119,7 +121,7 @@ public abstract class Normalizer<T> : INormalizer<T>
         }
         catch
         {
-            Frozen = false;
+            Frozen = before;
             throw;
         }
     }
@@ -353,20 +355,42 @@ public abstract class Normalizer<T> : INormalizer<T>
     /// <summary>Whether this Forward updates running statistics, for a strategy that has them.</summary>
     private protected bool UpdatesRunning => Training && UpdateRunningStatistics && !Frozen && !HoldConstants;
 
+    /// <summary>The running statistics; null where none are kept, and for strategies that keep them otherwise.</summary>
+    private protected virtual RunningStatistics<T>? Running => null;
+
+    /// <summary>Skips an update that cannot be made, or throws, as the policy says.</summary>
+    /// <param name="reason">What cannot be stored, without the strategy's name and the end of the sentence; null where all was stored.</param>
+    private protected void Refuse(string? reason)
+    {
+        if (reason is not null && NonFinite == NonFinitePolicy.Throw)
+        {
+            throw new InvalidOperationException($"{Name}: {reason}. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate.");
+        }
+
+        SkippedUpdates += reason is null ? 0 : 1;
+    }
+
     /// <summary>Writes what a new layer's buffers hold beside one value everywhere.</summary>
     private protected virtual void WriteInitialStatistics()
     {
     }
 
     /// <summary>From here on, training batches go into statistics of a whole pass: <see cref="Recalibration"/>.</summary>
-    internal virtual void BeginPass(RecalibratedVariance variance) =>
-        throw new InvalidOperationException($"{Name} keeps no running statistics that a pass over data could set. Leave it out of the recalibration.");
+    internal virtual void BeginPass(RecalibratedVariance variance)
+    {
+        if (Running is null)
+        {
+            throw new InvalidOperationException($"{Name} keeps no running statistics that a pass over data could set. Leave it out of the recalibration.");
+        }
+
+        Running.BeginPass(variance);
+    }
 
     /// <summary>Name and reason where the pass has nothing that could be stored; else null.</summary>
-    internal virtual string? PassFault() => null;
+    internal virtual string? PassFault() => Running?.PassFault() is { } fault ? $"{Name}, {fault}" : null;
 
     /// <summary>Ends the pass, and replaces the running statistics by it if told so.</summary>
-    internal virtual RecalibrationCount EndPass(bool keep) => default;
+    internal virtual RecalibrationCount EndPass(bool keep) => Running?.EndPass(keep) ?? default;
 
     internal abstract void CheckShape(ActivationShape shape);
 

@@ -24,6 +24,9 @@ internal sealed class PassStatistics(int channels, RecalibratedVariance variance
     public string? Fault => Count.Batches > 0 ? null : string.Create(CultureInfo.InvariantCulture,
         $"has taken in no batch ({Count.Skipped} skipped): the forward function must call its Forward in training, with more than 1 value per channel, all finite.");
 
+    /// <summary>The refusal of a pass within a pass.</summary>
+    public static InvalidOperationException UnderWay() => new("A recalibration of this layer is under way already. Let it end before another begins.");
+
     /// <summary>The batches, or ghosts, that the averages are over.</summary>
     public long Entries { get; private set; }
 

@@ -46,7 +46,7 @@ public static class Recalibration
     /// <returns>What each layer took in, in the order of <paramref name="layers"/>.</returns>
     /// <exception cref="ArgumentException">A layer is listed twice.</exception>
     /// <exception cref="InvalidOperationException">
-    /// A layer keeps no running statistics, is frozen, saw no batch that could be taken in, or has pooled a covariance that inference would refuse.
+    /// A layer keeps no running statistics, is frozen, holds its constants, is being recalibrated already, saw no batch that could be taken in, or has pooled a covariance that inference would refuse.
     /// </exception>
     public static IReadOnlyList<RecalibrationCount> Run<T, TBatch>(
         IReadOnlyList<Normalizer<T>> layers, IEnumerable<TBatch> batches, Action<TBatch> forward, RecalibratedVariance variance = RecalibratedVariance.Pooled)
@@ -55,6 +55,7 @@ public static class Recalibration
         ArgumentNullException.ThrowIfNull(layers);
         ArgumentNullException.ThrowIfNull(batches);
         ArgumentNullException.ThrowIfNull(forward);
+        RequireEachOnce(layers);
         RequireReady(layers);
         Switches[] switches = [.. layers.Select(layer => new Switches(layer.Training, layer.StatisticsSource, layer.UpdateRunningStatistics))];
         var counts = new RecalibrationCount[layers.Count];
@@ -114,6 +115,19 @@ public static class Recalibration
                     $"Layer {i} of the recalibration is frozen: its statistics are to stay. Unfreeze it, or leave it out."));
             }
 
+            if (layers[i].HoldConstants)
+            {
+                throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
+                    $"Layer {i} of the recalibration holds its constants, and so takes no batch in. Set HoldConstants to false."));
+            }
+        }
+    }
+
+    internal static void RequireEachOnce<T>(IReadOnlyList<Normalizer<T>> layers)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        for (int i = 0; i < layers.Count; i++)
+        {
             for (int j = 0; j < i; j++)
             {
                 if (ReferenceEquals(layers[i], layers[j]))

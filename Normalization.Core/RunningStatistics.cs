@@ -132,7 +132,8 @@ internal sealed class RunningStatistics<T>
     }
 
     /// <summary>From here on, batches go into statistics of a whole pass.</summary>
-    public void BeginPass(RecalibratedVariance variance) => _pass = new PassStatistics(_mean.Length, variance);
+    public void BeginPass(RecalibratedVariance variance) =>
+        _pass = _pass is null ? new PassStatistics(_mean.Length, variance) : throw PassStatistics.UnderWay();
 
     /// <summary>What keeps the pass from being stored, or null.</summary>
     public string? PassFault()

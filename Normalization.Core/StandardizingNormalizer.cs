@@ -54,8 +54,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     /// <summary>Whether running statistics take one step for each group rather than one for the batch.</summary>
     private protected virtual bool SequentialRunning => false;
 
-    /// <summary>The running statistics, or null where none are kept.</summary>
-    private protected RunningStatistics<T>? Running => _running;
+    private protected override RunningStatistics<T>? Running => _running;
 
     /// <summary>How many values the statistics are of that normalize a set of a batch: its own, unless others are kept from before.</summary>
     private protected virtual nint ValuesBehind(nint setSize) => setSize;
@@ -116,20 +115,6 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     internal virtual string? UpdateRunning(
         ActivationShape shape, ReadOnlySpan<double> mean, ReadOnlySpan<double> populationVariance, ReadOnlySpan<ReductionLayout> layouts) =>
         _running!.Update(shape, mean, populationVariance, layouts, SequentialRunning);
-
-    internal override void BeginPass(RecalibratedVariance variance)
-    {
-        if (_running is null)
-        {
-            base.BeginPass(variance);
-        }
-
-        _running!.BeginPass(variance);
-    }
-
-    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
-
-    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
 
     internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
     {
@@ -242,7 +227,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
                 bool usesRunning = _running is not null && UsesRunning;
                 if (usesRunning)
                 {
-                    LoadRunning(statistics);
+                    LoadChecked(statistics);
                 }
                 else
                 {
@@ -272,7 +257,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         {
             if (usesRunning)
             {
-                LoadRunning(statistics);
+                LoadChecked(statistics);
                 if (shape.Count > 0)
                 {
                     Standardizer.Apply(Layouts.PerGivenChannel(shape, order), x, y, weight, bias, statistics);
@@ -429,19 +414,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             whole[i] = Whole(layouts[i]);
         }
 
-        string? refused = UpdateRunning(shape, mean, variance, whole[..layouts.Length]);
-        if (refused is null)
-        {
-            return;
-        }
-
-        if (NonFinite == NonFinitePolicy.Throw)
-        {
-            throw new InvalidOperationException(
-                $"{Name}: {refused}. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate.");
-        }
-
-        SkippedUpdates++;
+        Refuse(UpdateRunning(shape, mean, variance, whole[..layouts.Length]));
     }
 
     private void Reserve(nint slots)
@@ -472,7 +445,21 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
     }
 
-    private unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
+    private unsafe void LoadChecked(Statistics statistics)
+    {
+        LoadRunning(statistics);
+        for (int c = 0; Epsilon == 0 && c < _running!.Mean.Values.Length; c++)
+        {
+            if (statistics.PopulationVariance[c] == 0)
+            {
+                throw new DivideByZeroException(
+                    $"{Name}: with epsilon 0 every channel's running variance must be above 0, but that of channel {c} is 0 and would be divided by. Use an epsilon above 0.");
+            }
+        }
+    }
+
+    /// <summary>With epsilon 0, refuses statistics that a set was divided by and that are 0.</summary>
+    private protected virtual unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
     {
         if (AddedEpsilon > 0)
         {

@@ -229,6 +229,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
             merging.Merged = Carve(Training ? saved : memory + (5 * _channels)); // inference writes no field
             merging.Holds = Training && HoldConstants;
             Standardizer.Forward(layout, x, y, weight, bias, merging.Applied, Epsilon, adjustment: new Adjustment { State = &merging, Function = &Merge });
+            base.RequirePositiveVariance(layout, merging.Applied);
         }
 
         ArrayPool<double>.Shared.Return(rented);
@@ -265,6 +266,15 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
         _domain is null
             ? base.UpdateRunning(shape, mean, populationVariance, layouts)
             : _domain.Merge(mean, populationVariance, shape.Samples * shape.SpatialSize);
+
+    // In a domain the merged variance divides, not the batch's: a constant batch is as good as any.
+    private protected override unsafe void RequirePositiveVariance(in ReductionLayout layout, Statistics statistics)
+    {
+        if (_domain is null)
+        {
+            base.RequirePositiveVariance(layout, statistics);
+        }
+    }
 
     private static unsafe void Merge(void* state, nint channel, nint count) => ((Merging*)state)->Apply(channel, count);
 
@@ -442,17 +452,18 @@ public static class DomainAdaptation
     /// <param name="domain">The domain's name.</param>
     /// <param name="batches">The target's data; gone through once for each layer, so it must be the same data every time.</param>
     /// <param name="forward">The model's forward pass; it must not change switches, weights or domains.</param>
+    /// <exception cref="ArgumentException">A layer is listed twice, or one of the arguments is null.</exception>
     /// <exception cref="InvalidOperationException">A layer is frozen, or saw no batch that could be taken in.</exception>
     public static void LayerSequential<T, TBatch>(
         IReadOnlyList<AdaBatchNorm<T>> layers, string domain, IEnumerable<TBatch> batches, Action<TBatch> forward)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        Run(layers, domain, () =>
+        Run(layers, domain, batches, forward, sweep =>
         {
             foreach (AdaBatchNorm<T> layer in layers)
             {
                 layer.Training = true;
                 layer.OutputIsUnused = true;
-                Sweep(batches, forward);
+                sweep();
                 layer.OutputIsUnused = false;
                 layer.Training = false;
             }
@@ -465,20 +476,25 @@ public static class DomainAdaptation
     /// <inheritdoc cref="LayerSequential"/>
     public static void OneSweep<T, TBatch>(IReadOnlyList<AdaBatchNorm<T>> layers, string domain, IEnumerable<TBatch> batches, Action<TBatch> forward)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        Run(layers, domain, () =>
+        Run(layers, domain, batches, forward, sweep =>
         {
             foreach (AdaBatchNorm<T> layer in layers)
             {
                 layer.Training = true;
             }
 
-            Sweep(batches, forward);
+            sweep();
         });
 
-    private static void Run<T>(IReadOnlyList<AdaBatchNorm<T>> layers, string domain, Action adapt)
+    // All is checked before a domain is emptied.
+    private static void Run<T, TBatch>(
+        IReadOnlyList<AdaBatchNorm<T>> layers, string domain, IEnumerable<TBatch> batches, Action<TBatch> forward, Action<Action> adapt)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         ArgumentNullException.ThrowIfNull(layers);
+        ArgumentNullException.ThrowIfNull(batches);
+        ArgumentNullException.ThrowIfNull(forward);
+        Recalibration.RequireEachOnce(layers);
         foreach (AdaBatchNorm<T> layer in layers)
         {
             if (layer.Frozen)
@@ -506,7 +522,13 @@ public static class DomainAdaptation
                 layer.UpdateRunningStatistics = true;
             }
 
-            adapt();
+            adapt(() =>
+            {
+                foreach (TBatch batch in batches)
+                {
+                    forward(batch);
+                }
+            });
             for (int i = 0; i < layers.Count; i++)
             {
                 if (layers[i].GetDomain(domain).Count == 0)
@@ -530,16 +552,6 @@ public static class DomainAdaptation
                     layers[i].Domain = before[i].Domain;
                 }
             }
-        }
-    }
-
-    private static void Sweep<TBatch>(IEnumerable<TBatch> batches, Action<TBatch> forward)
-    {
-        ArgumentNullException.ThrowIfNull(batches);
-        ArgumentNullException.ThrowIfNull(forward);
-        foreach (TBatch batch in batches)
-        {
-            forward(batch);
         }
     }
 }

@@ -95,19 +95,7 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         }
     }
 
-    internal override void BeginPass(RecalibratedVariance variance)
-    {
-        if (_running is null)
-        {
-            base.BeginPass(variance);
-        }
-
-        _running!.BeginPass(variance);
-    }
-
-    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
-
-    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+    private protected override RunningStatistics<T>? Running => _running;
 
     // Instances lie within their channels; only where the channels' variances are kept from before do they decide.
     internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
@@ -143,14 +131,9 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         ReadOnlySpan<double> means = kept.AsSpan(3 * (int)pass.Layout.Slots, Channels);
         ReadOnlySpan<double> variances = kept.AsSpan((3 * (int)pass.Layout.Slots) + Channels, Channels);
         RequireVariances(variances, "channel");
-        if (_running is not null && UpdatesRunning && _running.Update(shape, means, variances, [Layouts.PerChannel(shape, order)], sequential: false) is { } refused)
+        if (_running is not null && UpdatesRunning)
         {
-            if (NonFinite == NonFinitePolicy.Throw)
-            {
-                throw new InvalidOperationException($"{Name}: {refused}. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate.");
-            }
-
-            SkippedUpdates++;
+            Refuse(_running.Update(shape, means, variances, [Layouts.PerChannel(shape, order)], sequential: false));
         }
     }
 

@@ -23,7 +23,10 @@ public enum GhostRemainder
     /// <summary>Full ghosts first, then one smaller ghost.</summary>
     SmallerLast,
 
-    /// <summary>ceil(N / B) ghosts of nearly equal size: for contiguous grouping torch.chunk's sizes.</summary>
+    /// <summary>
+    /// Contiguous grouping has torch.chunk's sizes: ghosts of ceil(N / K) samples, K = ceil(N / B), and the rest in the last, which may be much smaller (13 in
+    /// ghosts of 4: 4, 4, 4, 1). Strided grouping has K ghosts whose sizes differ by at most one.
+    /// </summary>
     Balanced,
 }
 
@@ -66,7 +69,7 @@ public sealed record GhostBatchNormOptions : RunningStatisticsOptions
 /// <typeparam name="T">The storage type, float or double.</typeparam>
 /// <remarks>
 /// <para>Training cuts N into K ghosts of B samples: y = weight[c] * (x - mean[k,c]) / sqrt(populationVariance[k,c] + epsilon) + bias[c], moments over
-/// B*S values. Inference has no ghosts and is batch normalization's.</para>
+/// B*S values. Inference by running statistics has no ghosts and is batch normalization's.</para>
 /// <para>Shapes: weight, bias, running_mean, running_var (C); num_batches_tracked [].</para>
 /// <para>Equivalences: B = N is batch normalization, B = 1 (S above 1) instance normalization.</para>
 /// <para>Remainders: contiguous and balanced gives torch.chunk's sizes (N = 257, B = 128: 86, 86, 85). Strided ghosts are n mod K with

@@ -16,7 +16,7 @@ public enum EpsilonPlacement
     Outside,
 }
 
-/// <summary>Options of <see cref="RmsNorm{T}"/>; there is no bias, and a set of one value is allowed, whatever the shared options say.</summary>
+/// <summary>Options of <see cref="RmsNorm{T}"/>; there is no bias, and a set of one value is allowed, whether <see cref="NormalizerOptions.SingleValue"/> says to throw or not.</summary>
 public sealed record RmsNormOptions : NormalizerOptions
 {
     /// <summary>The defaults.</summary>

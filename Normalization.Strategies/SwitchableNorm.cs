@@ -99,19 +99,7 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         }
     }
 
-    internal override void BeginPass(RecalibratedVariance variance)
-    {
-        if (_running is null)
-        {
-            base.BeginPass(variance);
-        }
-
-        _running!.BeginPass(variance);
-    }
-
-    internal override string? PassFault() => _running!.PassFault() is { } fault ? $"{Name}, {fault}" : null;
-
-    internal override RecalibrationCount EndPass(bool keep) => _running!.EndPass(keep);
+    private protected override RunningStatistics<T>? Running => _running;
 
     // An output hangs on its whole channel and its whole sample, hence all of them on the tensor; with running statistics on the sample alone.
     internal override int TensorsReadTwice(ActivationShape shape, MemoryOrder order, bool backward, nint cacheBytes)
@@ -328,20 +316,9 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
             return;
         }
 
-        string? refused = _running.Update(
+        Refuse(_running.Update(
             shape, new ReadOnlySpan<double>(mixture.BatchMean, _channels), new ReadOnlySpan<double>(mixture.BatchVariance, _channels),
-            [Layouts.PerChannel(shape, order)], sequential: false);
-        if (refused is null)
-        {
-            return;
-        }
-
-        if (NonFinite == NonFinitePolicy.Throw)
-        {
-            throw new InvalidOperationException($"SwitchableNorm: {refused}. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate.");
-        }
-
-        SkippedUpdates++;
+            [Layouts.PerChannel(shape, order)], sequential: false));
     }
 
     // The statistics of a batch, in the memory they are given; slots are sample * C + channel.

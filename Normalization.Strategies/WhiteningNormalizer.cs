@@ -193,7 +193,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             base.BeginPass(variance);
         }
 
-        _pass = new PassStatistics(_channels, variance, _group);
+        _pass = _pass is null ? new PassStatistics(_channels, variance, _group) : throw PassStatistics.UnderWay();
     }
 
     internal override unsafe string? PassFault()
@@ -694,14 +694,8 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
 
     private void Refuse(string statistic, int channel, double value)
     {
-        if (NonFinite == NonFinitePolicy.Throw)
-        {
-            throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                $"{Name}: the {statistic} of channel {channel} is {value}, which {typeof(T).Name} cannot hold as a finite number. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
-        }
-
+        Refuse(string.Create(CultureInfo.InvariantCulture, $"the {statistic} of channel {channel} is {value}, which {typeof(T).Name} cannot hold as a finite number"));
         _pass?.Skip();
-        SkippedUpdates++;
     }
 }
 

@@ -171,6 +171,15 @@ public sealed class RecalibrationTests
         Says(Assert.Throws<InvalidOperationException>(() => Pass(plain, frozen)), "Layer 1", "frozen");
         Says(Assert.Throws<InvalidOperationException>(() => Pass(plain, stateless)), "LayerNorm", "running statistics");
         Says(Assert.Throws<ArgumentException>(() => Pass(plain, plain)), "0", "1");
+        plain.HoldConstants = true;
+        Says(Assert.Throws<InvalidOperationException>(() => Pass(plain)), "Layer 0", "HoldConstants");
+        plain.HoldConstants = false;
+        foreach (Normalizer<double> outer in new Normalizer<double>[] { Create<double>("batch-norm"), new ZcaWhitening<double>(4) })
+        {
+            Says(Assert.Throws<InvalidOperationException>(() => Recalibration.Run([outer], [Drifting()], _ => Pass(outer))), "under way", "another");
+            Pass(outer);
+        }
+
         var ada = (AdaBatchNorm<double>)Create<double>("source");
         ada.AddDomain("target");
         ada.Domain = "target";

@@ -48,6 +48,31 @@ public sealed class DomainAdaptationTests
     }
 
     [TestMethod]
+    public void LayerSequential_LayerTwiceOrNoForward_ThrowsBeforeADomainIsEmptied()
+    {
+        var net = new Net();
+        DomainAdaptation.LayerSequential(net.Layers, "target", [Target()], net.Forward);
+        Assert.Throws<ArgumentException>(() => DomainAdaptation.LayerSequential([net.Layers[0], net.Layers[0]], "target", [Target()], net.Forward));
+        Assert.Throws<ArgumentNullException>(() => DomainAdaptation.OneSweep(net.Layers, "target", [Target()], null!));
+        Assert.AreEqual(Samples, net.Layers[0].GetDomain("target").Count);
+    }
+
+    // The merged variance divides, not the batch's.
+    [TestMethod]
+    public void Forward_ConstantBatchOfAVaryingDomainWithEpsilon0_IsNormalized()
+    {
+        var layer = new AdaBatchNorm<double>(1, new RunningStatisticsOptions { Epsilon = 0 });
+        layer.AddDomain("target");
+        layer.Domain = "target";
+        Assert.Throws<DivideByZeroException>(() => layer.Forward(new ActivationShape(3, 1), [5.0, 5, 5], new double[3]));
+        layer.ResetDomain("target");
+        layer.Forward(new ActivationShape(4, 1), [1.0, 2, 3, 4], new double[4]);
+        var y = new double[1];
+        layer.Forward(new ActivationShape(1, 1), [5.0], y);
+        Assert.AreEqual(2 / Math.Sqrt(2), y[0], 1e-14);
+    }
+
+    [TestMethod]
     public void LayerSequential_AfterIt_SwitchesAreAsBeforeAndTheSourceIsUntouched()
     {
         var net = new Net();
