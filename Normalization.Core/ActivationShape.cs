@@ -19,8 +19,8 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
     private readonly Axes _lengths; // 1 from the rank on; 0 throughout in a default shape
 
     /// <summary>Reads a shape from axis lengths, batch first, channels second.</summary>
-    /// <param name="lengths">Two to five lengths; N and the spatial lengths may be 0 (an empty batch), C at least 1.</param>
-    /// <exception cref="ArgumentException">The rank is unsupported, a length is negative, C is 0, or the element count overflows.</exception>
+    /// <param name="lengths">Two to five lengths; N and the spatial lengths may be 0 (an empty batch), C from 1 to 2^31 - 1.</param>
+    /// <exception cref="ArgumentException">The rank is unsupported, a length is negative, C is out of range, or the element count overflows.</exception>
     public ActivationShape(params ReadOnlySpan<nint> lengths)
     {
         if (lengths.Length is < MinimumRank or > MaximumRank)
@@ -48,9 +48,9 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
             }
         }
 
-        if (lengths[1] == 0)
+        if (lengths[1] is 0 or > int.MaxValue)
         {
-            throw new ArgumentException($"The channel axis (the second) must have at least 1 channel; got {Format(lengths)}.", nameof(lengths));
+            throw new ArgumentException($"The channel axis (the second) must have 1 to {int.MaxValue} channels; got {Format(lengths)}.", nameof(lengths));
         }
 
         Rank = lengths.Length;
@@ -67,7 +67,7 @@ public readonly struct ActivationShape : IEquatable<ActivationShape>
     public nint Samples => _lengths[0];
 
     /// <summary>C, the number of channels; at least 1.</summary>
-    public int Channels => checked((int)_lengths[1]);
+    public int Channels => (int)_lengths[1];
 
     /// <summary>S, the number of spatial positions of a sample: 1 for (N, C), else the product of the trailing lengths.</summary>
     public nint SpatialSize => _lengths[2] * _lengths[3] * _lengths[4];

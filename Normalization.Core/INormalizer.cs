@@ -30,15 +30,22 @@ public interface INormalizer<T>
 
     /// <summary>Normalizes a batch.</summary>
     /// <param name="input">The activations x, shape (N, C, ...).</param>
-    /// <param name="output">Receives y, of the input's shape. Must not overlap the input in training, since Backward reads the input again; in inference it may be exactly the input.</param>
+    /// <param name="output">
+    /// Receives y, of the input's shape. Must not overlap the input in training, since Backward reads the input again; in inference it may be exactly the
+    /// input. Tensors overlap where the ranges of memory from their first to their last element do, even if no element is shared.
+    /// </param>
     /// <exception cref="ArgumentException">Shapes disagree, or output overlaps input where it must not.</exception>
-    /// <exception cref="InvalidOperationException">In training a reduction set holds a single value and the policy is to throw.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// Statistics are taken of the batch and a reduction set holds a single value, or in training they are not finite, and the policy is to throw.
+    /// </exception>
+    /// <exception cref="DivideByZeroException">Epsilon is 0 and so is a variance that would be divided by.</exception>
     void Forward(in ReadOnlyTensorSpan<T> input, in TensorSpan<T> output);
 
     /// <summary>Takes the gradient of the loss with respect to the output back to the input and the parameters.</summary>
     /// <param name="input">The same activations that the last Forward saw.</param>
     /// <param name="outputGradient">dL/dy, of the input's shape.</param>
     /// <param name="inputGradient">Receives dL/dx. Parameter gradients are added to <see cref="Parameter{T}.Gradient"/>.</param>
+    /// <exception cref="ArgumentException">Shapes disagree, or the input gradient overlaps the input, or the output gradient without being exactly that tensor.</exception>
     /// <exception cref="InvalidOperationException">No training Forward came before, or it had another shape.</exception>
     void Backward(in ReadOnlyTensorSpan<T> input, in ReadOnlyTensorSpan<T> outputGradient, in TensorSpan<T> inputGradient);
 

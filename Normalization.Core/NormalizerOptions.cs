@@ -25,7 +25,7 @@ public enum StatisticsSource
     Running,
 }
 
-/// <summary>What happens in training when a reduction set holds one value, whose normalized value would be 0 whatever it is.</summary>
+/// <summary>What happens when statistics are taken of a reduction set of one value, whose normalized value would be 0 whatever it is.</summary>
 public enum SingleValuePolicy
 {
     /// <summary>Throw, naming the shape and the ways out. The default.</summary>
@@ -34,7 +34,7 @@ public enum SingleValuePolicy
     /// <summary>Normalize this batch by the running statistics, which stay as they are.</summary>
     UseRunning,
 
-    /// <summary>Output the bias, pass no gradient to the input; running statistics stay as they are.</summary>
+    /// <summary>Output the bias, pass no gradient to the input; running statistics stay as they are. Needs an epsilon above 0.</summary>
     BiasOnly,
 }
 

@@ -41,8 +41,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     // Seconds of a call beyond which its methods were called often enough before, and there is no time for more.
     private const double LongestBrief = 0.2e-3;
 
-    // Elements of which a call takes so long that what is around the loops, which are compiled for speed at once, does not show.
-    private const double LongTensor = 1 << 20;
+    // Elements of which a call takes so long that what is around the loops does not show; most loops are compiled for speed at once, the others by what was warmed.
+    private const long LongTensor = 1 << 20;
 
     private static readonly TimeSpan BackgroundDelay = TimeSpan.FromMilliseconds(40);
 

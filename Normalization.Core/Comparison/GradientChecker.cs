@@ -63,6 +63,7 @@ public sealed class GradientChecker
 
         double[] scales = InputScales(shape, input);
         var checks = new List<GradientCheck>();
+        bool held = normalizer.HoldConstants;
         normalizer.HoldConstants = true;
         try
         {
@@ -75,10 +76,10 @@ public sealed class GradientChecker
         }
         finally
         {
-            normalizer.HoldConstants = false;
+            normalizer.HoldConstants = held;
+            run.RestoreBuffers();
         }
 
-        run.RestoreBuffers();
         return checks;
     }
 

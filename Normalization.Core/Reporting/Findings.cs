@@ -452,8 +452,6 @@ public static class Findings
 
         public static Ranking? Lowest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Lower);
 
-        public static Ranking? Highest(RunRows rows, IEnumerable<ReportRow> of) => Of(rows, of, Better.Higher);
-
         /// <summary>The other end, where not all are tied, and who has no number.</summary>
         public FindingPart[] Against(string how)
         {

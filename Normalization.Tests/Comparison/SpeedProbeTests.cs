@@ -115,6 +115,28 @@ public sealed class SpeedProbeTests
         Assert.AreEqual(threads, KernelThreads.Count);
     }
 
+    // What is timed afterwards would be timed on other threads than it says.
+    [TestMethod]
+    public void Result_OfAReference_LeavesTheThreadCount()
+    {
+        int threads = KernelThreads.Count;
+        try
+        {
+            KernelThreads.Count = KernelThreads.Default + 3;
+            var data = SpeedTensors.Random(Small, new RandomStream(1, "reference"));
+            var reference = new SpeedReference(data, () => StrategyCatalog.Create<double>("batch-norm", Small.Shape, new StrategySettings()));
+            foreach (string direction in new[] { SpeedTensors.Forward, SpeedTensors.Backward, SpeedTensors.Inference })
+            {
+                reference.Result(direction);
+                Assert.AreEqual(KernelThreads.Default + 3, KernelThreads.Count, direction);
+            }
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+        }
+    }
+
     [TestMethod]
     public void AddBound_CopyAndSecondRead_AddByWhatIsMoved()
     {

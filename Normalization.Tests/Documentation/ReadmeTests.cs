@@ -19,7 +19,7 @@ public sealed class ReadmeTests
         {
             for (int i = 0; i < x.Length; i++) x[i] = MathF.Sin(i * step) + (i % 5); // the output of your layer before
             norm.Forward(shape, x, y);
-            for (int i = 0; i < y.Length; i++) dy[i] = (y[i] - 1) / y.Length; // dL/dy, from your layer after; here L = |y - 1|^2 / 2
+            for (int i = 0; i < y.Length; i++) dy[i] = (y[i] - 1) / y.Length; // dL/dy, from your layer after; here L is half the mean of (y - 1)^2
             norm.ZeroGradients();
             norm.Backward(shape, x, dy, dx); // dx goes to your layer before
             foreach (Parameter<float> p in norm.Parameters) // weight and bias; any optimizer

@@ -102,7 +102,7 @@ public sealed partial class VectorWidthTests
         if (!process.WaitForExit(Limit))
         {
             process.Kill(entireProcessTree: true);
-            Assert.Fail($"The process did not end within {Limit}.");
+            return (-1, $"The process did not end within {Limit}.");
         }
 
         return (process.ExitCode, output.Result + error.Result);
