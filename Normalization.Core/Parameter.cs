@@ -38,6 +38,9 @@ public sealed class Parameter<T>
 
     /// <summary>The loss's gradient, row-major; <c>Backward</c> adds to it, <c>ZeroGradients</c> clears it.</summary>
     public T[] Gradient { get; }
+
+    /// <summary>Name and shape, such as weight (6).</summary>
+    public override string ToString() => $"{Name} {ActivationShape.Format(_shape)}";
 }
 
 /// <summary>A piece of state that is not learned: a running statistic, or the counter of batches.</summary>

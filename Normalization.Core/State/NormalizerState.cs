@@ -26,7 +26,8 @@ public static class NormalizerState
     /// <param name="prefix">Stands before every name, its dot included; names without it belong to other layers and are never surplus.</param>
     /// <param name="convention">Whose names and divisor the state has; null is PyTorch's. A counter that the convention does not know keeps its value.</param>
     /// <exception cref="ArgumentException">
-    /// Names every entry that is missing or surplus (strict), or misshapen, of the wrong type, or a counter below 0 (always).
+    /// Names every entry that is missing or surplus (strict), or misshapen, of the wrong type, or a counter below 0 (always); or none of the layer's names
+    /// stands in the state, which no partial state can mean.
     /// </exception>
     /// <exception cref="NotSupportedException">The convention has no name for one of the layer's arrays.</exception>
     public static void LoadState<T>(

@@ -99,14 +99,30 @@ internal static class StateEntries
             .. missing.Select(name => $"'{name}' is missing"),
             .. surplus.Select(name => $"'{name}' of shape {ActivationShape.Format(state[name].Shape)} is surplus"),
         ];
+        bool nothingNamed = entries.Count > 0 && missing.Count == entries.Count;
+        if (nothingNamed && !strict && state.Count > 0)
+        {
+            throw new ArgumentException(
+                $"No entry of the state is one of the {owner}'s: it looks for {string.Join(", ", missing.Select(name => $"'{name}'"))}.{Holds(state)} Nothing was loaded. Check the prefix '{prefix}'.", nameof(state));
+        }
+
         if (misnamed.Count + faults.Count > 0)
         {
             throw new ArgumentException(
                 $"The state does not fit the {owner}: {string.Join("; ", misnamed.Concat(faults))}. Nothing was loaded." +
-                (misnamed.Count > 0 ? " With strict: false missing and surplus entries are let be." : ""), nameof(state));
+                (nothingNamed ? $"{Holds(state)} Check the prefix '{prefix}'." : misnamed.Count > 0 ? " With strict: false missing and surplus entries are let be." : ""), nameof(state));
         }
 
         Store(arrays, counters, onStateChanged);
+    }
+
+    // What a wrong prefix can be told by.
+    private static string Holds(StateDictionary state)
+    {
+        const int Most = 8;
+        return state.Count == 0
+            ? " The state is empty."
+            : $" The state holds {string.Join(", ", state.Keys.Take(Most).Select(name => $"'{name}'"))}{(state.Count > Most ? string.Create(CultureInfo.InvariantCulture, $" and {state.Count - Most} more") : "")}.";
     }
 
     /// <summary>An object's type as messages call it: BatchNorm of Single.</summary>

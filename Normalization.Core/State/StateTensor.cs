@@ -43,6 +43,9 @@ public sealed class StateTensor
     /// <summary>The elements as the file has them: little-endian, row-major.</summary>
     public ReadOnlySpan<byte> Bytes => _bytes;
 
+    /// <summary>Type and shape, such as F32 (6, 3).</summary>
+    public override string ToString() => $"{ElementType} {ActivationShape.Format(_shape)}";
+
     /// <summary>Copies values into a tensor.</summary>
     /// <typeparam name="T">float, double or long.</typeparam>
     /// <param name="values">The elements, row-major.</param>

@@ -85,6 +85,24 @@ public class NormalizerStateTests
         }
     }
 
+    // A partial state has something of the layer's; one that has nothing is another layer's, or behind another prefix.
+    [TestMethod]
+    [DataRow(true)]
+    [DataRow(false)]
+    public void LoadState_WrongPrefix_SaysWhatTheStateHolds(bool strict)
+    {
+        StateDictionary state = Filled<double>(6).GetState("layers.1.");
+        FakeNormalizer<double> layer = Filled<double>(7);
+        double[] before = layer.Everything;
+
+        string message = Assert.ThrowsExactly<ArgumentException>(() => layer.LoadState(state, strict, "layer1.")).Message;
+
+        StringAssert.Contains(message, "'layer1.running_mean'");
+        StringAssert.Contains(message, "holds 'layers.1.");
+        StringAssert.Contains(message, "Check the prefix 'layer1.'");
+        CollectionAssert.AreEqual(before, layer.Everything);
+    }
+
     [TestMethod]
     public void LoadState_Lenient_TouchesOnlyPresentNames()
     {
