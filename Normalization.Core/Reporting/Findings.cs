@@ -42,6 +42,9 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 /// </remarks>
 public static class Findings
 {
+    // So many of them alike, and most of all, is what a busy machine looks like; two or three may well be.
+    private const int FewestTied = 4;
+
     private delegate Finding? Rule(RunRows rows);
 
     private static readonly Rule[] Rules =
@@ -296,21 +299,29 @@ public static class Findings
     {
         var sentence = new List<FindingPart>();
         var leading = new List<IReadOnlyList<string>>();
+        bool decides = true;
         foreach (string direction in rows.Directions)
         {
             if (Ranking.Lowest(rows, SpeedRows(rows, "ns_per_element", direction)) is not { } ranking) continue;
             leading.Add(ranking.Names);
+            decides &= ranking.Best.Count < FewestTied || 2 * ranking.Best.Count <= ranking.All.Count;
             sentence.AddRange([sentence.Count == 0 ? $"On {rows.SpeedSettings[0]}: {direction} " : $"; {direction} "]);
             sentence.AddRange([.. ranking.BestRange, $" ({ReportText.List(ranking.Names)}{(ranking.Best.Count > 1 ? ", tied within their spread" : "")}"]);
             var best = ranking.Best.MinBy(row => row.Value);
             foreach (var copy in SpeedRows(rows, "fraction_of_copy", direction).Where(row => row.Strategy == best.Strategy).Take(1))
-                sentence.AddRange(["; ", copy, $" of a memory copy{(copy.Value > 1 ? ": within noise of it" : "")}"]);
+                sentence.AddRange(["; ", copy, $" of a memory copy's throughput{(copy.Value > 1 && copy.Low <= 1 ? ": within noise of it" : "")}"]);
             sentence.Add(")");
         }
 
         if (leading.Count == 0) return null;
-        sentence.Add(".");
         string[] everywhere = [.. leading[0].Where(strategy => leading.All(names => names.Contains(strategy)))];
+        if (!decides)
+        {
+            sentence.Add(". Where most are tied the machine was too busy for times to tell them apart: time it again when it is quiet.");
+            return new Finding("Fastest", [], "too noisy to tell", sentence);
+        }
+
+        sentence.Add(everywhere.Length > 0 ? "." : $". None is the fastest in every direction; named are those of {rows.Directions[0]}.");
         return new Finding("Fastest", everywhere.Length > 0 ? everywhere : leading[0], "", sentence);
     }
 

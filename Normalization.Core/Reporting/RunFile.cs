@@ -147,8 +147,8 @@ public sealed class RunRecorder : IDisposable
             if (Directory.EnumerateFileSystemEntries(directory).FirstOrDefault(path => Path.GetFileName(path) != LockName) is { } found)
             {
                 string way = File.Exists(Path.Combine(directory, RunFile.FileName))
-                    ? $"Write to another folder with --out DIR, or go on with this one with --resume {directory}."
-                    : "Write to another folder with --out DIR.";
+                    ? $"Name another folder (on the command line --out DIR), or go on with this run (--resume {directory})."
+                    : "Name another folder (on the command line --out DIR).";
                 throw new IOException($"'{directory}' is not empty (it holds {Path.GetFileName(found)}) and a report is never overwritten. {way}");
             }
 

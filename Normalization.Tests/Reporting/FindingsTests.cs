@@ -256,6 +256,16 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
+    public void Draw_MostOfManyTied_ChoosesNone()
+    {
+        var run = SampleRun.Map(Run, row => row.Metric != "ns_per_element" ? row : row with { Value = 0.3, Spread = [0.1, 0.5] });
+        Finding finding = Of(Findings.Draw(run), "Fastest")!;
+        Assert.IsEmpty(finding.Choice);
+        Assert.AreEqual("too noisy to tell", finding.Answer);
+        StringAssert.Contains(finding.Text, "too busy");
+    }
+
+    [TestMethod]
     public void Draw_OutputThatFollowsTheScale_IsNamedAndNeverChosen()
     {
         var run = SampleRun.Map(Run, row => row is { Metric: "claim", Strategy: "layer-norm", Scenario: "gaussian" } && row.Parameters!["claim"].Equals("shift")
