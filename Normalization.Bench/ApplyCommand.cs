@@ -269,7 +269,7 @@ internal static class ApplyCommand
             StrategySettings without = SettingOption.All.Where(other => other != setting).Aggregate(new StrategySettings(), (chosen, other) => other.Apply(chosen, parse));
             if (without != settings && !StrategyCatalog.TellsApart(id, without, settings))
             {
-                Console.Error.WriteLine($"warning: {setting.Option.Name} has no effect on {id} with these options.");
+                Console.Error.WriteLine($"warning: {setting.Option.Name} has no effect on {id} with these options; what it is for: {setting.Option.Description}");
             }
         }
     }

@@ -28,7 +28,7 @@ internal static class ParseErrors
 
         return command is RootCommand
             ? $"{Text.Unknown("verb", word, command.Subcommands.Select(known => known.Name))} See '--help'."
-            : $"{command.Name} does not know what to do with '{word}'. Lists are written with commas and no spaces; see '{verb}--help'.";
+            : $"{command.Name} does not know what to do with '{word}'. What it takes has a name that begins with --, or is one of the arguments that '{verb}--help' shows; lists are written with commas and no spaces.";
     }
 
     /// <summary>Refuses what looks like an option among words that a verb takes any number of, where the library lets it pass.</summary>

@@ -146,7 +146,8 @@ public sealed class ApplyCommandTests : IDisposable
         Assert.AreEqual(0, result.ExitCode);
         CollectionAssert.AreEquivalent(
             without.Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(name => $"warning: {name} has no effect on {id} with these options.").ToArray(),
-            result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries));
+            result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(line => $"{line.Split(';')[0]}.").ToArray());
+        Assert.AreEqual(without.Contains("--groups", StringComparison.Ordinal), result.Error.Contains("group-norm", StringComparison.Ordinal), result.Error);
     }
 
     [TestMethod]
