@@ -17,7 +17,7 @@ internal static class SpeedSummary
         Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
         Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
         int alone = run.Cases.Count(IsTimedAlone);
-        yield return $"{cells.Length} cells timed beside a peer ({losing.Length} lose to the fastest), {alone} case{(alone == 1 ? "" : "s")} beside the copy alone.";
+        yield return $"{ReportText.Count(cells.Length, "cell")} timed beside a peer ({ReportText.Count(losing.Length, "loses", "lose")} to the fastest), {ReportText.Count(alone, "case")} beside the copy alone.";
         foreach (Measurement row in losing)
         {
             yield return $"loses: {Cell(row)}: {Ratio(row)} times the speed of {row.Note}";
@@ -29,7 +29,7 @@ internal static class SpeedSummary
             double[] ratios = [.. run.Measurements.Where(row => row.Metric == $"speedup_vs_{peer}" && row.Value is not null && row.Parameters!["threads"] is 1L).Select(row => row.Value!.Value)];
             yield return ratios.Length == 0
                 ? $"{peer}: no cell on one thread ({name})."
-                : string.Create(CultureInfo.InvariantCulture, $"{name}: {GeometricMean(ratios):0.00} times its speed, geometric mean of {ratios.Length} cells on one thread.");
+                : string.Create(CultureInfo.InvariantCulture, $"{name}: {GeometricMean(ratios):0.00} times its speed, geometric mean of {ReportText.Count(ratios.Length, "cell")} on one thread.");
         }
 
         foreach (string line in LargeTensors(new RunRows(run).Benchmark.Bounded))
