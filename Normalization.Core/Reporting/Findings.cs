@@ -241,6 +241,15 @@ public static class Findings
             sentence.AddRange([refused.Count == 0 ? "All carry (N, C) features" : "The others carry them", ", with a float error of at most ", row, $" ({row.Strategy})."]);
         }
 
+        // Some that carry them are not made for them, which shows in what they cost.
+        var timed = rows.Of("ns_per_element").Where(row => row.Value is not null && carrying.Contains(row.Strategy)
+            && row.Text("direction") == SpeedTensors.Forward && row.Text("shape")?.Count(',') == 1).ToList();
+        if (timed.Count > 1)
+        {
+            var (fast, slow) = (timed.MinBy(row => row.Value), timed.MaxBy(row => row.Value));
+            sentence.AddRange([$" Forward of {fast.Text("shape")} takes from ", fast, $" ({fast.Strategy}) to ", slow, $" ({slow.Strategy})."]);
+        }
+
         return sentence.Count == 0 ? null : new Finding("Feature vectors (N, C)", carrying, "no strategy here", sentence);
     }
 
