@@ -81,7 +81,7 @@ internal static class DiffCommand
 
     private static void Print(RunDiff diff, double threshold)
     {
-        string[][] lines = [["verdict", "ratio", "it may be", "ns/element", "row"], .. diff.Rows.Select(Line)];
+        string[][] lines = [["verdict", "new/base", "within", "ns/element", "row"], .. diff.Rows.Select(Line)];
         int[] widths = [.. lines[0].Select((_, column) => lines.Max(line => line[column].Length))];
         foreach (string[] line in lines)
         {

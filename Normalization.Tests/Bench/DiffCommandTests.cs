@@ -23,7 +23,7 @@ public sealed class DiffCommandTests : IDisposable
         Assert.AreEqual(1, result.ExitCode, result.Error);
         Assert.AreEqual("", result.Error);
         string[] lines = result.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
-        StringAssert.Matches(lines[0], new(@"^verdict +ratio +it may be +ns/element +row$"));
+        StringAssert.Matches(lines[0], new(@"^verdict +new/base +within +ns/element +row$"));
         StringAssert.Matches(lines[1], new(@"^slower +1\.5 +1\.47 to 1\.53 +1 -> 1\.5 +batch-norm: shape \(1, 8\)$"));
         StringAssert.Matches(lines[2], new(@"^faster +0\.5 .*\(2, 8\)$"));
         StringAssert.Matches(lines[3], new(@"^same +1 .*\(0, 8\)$"));
