@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Normalization.Core;
 using Normalization.Strategies;
 using Normalization.Strategies.Companions;
@@ -41,15 +40,7 @@ public sealed class DeploymentTests
     }
 
     [TestMethod]
-    public void Example_OfDeployment_IsTheCompiledOne()
-    {
-        string[] source = File.ReadAllLines(SourcePath());
-        int begin = Array.FindIndex(source, line => line.Contains("// example: begin", StringComparison.Ordinal));
-        int end = Array.FindIndex(source, line => line.Contains("// example: end", StringComparison.Ordinal));
-        string page = File.ReadAllText(Path.Combine(Path.GetDirectoryName(SourcePath())!, "..", "..", "docs", "deployment.md")).ReplaceLineEndings("\n");
-
-        Assert.Contains(string.Join("\n", source[(begin + 1)..end].Select(line => line.Length > 8 ? line[8..] : "")), page);
-    }
+    public void Example_OfDeployment_IsTheCompiledOne() => PageExample.IsOn("docs/deployment.md");
 
     [TestCleanup]
     public void Clean()
@@ -57,6 +48,4 @@ public sealed class DeploymentTests
         File.Delete("keras.safetensors");
         File.Delete("model.safetensors");
     }
-
-    private static string SourcePath([CallerFilePath] string path = "") => path;
 }

@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using System.Runtime.CompilerServices;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Strategies;
@@ -58,18 +57,8 @@ public sealed class LibraryTests
     }
 
     [TestMethod]
-    public void Example_OfLibrary_IsTheCompiledOne()
-    {
-        string[] source = File.ReadAllLines(SourcePath());
-        int begin = Array.FindIndex(source, line => line.Contains("// example: begin", StringComparison.Ordinal));
-        int end = Array.FindIndex(source, line => line.Contains("// example: end", StringComparison.Ordinal));
-        string page = File.ReadAllText(Path.Combine(Path.GetDirectoryName(SourcePath())!, "..", "..", "docs", "library.md")).ReplaceLineEndings("\n");
-
-        Assert.Contains(string.Join("\n", source[(begin + 1)..end].Select(line => line.Length > 8 ? line[8..] : "")), page);
-    }
+    public void Example_OfLibrary_IsTheCompiledOne() => PageExample.IsOn("docs/library.md");
 
     [TestCleanup]
     public void Clean() => File.Delete("model.safetensors");
-
-    private static string SourcePath([CallerFilePath] string path = "") => path;
 }

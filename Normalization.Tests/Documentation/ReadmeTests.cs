@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Normalization.Core;
 using Normalization.Strategies;
 
@@ -34,18 +33,8 @@ public sealed class ReadmeTests
     }
 
     [TestMethod]
-    public void Example_OfReadme_IsTheCompiledOne()
-    {
-        string[] source = File.ReadAllLines(SourcePath());
-        int begin = Array.FindIndex(source, line => line.Contains("// example: begin", StringComparison.Ordinal));
-        int end = Array.FindIndex(source, line => line.Contains("// example: end", StringComparison.Ordinal));
-        string readme = File.ReadAllText(Path.Combine(Path.GetDirectoryName(SourcePath())!, "..", "..", "README.md")).ReplaceLineEndings("\n");
-        string example = string.Join("\n", source[(begin + 1)..end].Select(line => line.Length > 8 ? line[8..] : ""));
-        Assert.Contains(example, readme);
-    }
+    public void Example_OfReadme_IsTheCompiledOne() => PageExample.IsOn("README.md");
 
     [TestCleanup]
     public void Clean() => File.Delete("norm.safetensors");
-
-    private static string SourcePath([CallerFilePath] string path = "") => path;
 }

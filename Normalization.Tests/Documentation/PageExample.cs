@@ -1,0 +1,21 @@
+using System.Runtime.CompilerServices;
+
+namespace Normalization.Tests.Documentation;
+
+/// <summary>The example that a test of documentation compiles and runs, held against the page that shows it.</summary>
+internal static class PageExample
+{
+    /// <summary>Fails where the lines between the marks of the calling test's source are not on a page.</summary>
+    /// <param name="page">The page, from the repository's root.</param>
+    /// <param name="source">The caller's own file.</param>
+    public static void IsOn(string page, [CallerFilePath] string source = "")
+    {
+        const int Indent = 8; // of a method's body
+        string[] lines = File.ReadAllLines(source);
+        int begin = Array.FindIndex(lines, line => line.Contains("// example: begin", StringComparison.Ordinal));
+        int end = Array.FindIndex(lines, line => line.Contains("// example: end", StringComparison.Ordinal));
+        string text = File.ReadAllText(Path.Combine(Path.GetDirectoryName(source)!, "..", "..", page)).ReplaceLineEndings("\n");
+
+        Assert.Contains(string.Join("\n", lines[(begin + 1)..end].Select(line => line.Length > Indent ? line[Indent..] : "")), text);
+    }
+}
