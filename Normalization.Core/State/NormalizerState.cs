@@ -25,17 +25,17 @@ public static class NormalizerState
     /// <param name="strict">True: the names must be exactly the layer's. False: names that are missing keep their values, unknown ones are let be.</param>
     /// <param name="prefix">Stands before every name, its dot included; names without it belong to other layers and are never surplus.</param>
     /// <param name="convention">Whose names and divisor the state has; null is PyTorch's. A counter that the convention does not know keeps its value.</param>
+    /// <returns>What was missing and surplus, and let be.</returns>
     /// <exception cref="ArgumentException">
-    /// Names every entry that is missing or surplus (strict), or misshapen, of the wrong type, or a counter below 0 (always); or none of the layer's names
-    /// stands in the state, which no partial state can mean.
+    /// Names every entry that is missing or surplus (strict), or misshapen, of the wrong type, or a counter below 0 (always).
     /// </exception>
     /// <exception cref="NotSupportedException">The convention has no name for one of the layer's arrays.</exception>
-    public static void LoadState<T>(
+    public static StateMisfit LoadState<T>(
         this INormalizer<T> normalizer, StateDictionary state, bool strict = true, string prefix = "", StateConvention? convention = null)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         ArgumentNullException.ThrowIfNull(normalizer);
-        StateEntries.Load(EntriesOf(normalizer, convention), state, strict, prefix, StateEntries.NameOf<T>(normalizer), normalizer.OnStateChanged);
+        return StateEntries.Load(EntriesOf(normalizer, convention), state, strict, prefix, StateEntries.NameOf<T>(normalizer), normalizer.OnStateChanged);
     }
 
     private static List<StateEntry<T>> EntriesOf<T>(INormalizer<T> normalizer, StateConvention? convention)

@@ -56,7 +56,8 @@ internal static class StateEntries
     /// <param name="prefix">Stands before every name in the state.</param>
     /// <param name="owner">Whose state it is, for messages.</param>
     /// <param name="onStateChanged">Called when all is stored; when it throws, the old values return and it is called again.</param>
-    public static void Load<T>(
+    /// <returns>What did not fit and was let be.</returns>
+    public static StateMisfit Load<T>(
         IReadOnlyList<StateEntry<T>> entries, StateDictionary state, bool strict, string prefix, string owner, Action onStateChanged)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -100,12 +101,6 @@ internal static class StateEntries
             .. surplus.Select(name => $"'{name}' of shape {ActivationShape.Format(state[name].Shape)} is surplus"),
         ];
         bool nothingNamed = entries.Count > 0 && missing.Count == entries.Count;
-        if (nothingNamed && !strict && state.Count > 0)
-        {
-            throw new ArgumentException(
-                $"No entry of the state is one of the {owner}'s: it looks for {string.Join(", ", missing.Select(name => $"'{name}'"))}.{Holds(state)} Nothing was loaded. Check the prefix '{prefix}'.", nameof(state));
-        }
-
         if (misnamed.Count + faults.Count > 0)
         {
             throw new ArgumentException(
@@ -114,6 +109,7 @@ internal static class StateEntries
         }
 
         Store(arrays, counters, onStateChanged);
+        return new StateMisfit(missing, [.. surplus]);
     }
 
     // What a wrong prefix can be told by.

@@ -184,8 +184,9 @@ public sealed class DataStandardizer<T>
     /// <param name="state">From <see cref="GetState"/>, of data of either type.</param>
     /// <param name="strict">Whether missing and surplus names are errors.</param>
     /// <param name="prefix">Stands before every name; names without it belong to others.</param>
+    /// <returns>What was missing and surplus, and let be.</returns>
     /// <exception cref="ArgumentException">Names every entry that is missing, surplus, misshapen, of the wrong type or no statistic.</exception>
-    public void LoadState(StateDictionary state, bool strict = true, string prefix = "") =>
+    public StateMisfit LoadState(StateDictionary state, bool strict = true, string prefix = "") =>
         StateEntries.Load(Entries(), state, strict, prefix, StateEntries.NameOf<T>(this), static () => { });
 
     private StateEntry<double>[] Entries() => [new(_mean.Name, _mean), new(_variance.Name, _variance), new(_count.Name, _count)];

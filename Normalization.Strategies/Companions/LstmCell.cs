@@ -410,8 +410,9 @@ public sealed class LstmCell<T>
     /// <param name="state">Values by name, as <see cref="GetState"/> gives them.</param>
     /// <param name="strict">Whether missing and surplus names are errors.</param>
     /// <param name="prefix">Stands before every name; names without it belong to others.</param>
+    /// <returns>What was missing and surplus, and let be.</returns>
     /// <exception cref="ArgumentException">Names every entry that is missing, surplus, misshapen, of the wrong type or no statistic.</exception>
-    public void LoadState(StateDictionary state, bool strict = true, string prefix = "") =>
+    public StateMisfit LoadState(StateDictionary state, bool strict = true, string prefix = "") =>
         StateEntries.Load(Entries(), state, strict, prefix, StateEntries.NameOf<T>(this), static () => { });
 
     private static void Validate(LstmOptions options)

@@ -85,21 +85,21 @@ public class NormalizerStateTests
         }
     }
 
-    // A partial state has something of the layer's; one that has nothing is another layer's, or behind another prefix.
     [TestMethod]
-    [DataRow(true)]
-    [DataRow(false)]
-    public void LoadState_WrongPrefix_SaysWhatTheStateHolds(bool strict)
+    public void LoadState_WrongPrefix_SaysWhatTheStateHolds()
     {
         StateDictionary state = Filled<double>(6).GetState("layers.1.");
         FakeNormalizer<double> layer = Filled<double>(7);
         double[] before = layer.Everything;
 
-        string message = Assert.ThrowsExactly<ArgumentException>(() => layer.LoadState(state, strict, "layer1.")).Message;
+        string message = Assert.ThrowsExactly<ArgumentException>(() => layer.LoadState(state, prefix: "layer1.")).Message;
 
         StringAssert.Contains(message, "'layer1.running_mean'");
         StringAssert.Contains(message, "holds 'layers.1.");
         StringAssert.Contains(message, "Check the prefix 'layer1.'");
+        StateMisfit misfit = layer.LoadState(state, strict: false, "layer1.");
+        CollectionAssert.AreEquivalent(Names.Select(name => "layer1." + name).ToArray(), misfit.Missing.ToArray());
+        Assert.IsEmpty(misfit.Surplus);
         CollectionAssert.AreEqual(before, layer.Everything);
     }
 
@@ -112,8 +112,10 @@ public class NormalizerStateTests
         expected[4] = 11;
         expected[5] = 12;
 
-        layer.LoadState(new StateDictionary { { "bias", StateTensor.Create<double>([10, 11, 12], 3) }, { "unknown", StateTensor.Create<double>([1], 1) } }, strict: false);
+        StateMisfit misfit = layer.LoadState(new StateDictionary { { "bias", StateTensor.Create<double>([10, 11, 12], 3) }, { "unknown", StateTensor.Create<double>([1], 1) } }, strict: false);
 
+        CollectionAssert.AreEquivalent(Names.Where(name => name != "bias").ToArray(), misfit.Missing.ToArray());
+        CollectionAssert.AreEqual(new[] { "unknown" }, misfit.Surplus.ToArray());
         CollectionAssert.AreEqual(expected, layer.Everything);
         Assert.AreEqual(1, layer.StateChanges);
     }
