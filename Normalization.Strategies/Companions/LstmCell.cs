@@ -188,7 +188,7 @@ public sealed class LstmCell<T>
         set
         {
             _training = value;
-            SetMode(Training && !Frozen);
+            SetMode(TakesBatches);
         }
     }
 
@@ -232,14 +232,14 @@ public sealed class LstmCell<T>
     public void Freeze()
     {
         Frozen = true;
-        SetMode(Training && !Frozen);
+        SetMode(TakesBatches);
     }
 
     /// <summary>Ends <see cref="Freeze"/>.</summary>
     public void Unfreeze()
     {
         Frozen = false;
-        SetMode(Training && !Frozen);
+        SetMode(TakesBatches);
     }
 
     /// <summary>Sets every parameter's gradient to zero.</summary>
@@ -324,7 +324,7 @@ public sealed class LstmCell<T>
         }
 
         _canGoBack = Training;
-        _tookBatches = Training && !Frozen;
+        _tookBatches = TakesBatches;
     }
 
     /// <summary>Takes the gradient of the last training Forward's outputs back through time, whatever was frozen or switched since.</summary>
@@ -350,7 +350,6 @@ public sealed class LstmCell<T>
 
         RequireState(stateGradient, samples);
 
-        SetMode(_tookBatches);
         LstmMatrix<T> hiddenWeight = _weightByHiddenOutput.Set(HiddenWeight.Values, 4 * Hidden);
         Start(_h, stateGradient?.Hidden, samples);
         Start(_c, stateGradient?.Cell, samples);
@@ -358,35 +357,16 @@ public sealed class LstmCell<T>
         _inputProductGradient.Resize(tape.Count);
         _hiddenProductGradient.Resize(tape.Count);
         _hiddenGradient.Resize(tape.Count);
-        for (int t = tape.Steps - 1; t >= 0; t--)
+        SetMode(_tookBatches);
+        try
         {
-            for (int n = 0; n < samples; n++)
-            {
-                Span<T> dh = _h.Row(n);
-                TensorPrimitives.Add(dh, outputGradient.Slice(((t * samples) + n) * Hidden, Hidden), dh);
-            }
-
-            int first = tape.First[t];
-            int count = tape.First[t + 1] - first;
-            if (count == 0)
-            {
-                continue;
-            }
-
-            BackwardStep(tape.FirstStep + t, first, count);
-            _hiddenGradient.SetProduct(_hiddenProductGradient, hiddenWeight, first, count);
-            for (int r = first; r < first + count; r++)
-            {
-                _hiddenGradient.Row(r).CopyTo(_h.Row(tape.Place[r] % samples));
-            }
+            BackwardSteps(hiddenWeight, outputGradient);
+        }
+        finally
+        {
+            SetMode(TakesBatches);
         }
 
-        foreach (LstmNormalizer<T> norm in _norms)
-        {
-            norm.AddParameterGradients();
-        }
-
-        SetMode(Training && !Frozen);
         LstmMatrix<T>.AddTransposedProduct(_inputProductGradient, tape.X, tape.Count, InputWeight.Gradient);
         LstmMatrix<T>.AddTransposedProduct(_hiddenProductGradient, tape.PreviousHidden, tape.Count, HiddenWeight.Gradient);
         _gateGradient.AddRows(tape.Count, Bias.Gradient);
@@ -483,6 +463,40 @@ public sealed class LstmCell<T>
         }
     }
 
+    // From dL/dh of all steps, last to first, to the gradients of their products and of what normalized them.
+    private void BackwardSteps(LstmMatrix<T> hiddenWeight, ReadOnlySpan<T> outputGradient)
+    {
+        Tape tape = _tape;
+        int samples = tape.Samples;
+        for (int t = tape.Steps - 1; t >= 0; t--)
+        {
+            for (int n = 0; n < samples; n++)
+            {
+                Span<T> dh = _h.Row(n);
+                TensorPrimitives.Add(dh, outputGradient.Slice(((t * samples) + n) * Hidden, Hidden), dh);
+            }
+
+            int first = tape.First[t];
+            int count = tape.First[t + 1] - first;
+            if (count == 0)
+            {
+                continue;
+            }
+
+            BackwardStep(tape.FirstStep + t, first, count);
+            _hiddenGradient.SetProduct(_hiddenProductGradient, hiddenWeight, first, count);
+            for (int r = first; r < first + count; r++)
+            {
+                _hiddenGradient.Row(r).CopyTo(_h.Row(tape.Place[r] % samples));
+            }
+        }
+
+        foreach (LstmNormalizer<T> norm in _norms)
+        {
+            norm.AddParameterGradients();
+        }
+    }
+
     // From dL/dh and dL/dc to the gradients of a step's products.
     private unsafe void BackwardStep(int step, int first, int count)
     {
@@ -558,6 +572,8 @@ public sealed class LstmCell<T>
     private StateEntry<T>[] Entries() =>
         [.. Parameters.Select(parameter => new StateEntry<T>(parameter.Name, parameter)), .. _norms.SelectMany(norm => norm.Statistics)];
 
+    private bool TakesBatches => Training && !Frozen;
+
     private void SetMode(bool takesBatches)
     {
         foreach (LstmNormalizer<T> norm in _norms)
@@ -579,7 +595,7 @@ public sealed class LstmCell<T>
     private void RequireSteps()
     {
         Tape tape = _tape;
-        if (_options.Normalization != LstmNormalization.Batch || !Training || Frozen)
+        if (_options.Normalization != LstmNormalization.Batch || !TakesBatches)
         {
             return;
         }
