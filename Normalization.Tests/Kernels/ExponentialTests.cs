@@ -50,6 +50,23 @@ public sealed class ExponentialTests
         }
     }
 
+    // Of v x what its rounding leaves, too: hundreds of units otherwise.
+    [TestMethod]
+    public void Sigmoid_DoubleProductThatRounds_KeepsWhatRoundingLeaves()
+    {
+        var random = new Random(3);
+        for (int round = 0; round < 4000; round++)
+        {
+            double v = (random.NextDouble() * 4) - 2;
+            double x = (random.NextDouble() * 600) - 300;
+            double z = v * x;
+            double rest = Math.FusedMultiplyAdd(v, x, -z);
+            Exponential.Sigmoid(Vector512.Create(x), Vector512.Create(v), out Vector512<double> p, out Vector512<double> q);
+            Near(1 / (1 + (Math.Exp(-z) * (1 - rest))), p[0], Math.Pow(2, -53), $"sigmoid({z})");
+            Near(1 / (1 + (Math.Exp(z) * (1 + rest))), q[0], Math.Pow(2, -53), $"sigmoid(-{z})");
+        }
+    }
+
     [TestMethod]
     [DataRow(0f, 0.5f, 0.5f)]
     [DataRow(200f, 1f, 0f)]
