@@ -38,7 +38,8 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 /// <remarks>
 /// A rule names no strategy: it picks by measured value, at its worst over the run's scenarios unless it says which, and
 /// stays silent where its records are missing. The identity is the yardstick and never a choice; a strategy that failed a check is neither
-/// a choice nor a comparison. Values within 5 % of the best, or both no more than rounding, share its place; of times, those whose spreads overlap.
+/// a choice nor a comparison. Values within 5 % of the best, or both no more than rounding, share its place; of times, those whose spreads overlap: where
+/// most of four and more do, no fastest is chosen.
 /// </remarks>
 public static class Findings
 {
