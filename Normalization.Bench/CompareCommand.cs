@@ -56,7 +56,7 @@ internal static class CompareCommand
 
     private static int Run(ParseResult parse)
     {
-        var recorded = new RecordedRun(parse, "compare");
+        var recorded = new RecordedRun(parse);
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
         long seed = parse.ValueOr(Seed, 1);

@@ -44,7 +44,7 @@ internal static class NetworksCommand
 
     private static int Run(ParseResult parse)
     {
-        var recorded = new RecordedRun(parse, "networks");
+        var recorded = new RecordedRun(parse);
         int[] threads = parse.Has(Threads) ? [(int)parse.GetValue(Threads)] : [1, 2];
         string? filter = parse.GetValue(Filter);
         NetworkCase[] all = [.. threads.SelectMany(NetworkCase.On)];

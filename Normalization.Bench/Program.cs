@@ -19,9 +19,9 @@ help.Action = new HelpWithExamples((HelpAction)help.Action!, "See '<command> --h
 
 try
 {
-    ParseResult parse = root.Parse(
-        NamesNoVerb(args) ? ["compare", .. args] : args,
-        new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
+    ParseResult parse = RecordedRun.Parse(args, words => root.Parse(
+        NamesNoVerb(words) ? ["compare", .. words] : words,
+        new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null }));
 
     // The library's own handling of these writes its help to stdout and exits with 1.
     if (parse.Action is ParseErrorAction || (parse.Action is null && parse.Errors.Count > 0))

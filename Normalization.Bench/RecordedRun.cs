@@ -17,7 +17,7 @@ internal delegate void MeasureCases(
 internal sealed record PlannedCase(string Id, string Group, double Cost);
 
 /// <summary>A run into a report folder: each case on disk as it ends, Ctrl-C kept from losing any, the report files drawn at the end.</summary>
-internal sealed class RecordedRun(ParseResult parse, string verb)
+internal sealed class RecordedRun(ParseResult parse)
 {
     /// <summary>Where a run begins; a verb that records has it.</summary>
     public static readonly Option<string?> Out = Options.Path(
@@ -25,7 +25,30 @@ internal sealed class RecordedRun(ParseResult parse, string verb)
 
     /// <summary>Where a run goes on; a verb that records has it.</summary>
     public static readonly Option<string?> Resume = Options.Path(
-        "--resume", "DIR", "Goes on with the run recorded in this folder, whose settings must be the same.");
+        "--resume", "DIR", "Goes on with the run recorded in this folder, with its settings.");
+
+    /// <summary>A command line that resumes a run, with the settings that run was begun with where it names none.</summary>
+    /// <param name="words">The command line.</param>
+    /// <param name="parse">Reads one.</param>
+    public static ParseResult Parse(string[] words, Func<string[], ParseResult> parse)
+    {
+        ParseResult given = parse(words);
+        if (given.Errors.Count > 0 || !given.Has(Resume) || given.GetValue(Resume) is not { } folder || !File.Exists(Path.Combine(folder, RunFile.FileName))
+            || RunFile.Load(folder).Header.Environment.Arguments is not { } recorded)
+        {
+            return given;
+        }
+
+        ParseResult begun = parse([.. recorded]);
+        Command command = given.CommandResult.Command;
+        if (begun.Errors.Count > 0 || begun.CommandResult.Command != command)
+        {
+            return given;
+        }
+
+        IEnumerable<string> arguments = command.Arguments.Where(argument => WordsOf(given, argument).Length == 0).SelectMany(argument => WordsOf(begun, argument));
+        return parse([.. words, .. arguments, .. OptionsOf(begun, option => !given.Has(option))]);
+    }
 
     /// <summary>The report folder: the one the user named, or one named after the time.</summary>
     public string Directory { get; } = Choose(parse);
@@ -54,6 +77,13 @@ internal sealed class RecordedRun(ParseResult parse, string verb)
         ReportFiles.WriteAll(Directory, run);
         return stopped;
     }
+
+    private static string[] WordsOf(ParseResult parse, Argument argument) => [.. parse.GetResult(argument)?.Tokens.Select(token => token.Value) ?? []];
+
+    // As they were written, but for those that say where a run is recorded.
+    private static IEnumerable<string> OptionsOf(ParseResult parse, Func<Option, bool> wanted) => parse.CommandResult.Command.Options
+        .Where(option => option != Out && option != Resume && parse.Has(option) && wanted(option))
+        .SelectMany(option => parse.GetResult(option)!.Tokens.Select(token => token.Value).Prepend(option.Name));
 
     private static string Choose(ParseResult parse)
     {
@@ -120,10 +150,7 @@ internal sealed class RecordedRun(ParseResult parse, string verb)
     {
         string program = Environment.ProcessPath ?? RootCommand.ExecutableName;
         string[] words = Path.GetFileNameWithoutExtension(program) == "dotnet" ? ["dotnet", Near(Environment.GetCommandLineArgs()[0])] : [Near(program)];
-        IEnumerable<string> options = parse.CommandResult.Command.Options
-            .Where(option => option != Out && option != Resume && parse.Has(option))
-            .SelectMany(option => parse.GetResult(option)!.Tokens.Select(token => token.Value).Prepend(option.Name));
-        return string.Join(' ', words.Concat([.. verb.Split(' '), .. options, "--resume", Directory]).Select(Quote));
+        return string.Join(' ', words.Concat([parse.CommandResult.Command.Name, "--resume", Directory]).Select(Quote));
 
         static string Near(string path)
         {

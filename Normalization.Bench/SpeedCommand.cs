@@ -56,13 +56,13 @@ internal static class SpeedCommand
                 "speed",
                 "speed --tier short --out reports/speed",
                 "speed --filter 'batch-norm/*/32x64x56x56/*' --peers pytorch,onednn",
-                "speed --resume reports/speed --tier short",
+                "speed --resume reports/speed",
             ]);
     }
 
     private static int Run(ParseResult parse)
     {
-        var recorded = new RecordedRun(parse, "speed");
+        var recorded = new RecordedRun(parse);
         SpeedTier tier = SpeedTier.All[(int)parse.ValueOr(Tier, TierName.Dry)];
         if (parse.Has(Threads))
         {

@@ -31,6 +31,7 @@ public sealed partial record RunEnvironment
             Packages = PackageNames.ToDictionary(name => name, PackageVersion, StringComparer.Ordinal),
             Commit = InformationalVersion(typeof(RunEnvironment).Assembly),
             CommandLine = string.Join(' ', arguments.Select(Quote).Prepend(ProgramName(program))),
+            Arguments = [.. arguments],
             Seed = seed,
             Threads = threads,
         };

@@ -32,6 +32,9 @@ public sealed partial record RunEnvironment
     /// <summary>The command line, program name first.</summary>
     public required string CommandLine { get; init; }
 
+    /// <summary>The command line's words after the program's name, from which a resumed run takes what it is not told; null where several runs were merged.</summary>
+    public IReadOnlyList<string>? Arguments { get; init; }
+
     /// <summary>The seed every random stream is derived from.</summary>
     public required long Seed { get; init; }
 

@@ -103,6 +103,7 @@ public static class RunShards
                 {
                     Started = parts.Min(part => part.Run.Header.Environment.Started)!,
                     CommandLine = string.Join("; ", parts.Select(part => part.Run.Header.Environment.CommandLine)),
+                    Arguments = null,
                     Cpu = string.Join(" and ", parts.Select(part => part.Run.Header.Environment.Cpu).Distinct()),
                 },
             },

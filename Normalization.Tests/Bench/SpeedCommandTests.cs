@@ -51,8 +51,8 @@ public sealed class SpeedCommandTests : IDisposable
         BenchProcess.Run(_folder.Path, [.. arguments, "--out", "run"]);
         byte[] records = File.ReadAllBytes(_folder.File("run/records.jsonl"));
 
-        BenchResult again = BenchProcess.Run(_folder.Path, [.. arguments, "--resume", "run"]);
-        BenchResult other = BenchProcess.Run(_folder.Path, [.. arguments, "--resume", "run", "--threads", "2"]);
+        BenchResult again = BenchProcess.Run(_folder.Path, "speed", "--resume", "run");
+        BenchResult other = BenchProcess.Run(_folder.Path, "speed", "--resume", "run", "--threads", "2");
 
         Assert.AreEqual(0, again.ExitCode, again.Error);
         StringAssert.Contains(again.Error, "0 of 3 cases to do");

@@ -132,7 +132,7 @@ public sealed class TrainCommandTests : IDisposable
         RunData kept = RunFile.Load(_folder.File("run"));
         Assert.IsGreaterThan(0, kept.Cases.Count);
         Assert.IsFalse(kept.Complete);
-        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "--quick", "--seeds", "40", "--resume", "run");
+        BenchResult resumed = BenchProcess.Run(_folder.Path, "train", "--resume", "run");
         Assert.AreEqual(0, resumed.ExitCode, resumed.Error);
         Assert.IsTrue(RunFile.Load(_folder.File("run")).Complete);
     }
