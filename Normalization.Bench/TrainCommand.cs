@@ -37,7 +37,7 @@ internal static class TrainCommand
     private static readonly Option<Shard> ShardOption = Options.Shard(
         "--shard", "Runs the I-th of N parts, 1 to N, of about equal length; report merge joins them. Default the whole.");
 
-    private static readonly Option<bool> Claims = new("--claims") { Description = "Prints every claim of the experiments, of all where none is named, with its threshold, as Markdown, and runs nothing." };
+    private static readonly Option<bool> Claims = new("--claims") { Description = "Prints every claim of the experiments, of all where none is named, with its threshold, and runs nothing; as Markdown where the output is no terminal." };
 
     public static Verb Create()
     {
@@ -59,7 +59,7 @@ internal static class TrainCommand
             [
                 "train E1 --quick",
                 "train all --data mnist --out reports/literature",
-                "train all --resume reports/literature --data mnist",
+                "train --resume reports/literature",
                 "train all --shard 2/8 --out reports/part-2",
             ]);
     }
@@ -72,11 +72,6 @@ internal static class TrainCommand
         if (named.Length == 0 && claims)
         {
             named = [AllExperiments];
-        }
-
-        if (named.Length == 0 && parse.GetValue(RecordedRun.Resume) is { } begun && Directory.Exists(begun) && RunFile.Load(begun).Header.Settings.TryGetValue("experiments", out string? recordedNames))
-        {
-            named = recordedNames.Split(',');
         }
 
         if (named.Length == 0)
@@ -92,11 +87,11 @@ internal static class TrainCommand
         Experiment[] experiments = [.. ExperimentCatalog.All.Where(experiment => named.Contains(AllExperiments) || named.Contains(experiment.Id))];
         if (claims)
         {
-            Console.Write(ClaimTable.Markdown(experiments));
+            Console.Write(Console.IsOutputRedirected ? ClaimTable.Markdown(experiments) : string.Concat(ClaimTable.Lines(experiments).Select(line => line + Environment.NewLine)));
             return ExitCodes.Success;
         }
 
-        var recorded = new RecordedRun(parse, $"train {string.Join(' ', named)}");
+        var recorded = new RecordedRun(parse);
         bool quick = parse.GetValue(Quick);
         long seed = parse.ValueOr(Seed, 1);
         var scale = new ExperimentScale(quick, (int)parse.ValueOr(SeedsOption, quick ? 3 : 5), seed);
@@ -148,8 +143,8 @@ internal static class TrainCommand
         }
     }
 
-    private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict => string.Create(CultureInfo.InvariantCulture,
-        $"{verdict.Experiment} {verdict.Verdict}: {verdict.Claim}: {(verdict.Observed is { } value ? $"{value:g3}" : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{low:g3}, {high:g3}]" : "")}, claimed {verdict.Side} {verdict.Threshold:g3}, {Text.Count(verdict.Seeds, "seed")}."));
+    private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict =>
+        $"{verdict.Experiment} {verdict.Verdict}: {verdict.Claim}: {(verdict.Observed is { } value ? verdict.Unit.Write(value) : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{verdict.Unit.Number(low)}, {verdict.Unit.Number(high)}]" : "")}, claimed {verdict.Side} {verdict.Unit.Write(verdict.Threshold)}, {Text.Count(verdict.Seeds, "seed")}.");
 
     // Several trials at once, each on one thread: their bits depend on their seed alone.
     private static void Measure(

@@ -103,9 +103,9 @@ internal sealed class ExperimentContent
             .. _verdicts[experiment.Id].Select(verdict => (IReadOnlyList<Cell>)
             [
                 new Cell(verdict.Claim), new Cell($"{Mark(verdict)} {Word(verdict.Verdict)}"),
-                new Cell(verdict.Observed is { } value ? ReportText.Number(value) : "not run"),
-                new Cell(verdict.Interval is [var low, var high] ? $"{ReportText.Number(low)} to {ReportText.Number(high)}" : "–"),
-                new Cell($"{verdict.Side} {ReportText.Number(verdict.Threshold)}"),
+                new Cell(verdict.Observed is { } value ? verdict.Unit.Write(value) : "not run"),
+                new Cell(verdict.Interval is [var low, var high] ? $"{verdict.Unit.Number(low)} to {verdict.Unit.Write(high)}" : "–"),
+                new Cell($"{verdict.Side} {verdict.Unit.Write(verdict.Threshold)}"),
                 new Cell(verdict.Unmeasured == 0 ? $"{verdict.Seeds}" : $"{verdict.Seeds} of {verdict.Seeds + verdict.Unmeasured}"), new Cell(verdict.Published ?? "–"),
             ]),
         ]);

@@ -29,6 +29,10 @@ public sealed record ExperimentVerdict(
     /// <summary>The records have no rows of the claim.</summary>
     public const string NotRun = "NOT RUN";
 
+    /// <summary>What its numbers are counted in.</summary>
+    [JsonIgnore]
+    internal ClaimUnit Unit { get; init; }
+
     private const string SeedParameter = "seed";
     private const double Confidence = 0.95;
 
@@ -70,6 +74,7 @@ public sealed record ExperimentVerdict(
             experiment, claim.Text, differences.Length < seeds.Length ? Inconclusive : Decide(claim, mean, interval), mean, interval, claim.Threshold, claim.Above ? "above" : "below", claim.Published, differences.Length)
         {
             Id = claim.Id,
+            Unit = ClaimUnit.Of(claim),
             Unmeasured = seeds.Length - differences.Length,
         };
     }

@@ -42,6 +42,18 @@ public sealed class ExperimentVerdictTests
     }
 
     [TestMethod]
+    [DataRow("test_accuracy", true, ClaimCombination.Difference, "5 points")]
+    [DataRow("test_accuracy", false, ClaimCombination.Difference, "5 %")]
+    [DataRow("test_accuracy", true, ClaimCombination.Ratio, "0.0500 times")]
+    [DataRow("train_loss", true, ClaimCombination.Difference, "0.0500")]
+    [DataRow("of another version", false, ClaimCombination.Difference, "0.0500")]
+    public void Unit_ShareOrRatio_IsWritten(string metric, bool against, ClaimCombination combination, string expected)
+    {
+        ExperimentClaim claim = Claim with { Left = new("a", metric), Right = against ? new("b", metric) : null, Combination = combination };
+        Assert.AreEqual(expected, ExperimentVerdict.Judge("E0", claim, []).Unit.Write(0.05));
+    }
+
+    [TestMethod]
     public void Judge_OneSeed_IsInconclusiveAndWithoutRowsNotRun()
     {
         Assert.AreEqual(ExperimentVerdict.Inconclusive, ExperimentVerdict.Judge("E0", Claim, [Row("a", 1, 1), Row("b", 1, 0)]).Verdict);
