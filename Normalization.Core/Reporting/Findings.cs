@@ -43,9 +43,6 @@ public sealed record Finding(string Case, IReadOnlyList<string> Choice, string A
 /// </remarks>
 public static class Findings
 {
-    // So many of them alike, and most of all, is what a busy machine looks like; two or three may well be.
-    private const int FewestTied = 4;
-
     private delegate Finding? Rule(RunRows rows);
 
     private static readonly Rule[] Rules =
@@ -314,7 +311,7 @@ public static class Findings
         {
             if (Ranking.Lowest(rows, SpeedRows(rows, "ns_per_element", direction)) is not { } ranking) continue;
             leading.Add(ranking.Names);
-            decides &= ranking.Best.Count < FewestTied || 2 * ranking.Best.Count <= ranking.All.Count;
+            decides &= RunRows.TellsApart(ranking.Best.Count, ranking.All.Count);
             sentence.AddRange([sentence.Count == 0 ? $"On {rows.SpeedSettings[0]}: {direction} " : $"; {direction} "]);
             sentence.AddRange([.. ranking.BestRange, $" ({ReportText.List(ranking.Names)}{(ranking.Best.Count > 1 ? ", tied within their spread" : "")}"]);
             var best = ranking.Best.MinBy(row => row.Value);

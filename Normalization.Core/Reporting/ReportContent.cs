@@ -6,7 +6,7 @@ namespace Normalization.Core.Reporting;
 /// <summary>Makes the report's tables and charts from a run's rows.</summary>
 internal sealed class ReportContent
 {
-    private const string BestKey = "★ marks the best strategy of a value and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick, strategies that failed a check and those that leave the input's scale as it is are left out, and a value that is alike for all has none.";
+    private const string BestKey = "★ marks the best strategy of a value and what lies within 5 % of it or within rounding (of times, within their spread); the yardstick, strategies that failed a check and those that leave the input's scale as it is are left out, and a value that is alike for all has none, nor have times of which most are tied.";
 
     private static readonly Dictionary<string, string> AspectTitles = new(StringComparer.Ordinal)
     {
@@ -418,10 +418,12 @@ internal sealed class ReportContent
     private static Table Facts(string caption, IReadOnlyList<Head> heads, IEnumerable<string[]> rows) =>
         new(caption, heads, [.. rows.Select(row => (IReadOnlyList<Cell>)[.. row.Select(text => new Cell(text))])]);
 
+    // As many as stand side by side, the others folded away.
     private static void AddCharts(List<Block> blocks, List<Figure> charts, string others)
     {
-        blocks.AddRange(charts.Take(1));
-        if (charts.Count > 1) blocks.Add(new Folded(others, [.. charts.Skip(1)]));
+        int shown = charts.Exists(chart => chart.IsWide) ? 1 : 2;
+        blocks.AddRange(charts.Take(shown));
+        if (charts.Count > shown) blocks.Add(new Folded(others, [.. charts.Skip(shown)]));
     }
 
     private IEnumerable<string> Scenarios(IEnumerable<ReportRow> rows, string metric)
@@ -479,6 +481,7 @@ internal sealed class ReportContent
             .ToDictionary(pair => pair.Value.Row!.Value, pair => pair.Key);
         var leading = RunRows.Leading(rows.Keys.Select(index => _rows.All[index]), Metrics.Find(metric)?.Better ?? Better.Neither);
         if (rows.Count < 2 || leading.Count == rows.Count) return;
+        if (leading.Exists(row => row.Measurement.Aspect == Aspects.Speed) && !RunRows.TellsApart(leading.Count, rows.Count)) return;
         foreach (string strategy in leading.Select(row => rows[row.Index])) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
     }
 

@@ -62,6 +62,9 @@ internal sealed class RunRows
 
     private const string ScaleClaim = "scale-invariance";
 
+    // Two or three may well be alike.
+    private const int FewestTied = 4;
+
     // Of the output's largest value: what scales with its input changes by more than itself.
     private const double MostDeviation = 1;
 
@@ -141,6 +144,9 @@ internal sealed class RunRows
 
     /// <summary>Below this a metric where lower is better is rounding and ranks nobody: 2^-23, the step of float, or 1e-9 for what double measures.</summary>
     public static double Rounding(string metric) => metric is "set_mean_error" or "set_variance_error" or "float_error" ? 1.1920929e-7 : 1e-9;
+
+    /// <summary>Whether times of which so many share the first place told the strategies apart: four and more, and most of all, are what a busy machine looks like.</summary>
+    public static bool TellsApart(int leading, int all) => leading < FewestTied || 2 * leading <= all;
 
     /// <summary>The best of some rows of one metric and those that share its place; none where the metric only describes or no value is a number.</summary>
     /// <remarks>Times share it where their spreads overlap, other values within 5 % of the best or where all are rounding. NaN never does.</remarks>

@@ -156,6 +156,18 @@ public sealed class HtmlReportTests
     }
 
     [TestMethod]
+    public void Write_TimesOfWhichMostAreTied_MarksNone()
+    {
+        RunData busy = SampleRun.Map(Run, row => row.Aspect != "speed" ? row
+            : row.Strategy != "zca-whitening" ? row with { Value = 3, Spread = [1, 5] }
+            : Metrics.Find(row.Metric)!.Better == Better.Lower ? row with { Value = 9, Spread = [8, 10] }
+            : row with { Value = 0.1, Spread = [0.1, 0.1] });
+        string summary = Regex.Match(new HtmlReport().Write(busy), "<caption>Speed, .*?</table>", RegexOptions.Singleline).Value;
+        StringAssert.Contains(summary, "<small>1 – 5</small>");
+        Assert.IsFalse(summary.Contains('★'));
+    }
+
+    [TestMethod]
     public void Write_Summary_MarksTheBestAndNeverTheYardstick()
     {
         string summary = Regex.Match(Page, "<caption>Speed, .*?</table>", RegexOptions.Singleline).Value;
