@@ -27,6 +27,15 @@ public sealed class LayerNorm<T> : StandardizingNormalizer<T>
     {
     }
 
+    /// <summary>A layer over the last axis alone: of (B, T, D) each token.</summary>
+    /// <param name="features">Its length D, at least 1.</param>
+    /// <param name="options">Null is PyTorch's defaults.</param>
+    /// <exception cref="ArgumentException">The length is below 1, or an option is out of range.</exception>
+    public LayerNorm(int features, NormalizerOptions? options = null)
+        : this([features], options)
+    {
+    }
+
     private LayerNorm(NormalizedAxes axes, NormalizerOptions? options)
         : base(options ?? new NormalizerOptions(), 1, axes.Lengths) => _axes = axes;
 

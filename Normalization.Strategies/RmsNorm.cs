@@ -69,6 +69,15 @@ public sealed class RmsNorm<T> : StandardizingNormalizer<T>
     {
     }
 
+    /// <summary>A layer over the last axis alone: of (B, T, D) each token.</summary>
+    /// <param name="features">Its length D, at least 1.</param>
+    /// <param name="options">Null is the defaults.</param>
+    /// <exception cref="ArgumentException">The length is below 1, or an option is out of range.</exception>
+    public RmsNorm(int features, RmsNormOptions? options = null)
+        : this([features], options)
+    {
+    }
+
     private RmsNorm(NormalizedAxes axes, RmsNormOptions options)
         : base(options with { Bias = false }, 1, axes.Lengths)
     {

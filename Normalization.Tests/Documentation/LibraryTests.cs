@@ -20,7 +20,7 @@ public sealed class LibraryTests
         // example: begin
         // (B, T, D) of a transformer: statistics of each token's D values. Over all trailing axes, LayerNorm<float>([T, D]), tokens would see each other.
         var tokens = new ActivationShape(2, 6, 10);
-        var layerNorm = new LayerNorm<float>([10], new NormalizerOptions { Epsilon = 1e-6 });
+        var layerNorm = new LayerNorm<float>(10, new NormalizerOptions { Epsilon = 1e-6 });
         layerNorm.Forward(tokens, embedded, normalized);
 
         // Options are records; what a strategy has beyond the shared ones is in a record of its own.
