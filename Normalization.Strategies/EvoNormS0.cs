@@ -222,12 +222,9 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
         }
 
         double* coefficients = Coefficients + first;
-        for (nint slot = first; slot < first + channels.Slots; slot++)
+        for (nint slot = first, c = 0; slot < first + channels.Slots; slot += Width, c = NextGroup(c))
         {
-            nint c = slot % ChannelCount;
-            Coefficients[slot] = Simd.Get(V + c);
-            Coefficients[pitch + slot] = (Weight == null ? 1 : Simd.Get(Weight + c)) * Statistics.InverseStd[SetOf(slot)];
-            Coefficients[(2 * pitch) + slot] = Bias == null ? 0 : Simd.Get(Bias + c);
+            WriteCoefficients(slot, c, pitch);
         }
 
         if (G == null)
@@ -250,12 +247,33 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
     {
         new Span<double>(totals, 3 * ChannelCount).Clear();
         nint pitch = Channels.Slots;
-        for (nint slot = 0; slot < pitch; slot++)
+        for (nint slot = 0, c = 0; slot < pitch; slot += Width, c = NextGroup(c))
         {
-            nint c = slot % ChannelCount;
-            totals[c] += Sums[slot];
-            totals[ChannelCount + c] += Sums[pitch + slot] * Statistics.InverseStd[SetOf(slot)];
-            totals[(2 * ChannelCount) + c] += Sums[(2 * pitch) + slot] * Coefficients[pitch + slot];
+            double inverse = Statistics.InverseStd[SetOf(slot)];
+            for (nint k = 0; k < Width; k++)
+            {
+                totals[c + k] += Sums[slot + k];
+                totals[ChannelCount + c + k] += Sums[pitch + slot + k] * inverse;
+                totals[(2 * ChannelCount) + c + k] += Sums[(2 * pitch) + slot + k] * Coefficients[pitch + slot + k];
+            }
+        }
+    }
+
+    // The first channel of the group after the one that begins at c; of the next sample after the last.
+    private readonly nint NextGroup(nint c) => c + Width == ChannelCount ? 0 : c + Width;
+
+    // Those of the group whose channels begin at a slot, and at c of its sample.
+    private readonly void WriteCoefficients(nint slot, nint c, nint pitch)
+    {
+        double* v = Coefficients + slot;
+        double* scale = v + pitch;
+        double* bias = scale + pitch;
+        double inverse = Statistics.InverseStd[SetOf(slot)];
+        for (nint k = 0; k < Width; k++)
+        {
+            v[k] = Simd.Get(V + c + k);
+            scale[k] = Weight == null ? inverse : Simd.Get(Weight + c + k) * inverse;
+            bias[k] = Bias == null ? 0 : Simd.Get(Bias + c + k);
         }
     }
 
