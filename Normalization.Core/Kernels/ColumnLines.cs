@@ -174,7 +174,8 @@ internal static unsafe class ColumnLines
         Simd.Store(intercepts, Vector512.FusedMultiplyAdd(Simd.Load(centers) - center, slope, intercept));
     }
 
-    private static Vector512<long> Unsuited(Vector512<double> center, Vector512<double> root, Vector512<double> slope) =>
+    /// <summary>Lanes of lines that do not suit float.</summary>
+    internal static Vector512<long> Unsuited(Vector512<double> center, Vector512<double> root, Vector512<double> slope) =>
         Beyond(center) | OutOfRange(root) | OutOfRange(slope);
 
     internal static Vector512<long> OutOfRange(Vector512<double> factor)

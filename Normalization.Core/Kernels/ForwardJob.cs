@@ -18,9 +18,12 @@ internal enum ForwardPhase
 /// Moments are taken in double. What is written is computed in T; a float set whose coefficients do not suit that
 /// (<see cref="Simd.SuitsSingle"/>) is computed in double: a matter of that set alone.
 /// </remarks>
-internal unsafe struct ForwardJob<T> : IStoringJob
+internal unsafe partial struct ForwardJob<T> : IStoringJob
     where T : unmanaged
 {
+    // Of the squares of whole values, what squared deviations must leave: 20 bits of 53 may go.
+    private const double LeastShare = 1.0 / (1 << 20);
+
     public ReductionLayout Layout;
     public Chunking Chunks;
     public T* X;
@@ -36,6 +39,7 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     public nint Ahead; // from where something is read to what is fetched meanwhile: the next panel, or the stream further on
     public nint SumsAhead; // the same while sums are taken; 0 is not at all
     public bool InStep; // whether a panel is written while another's moments are taken
+    public bool RunsInStep; // the same of panels of one short run each
     private Run<T>* _repeated; // by slot, the lines that runs of several outer panels share; null where each panel makes its own
     private ForwardPhase _phase;
     private int _items;
@@ -90,9 +94,29 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             return;
         }
 
+        if (_phase == ForwardPhase.Panels && InStep && SumsWholeValues)
+        {
+            PanelsInStep<TStore, WholeValue>(start, end);
+            return;
+        }
+
         if (_phase == ForwardPhase.Panels && InStep)
         {
-            PanelsInStep<TStore>(start, end);
+            PanelsInStep<TStore, CenteredValue>(start, end);
+            return;
+        }
+
+        if (_phase == ForwardPhase.Panels && RunsInStep && !TStore.Streams)
+        {
+            if (SumsWholeValues)
+            {
+                RowsInStep<TStore, WholeValue>(start, end);
+            }
+            else
+            {
+                RowsInStep<TStore, CenteredValue>(start, end);
+            }
+
             return;
         }
 
@@ -134,6 +158,9 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         }
     }
 
+    // Double holds sums and squares of floats with digits to spare.
+    private readonly bool SumsWholeValues => typeof(T) == typeof(float) || Layout.Uncentered;
+
     // Sets of one chunk each. What a set costs beside its elements counts here: a few sets are summed before they are written, so that
     // the root of one is taken while the next is added up, and the loop takes the runs of all of them in one call.
     [SkipLocalsInit]
@@ -165,10 +192,11 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     // The first panels' moments, then each is written while the moments of one some places on are taken: sums wait for arithmetic, what is written
     // for memory. The same bits as one after the other.
     [SkipLocalsInit]
-    private readonly void PanelsInStep<TStore>(int start, int end)
+    private readonly void PanelsInStep<TStore, TDeviation>(int start, int end)
         where TStore : struct, IStore
+        where TDeviation : struct, IDeviation
     {
-        Vector512<double>* sums = stackalloc Vector512<double>[Loops.CenteredAccumulators];
+        Vector512<double>* sums = stackalloc Vector512<double>[Loops.MomentAccumulators];
         int step = Chunks.Count == 1 ? 2 : 1;
         for (int panel = start; panel < Math.Min(end, start + step); panel++)
         {
@@ -185,20 +213,20 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             {
                 Chunk chunk = Chunks[index];
                 nint offset = (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
-                double center = summed == null || Layout.Uncentered ? 0 : Simd.Get(summed + offset);
-                new Span<Vector512<double>>(sums, Loops.CenteredAccumulators).Clear();
+                double center = summed == null || !TDeviation.TakesOff ? 0 : Simd.Get(summed + offset);
+                new Span<Vector512<double>>(sums, Loops.MomentAccumulators).Clear();
                 for (int block = 0; block < chunk.BlockCount; block++, offset += Layout.BlockStride)
                 {
-                    nint added = WriteInStep<TStore>(place, place.Offset + offset, chunk, summed == null ? null : summed + offset, center, sums);
+                    nint added = WriteInStep<TStore, TDeviation>(place, place.Offset + offset, chunk, summed == null ? null : summed + offset, center, sums);
                     if (summed != null && added < chunk.Length)
                     {
-                        Loops.AddCentered(summed + offset, added, chunk.Length, center, sums);
+                        Loops.AddMoments<T, TDeviation>(summed + offset, added, chunk.Length, center, sums);
                     }
                 }
 
                 if (summed != null)
                 {
-                    AddMoments(next, count, chunk, center, sums);
+                    AddMoments(next, count, summed + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start, chunk, center, sums);
                     count += chunk.Elements;
                 }
             }
@@ -211,8 +239,9 @@ internal unsafe struct ForwardJob<T> : IStoringJob
     }
 
     // Writes a chunk's part of a block, and adds up as much of another one as comes with it: how much.
-    private readonly nint WriteInStep<TStore>(PanelPlace place, nint offset, Chunk chunk, T* summed, double center, Vector512<double>* sums)
+    private readonly nint WriteInStep<TStore, TDeviation>(PanelPlace place, nint offset, Chunk chunk, T* summed, double center, Vector512<double>* sums)
         where TStore : struct, IStore
+        where TDeviation : struct, IDeviation
     {
         Run<T> run;
         nint added = 0;
@@ -231,19 +260,19 @@ internal unsafe struct ForwardJob<T> : IStoringJob
             T* y = Y + offset + done;
             nint rest = summed == null ? 0 : chunk.Length - added;
             added += Layout.RunLength == 0
-                ? Loops.StandardizeInStep<T, ElementAffine<T, T>, TStore>(
+                ? Loops.StandardizeInStep<T, TDeviation, ElementAffine<T, T>, TStore>(
                     x, y, length, Ahead, &run, new ElementAffine<T, T>(Weight, Bias).From(place.Affine + weight), summed + added, rest, center, sums)
-                : Loops.StandardizeInStep<T, NoAffine<T>, TStore>(x, y, length, Ahead, &run, default, summed + added, rest, center, sums);
+                : Loops.StandardizeInStep<T, TDeviation, NoAffine<T>, TStore>(x, y, length, Ahead, &run, default, summed + added, rest, center, sums);
         }
 
         return added;
     }
 
     // Of a chunk, to those of its panel's chunks before it.
-    private readonly void AddMoments(int panel, nint count, Chunk chunk, double center, Vector512<double>* sums)
+    private readonly void AddMoments(int panel, nint count, T* start, Chunk chunk, double center, Vector512<double>* sums)
     {
-        Loops.TotalCentered(sums, out double first, out double second);
-        Moments(chunk, center, first, second, out double mean, out double squares);
+        Loops.TotalMoments(sums, out double first, out double second);
+        Moments(start, chunk, center, first, second, out double mean, out double squares);
         if (count == 0)
         {
             Statistics.Mean[panel] = mean;
@@ -423,23 +452,44 @@ internal unsafe struct ForwardJob<T> : IStoringJob
         }
     }
 
-    // One pass about the chunk's first value. That value is one of the n, so its distance from their mean is at most the square root of
-    // n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
+    // One pass, of float over whole values, else about the chunk's first one. That is one of the n, so its distance from their mean is at most the
+    // square root of n deviations, and subtracting the two sums costs at most log2(n) of double's 53 bits.
     private readonly void RowMoments(T* start, Chunk chunk, out double mean, out double squares)
     {
-        double center = Layout.Uncentered ? 0 : Simd.Get(start);
         T* written = Store == StoreKind.Fetching && _phase == ForwardPhase.Panels ? Y + (start - X) : null;
-        Loops.CenteredSums(
-            start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, center, out double first, out double second);
+        double center = SumsWholeValues ? 0 : Simd.Get(start);
+        double first, second;
+        if (SumsWholeValues)
+        {
+            Loops.MomentSums<T, WholeValue>(start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, 0, out first, out second);
+        }
+        else
+        {
+            Loops.MomentSums<T, CenteredValue>(start, written, chunk.BlockCount, Layout.BlockStride, chunk.Length, SumsAhead, center, out first, out second);
+        }
 
-        Moments(chunk, center, first, second, out mean, out squares);
+        Moments(start, chunk, center, first, second, out mean, out squares);
     }
 
-    // Of the sums about a center.
+    // Of the sums about a center. Where whole values were summed and hardly differ, so that the subtraction leaves too few bits, once more about the first.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private readonly void Moments(Chunk chunk, double center, double first, double second, out double mean, out double squares)
+    private readonly void Moments(T* start, Chunk chunk, double center, double first, double second, out double mean, out double squares)
     {
         double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
+        mean = center + shift;
+        squares = second - (first * shift);
+        if (typeof(T) == typeof(float) && !(squares >= second * LeastShare))
+        {
+            CenteredMoments(start, chunk, out mean, out squares);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private readonly void CenteredMoments(T* start, Chunk chunk, out double mean, out double squares)
+    {
+        double center = Simd.Get(start);
+        Loops.MomentSums<T, CenteredValue>(start, null, chunk.BlockCount, Layout.BlockStride, chunk.Length, ahead: 0, center, out double first, out double second);
+        double shift = first * (1.0 / chunk.Elements);
         mean = center + shift;
         squares = second - (first * shift);
     }

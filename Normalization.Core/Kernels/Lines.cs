@@ -36,6 +36,43 @@ internal struct Run<T>
     public T UnitIntercept;
 }
 
+/// <summary>What of a value is summed for moments.</summary>
+internal interface IDeviation
+{
+    /// <summary>Whether anything is taken off.</summary>
+    static abstract bool TakesOff { get; }
+
+    /// <summary>The value, or what is left of it.</summary>
+    /// <param name="value">Eight values.</param>
+    /// <param name="middle">The center, negated.</param>
+    static abstract Vector512<double> Of(Vector512<double> value, Vector512<double> middle);
+}
+
+/// <summary>The value itself: for sets about 0, and for all whose mean turns out to be no larger than their deviations by much.</summary>
+internal readonly struct WholeValue : IDeviation
+{
+    public static bool TakesOff => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<double> Of(Vector512<double> value, Vector512<double> middle) => value;
+}
+
+/// <summary>Its distance from a center, by a fused multiply-add: exact as well, while conversions and sums keep the adders busy.</summary>
+internal readonly struct CenteredValue : IDeviation
+{
+    public static bool TakesOff => true;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<double> Of(Vector512<double> value, Vector512<double> middle) => Vector512.FusedMultiplyAdd(value, Vector512<double>.One, middle);
+}
+
+/// <summary>A run that is summed.</summary>
+internal struct RunSums
+{
+    public nint Offset; // of its first element
+    public double Center; // what was taken off
+}
+
 /// <summary>One line for every element of a run.</summary>
 internal readonly struct ConstantLine<A>(A center, A slope, A intercept) : ILine<A>
     where A : unmanaged

@@ -16,7 +16,7 @@ internal static unsafe class Loops
     private const nint RowVectors = 8;
 
     /// <summary>Vectors of sums that are taken side by side, of deviations and then of their squares.</summary>
-    public const int CenteredAccumulators = 8;
+    public const int MomentAccumulators = 8;
 
     // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
     private const nint OneStreamAhead = 1 << 14;
@@ -58,16 +58,16 @@ internal static unsafe class Loops
     /// <param name="stride">From one to the next.</param>
     /// <param name="n">Elements in each.</param>
     /// <param name="ahead">How far ahead to fetch, in elements; 0 is not at all.</param>
-    /// <param name="center">What is taken off: by fused multiply-adds, which are exact as well, since conversions and sums keep the adders busy.</param>
+    /// <param name="center">What is taken off by deviations that take anything off.</param>
     /// <param name="first">The sum.</param>
     /// <param name="second">The sum of squares.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void CenteredSums<T>(
+    public static void MomentSums<T, TDeviation>(
         T* x, T* written, nint blocks, nint stride, nint n, nint ahead, double center, out double first, out double second)
         where T : unmanaged
+        where TDeviation : struct, IDeviation
     {
         const int L = Simd.Lanes;
-        Vector512<double> one = Vector512<double>.One;
         Vector512<double> middle = Vector512.Create(-center);
         Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
         Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
@@ -81,10 +81,10 @@ internal static unsafe class Loops
             nint j = 0;
             for (; j <= n - (4 * L); j += 4 * L)
             {
-                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(x + j), one, middle);
-                Vector512<double> q = Vector512.FusedMultiplyAdd(Simd.Load(x + j + L), one, middle);
-                Vector512<double> r = Vector512.FusedMultiplyAdd(Simd.Load(x + j + (2 * L)), one, middle);
-                Vector512<double> s = Vector512.FusedMultiplyAdd(Simd.Load(x + j + (3 * L)), one, middle);
+                Vector512<double> p = TDeviation.Of(Simd.Load(x + j), middle);
+                Vector512<double> q = TDeviation.Of(Simd.Load(x + j + L), middle);
+                Vector512<double> r = TDeviation.Of(Simd.Load(x + j + (2 * L)), middle);
+                Vector512<double> s = TDeviation.Of(Simd.Load(x + j + (3 * L)), middle);
                 a1 += p;
                 b1 += q;
                 c1 += r;
@@ -107,16 +107,12 @@ internal static unsafe class Loops
 
             for (; j <= n - L; j += L)
             {
-                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(x + j), one, middle);
-                a1 += p;
-                a2 = Vector512.FusedMultiplyAdd(p, p, a2);
+                AddDeviation<TDeviation>(Simd.Load(x + j), middle, ref a1, ref a2);
             }
 
             if (j < n)
             {
-                Vector512<double> p = Simd.LoadPart<T, double>(x + j, n - j, -middle) + middle;
-                b1 += p;
-                b2 = Vector512.FusedMultiplyAdd(p, p, b2);
+                AddDeviation<TDeviation>(LoadDeviating<T, TDeviation>(x + j, n - j, middle), middle, ref b1, ref b2);
             }
         }
 
@@ -124,7 +120,13 @@ internal static unsafe class Loops
         second = Simd.Sum((a2 + b2) + (c2 + d2));
     }
 
-    /// <summary>y = affine(line(x)) of one run, and meanwhile the sums of <see cref="CenteredSums"/> of what it is given to sum, as far as whole steps come.</summary>
+    // Lanes beyond the end deviate by 0.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<double> LoadDeviating<T, TDeviation>(T* x, nint count, Vector512<double> middle)
+        where T : unmanaged
+        where TDeviation : struct, IDeviation => Simd.LoadPart<T, double>(x, count, TDeviation.TakesOff ? -middle : default);
+
+    /// <summary>y = affine(line(x)) of one run, and meanwhile the sums of <see cref="MomentSums"/> of what it is given to sum, as far as whole steps come.</summary>
     /// <param name="x">Input.</param>
     /// <param name="y">Output.</param>
     /// <param name="n">Elements.</param>
@@ -137,9 +139,10 @@ internal static unsafe class Loops
     /// <param name="sums">The sums so far.</param>
     /// <returns>How many elements were added.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static nint StandardizeInStep<T, TAffine, TStore>(
+    public static nint StandardizeInStep<T, TDeviation, TAffine, TStore>(
         T* x, T* y, nint n, nint ahead, Run<T>* run, TAffine affine, T* summed, nint rest, double center, Vector512<double>* sums)
         where T : unmanaged
+        where TDeviation : struct, IDeviation
         where TAffine : struct, IAffine<T>
         where TStore : struct, IStore
     {
@@ -155,16 +158,15 @@ internal static unsafe class Loops
         nint steps = Math.Min(n - i, rest) / (4 * L);
         if (steps > 0)
         {
-            Vector512<double> one = Vector512<double>.One;
             Vector512<double> middle = Vector512.Create(-center);
             Vector512<double> a1 = sums[0], b1 = sums[1], c1 = sums[2], d1 = sums[3];
             Vector512<double> a2 = sums[4], b2 = sums[5], c2 = sums[6], d2 = sums[7];
             for (nint end = i + (steps * 4 * L); i < end; i += 4 * L, summed += 4 * L)
             {
-                Vector512<double> p = Vector512.FusedMultiplyAdd(Simd.Load(summed), one, middle);
-                Vector512<double> q = Vector512.FusedMultiplyAdd(Simd.Load(summed + L), one, middle);
-                Vector512<double> r = Vector512.FusedMultiplyAdd(Simd.Load(summed + (2 * L)), one, middle);
-                Vector512<double> s = Vector512.FusedMultiplyAdd(Simd.Load(summed + (3 * L)), one, middle);
+                Vector512<double> p = TDeviation.Of(Simd.Load(summed), middle);
+                Vector512<double> q = TDeviation.Of(Simd.Load(summed + L), middle);
+                Vector512<double> r = TDeviation.Of(Simd.Load(summed + (2 * L)), middle);
+                Vector512<double> s = TDeviation.Of(Simd.Load(summed + (3 * L)), middle);
                 a1 += p;
                 b1 += q;
                 c1 += r;
@@ -207,10 +209,11 @@ internal static unsafe class Loops
         return steps * 4 * L;
     }
 
-    /// <summary>Adds to the sums of <see cref="CenteredSums"/> a block of n elements, of which those before one are added up already.</summary>
+    /// <summary>Adds to the sums of <see cref="MomentSums"/> a block of n elements, of which those before one are added up already.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void AddCentered<T>(T* x, nint j, nint n, double center, Vector512<double>* sums)
+    public static void AddMoments<T, TDeviation>(T* x, nint j, nint n, double center, Vector512<double>* sums)
         where T : unmanaged
+        where TDeviation : struct, IDeviation
     {
         const int L = Simd.Lanes;
         Vector512<double> middle = Vector512.Create(-center);
@@ -218,33 +221,34 @@ internal static unsafe class Loops
         {
             for (int k = 0; k < 4; k++)
             {
-                AddDeviation(Simd.Load(x + j + (k * L)), middle, ref sums[k], ref sums[k + 4]);
+                AddDeviation<TDeviation>(Simd.Load(x + j + (k * L)), middle, ref sums[k], ref sums[k + 4]);
             }
         }
 
         for (; j <= n - L; j += L)
         {
-            AddDeviation(Simd.Load(x + j), middle, ref sums[0], ref sums[4]);
+            AddDeviation<TDeviation>(Simd.Load(x + j), middle, ref sums[0], ref sums[4]);
         }
 
         if (j < n)
         {
-            AddDeviation(Simd.LoadPart<T, double>(x + j, n - j, -middle), middle, ref sums[1], ref sums[5]);
+            AddDeviation<TDeviation>(LoadDeviating<T, TDeviation>(x + j, n - j, middle), middle, ref sums[1], ref sums[5]);
         }
     }
 
-    /// <summary>What the sums of <see cref="CenteredSums"/> come to.</summary>
+    /// <summary>What the sums of <see cref="MomentSums"/> come to.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void TotalCentered(Vector512<double>* sums, out double first, out double second)
+    public static void TotalMoments(Vector512<double>* sums, out double first, out double second)
     {
         first = Simd.Sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
         second = Simd.Sum((sums[4] + sums[5]) + (sums[6] + sums[7]));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddDeviation(Vector512<double> value, Vector512<double> middle, ref Vector512<double> first, ref Vector512<double> second)
+    private static void AddDeviation<TDeviation>(Vector512<double> value, Vector512<double> middle, ref Vector512<double> first, ref Vector512<double> second)
+        where TDeviation : struct, IDeviation
     {
-        Vector512<double> p = Vector512.FusedMultiplyAdd(value, Vector512<double>.One, middle);
+        Vector512<double> p = TDeviation.Of(value, middle);
         first += p;
         second = Vector512.FusedMultiplyAdd(p, p, second);
     }
@@ -681,6 +685,97 @@ internal static unsafe class Loops
             {
                 Simd.StorePart(to + i, n - i, line.At(Simd.LoadPart<T, T>(from + i, n - i, default), 0, 0));
             }
+        }
+    }
+
+    /// <summary>The same, and meanwhile the sums of <see cref="MomentSums"/> of as many runs of n elements more: what is written waits for memory, sums for arithmetic.</summary>
+    /// <param name="x">Input.</param>
+    /// <param name="y">Output.</param>
+    /// <param name="weight">By element; null where the lines hold it.</param>
+    /// <param name="bias">By element; null where there is none, or the lines hold it.</param>
+    /// <param name="runs">What is written.</param>
+    /// <param name="next">What is summed: its offsets are read, its centers written.</param>
+    /// <param name="count">How many of either.</param>
+    /// <param name="n">Elements of each.</param>
+    /// <param name="sums">Receives eight lanes of the sum of each of up to eight runs, then of the sums of squares; aligned.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void StandardizeRunsInStep<T, TDeviation>(T* x, T* y, T* weight, T* bias, Run<T>* runs, RunSums* next, int count, nint n, double* sums)
+        where T : unmanaged
+        where TDeviation : struct, IDeviation
+    {
+        for (Run<T>* run = runs; run < runs + count; run++, next++, sums += Simd.Lanes)
+        {
+            T* summed = x + next->Offset;
+            next->Center = TDeviation.TakesOff ? Simd.Get(summed) : 0;
+            var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+            if (weight == null)
+            {
+                WriteAndSum<T, TDeviation, NoAffine<T>>(x + run->Offset, y + run->Offset, n, line, default(NoAffine<T>), summed, next->Center, sums);
+            }
+            else
+            {
+                WriteAndSum<T, TDeviation, ElementAffine<T, T>>(x + run->Offset, y + run->Offset, n, line, new ElementAffine<T, T>(weight, bias).From(run->Affine), summed, next->Center, sums);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteAndSum<T, TDeviation, TAffine>(T* x, T* y, nint n, ConstantLine<T> line, TAffine affine, T* summed, double center, double* sums)
+        where T : unmanaged
+        where TDeviation : struct, IDeviation
+        where TAffine : struct, IAffine<T>
+    {
+        const int L = Simd.Lanes;
+        nint lanes = Simd.Count<T>();
+        Vector512<double> middle = Vector512.Create(-center);
+        Vector512<double> a1 = default, b1 = default, c1 = default, d1 = default;
+        Vector512<double> a2 = default, b2 = default, c2 = default, d2 = default;
+        nint i = 0;
+        for (; i <= n - (4 * L); i += 4 * L)
+        {
+            Vector512<double> p = TDeviation.Of(Simd.Load(summed + i), middle);
+            Vector512<double> q = TDeviation.Of(Simd.Load(summed + i + L), middle);
+            Vector512<double> r = TDeviation.Of(Simd.Load(summed + i + (2 * L)), middle);
+            Vector512<double> s = TDeviation.Of(Simd.Load(summed + i + (3 * L)), middle);
+            affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes).Store(y + i);
+            a1 += p;
+            b1 += q;
+            c1 += r;
+            d1 += s;
+            affine.Apply(line.At(Vector512.Load(x + i + lanes), 0, i), i + lanes, lanes).Store(y + i + lanes);
+            if (sizeof(T) == sizeof(double))
+            {
+                affine.Apply(line.At(Vector512.Load(x + i + (2 * lanes)), 0, i), i + (2 * lanes), lanes).Store(y + i + (2 * lanes));
+                affine.Apply(line.At(Vector512.Load(x + i + (3 * lanes)), 0, i), i + (3 * lanes), lanes).Store(y + i + (3 * lanes));
+            }
+
+            a2 = Vector512.FusedMultiplyAdd(p, p, a2);
+            b2 = Vector512.FusedMultiplyAdd(q, q, b2);
+            c2 = Vector512.FusedMultiplyAdd(r, r, c2);
+            d2 = Vector512.FusedMultiplyAdd(s, s, d2);
+        }
+
+        nint j = i;
+        for (; j <= n - L; j += L)
+        {
+            AddDeviation<TDeviation>(Simd.Load(summed + j), middle, ref a1, ref a2);
+        }
+
+        if (j < n)
+        {
+            AddDeviation<TDeviation>(LoadDeviating<T, TDeviation>(summed + j, n - j, middle), middle, ref b1, ref b2);
+        }
+
+        ((a1 + b1) + (c1 + d1)).Store(sums);
+        ((a2 + b2) + (c2 + d2)).Store(sums + (Simd.Lanes * Simd.Lanes));
+        for (; i <= n - lanes; i += lanes)
+        {
+            affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes).Store(y + i);
+        }
+
+        if (i < n)
+        {
+            Simd.StorePart(y + i, n - i, affine.Apply(line.At(Simd.LoadPart<T, T>(x + i, n - i, default), 0, i), i, n - i));
         }
     }
 

@@ -95,6 +95,7 @@ internal static unsafe class Standardizer
     // Of shorter runs, and of tensors in the second-level cache, what a run costs beside its elements is more than what is gained by working in step.
     private const nint ShortestStep = 512;
     private const nint StepBytes = 2 << 20;
+    private const nint ShortestRunInStep = 64;
 
     // How far before its use a long stream is fetched, in elements.
     internal const nint StreamAhead = 2048;
@@ -162,6 +163,7 @@ internal static unsafe class Standardizer
                 job.Ahead = chunking.Count == 1 ? next : layout.Blocks > 1 ? layout.BlockStride : StreamAhead;
             }
 
+            job.RunsInStep = threshold == null && RunsInStep<T>(layout, chunking);
             job.Run(ForwardPhase.Panels, layout.Panels, layout.PanelElements);
             return;
         }
@@ -480,6 +482,12 @@ internal static unsafe class Standardizer
         return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= FetchedPanelBytes
             && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }
+
+    // Of panels that are one run of whole vectors, or of one weight an element.
+    private static bool RunsInStep<T>(in ReductionLayout layout, in Chunking chunking)
+        where T : unmanaged =>
+        layout.Columns == 1 && layout.Blocks == 1 && chunking.Count == 1 && layout.BlockLength >= ShortestRunInStep
+        && (layout.RunLength == 0 || (layout.RunLength == layout.BlockLength && layout.RunLength % Simd.Count<T>() == 0));
 
     /// <summary>Items in a task: enough of them to be worth handing to a thread; a matter of the shape alone.</summary>
     internal static int ItemsPerTask(nint elementsPerItem) => (int)Math.Max(1, TaskElements / Math.Max(1, elementsPerItem));

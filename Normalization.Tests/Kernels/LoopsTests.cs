@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
 using Normalization.Core.Kernels;
 using Normalization.Tests.Support;
 
@@ -41,26 +42,79 @@ public sealed unsafe class LoopsTests
     }
 
     [TestMethod]
-    public void CenteredSums_EveryLengthInOneBlockAndInSeveral_MatchPlainSums()
+    public void MomentSums_EveryLengthInOneBlockAndInSeveral_MatchPlainSums()
     {
-        Check<float>();
-        Check<double>();
+        Check<float, CenteredValue>(Center);
+        Check<double, CenteredValue>(Center);
+        Check<float, WholeValue>(0);
+        Check<double, WholeValue>(0);
 
-        static void Check<T>()
+        static void Check<T, TDeviation>(double center)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TDeviation : struct, IDeviation
         {
             for (int n = 1; n <= Longest; n++)
             {
                 int blocks = 1 + (n % 3);
                 int stride = n + (n % 5);
                 double[] values = Numbers<T>(n, ((blocks - 1) * stride) + n);
-                double[] deviations = [.. values.Where((_, i) => i % stride < n).Select(value => value - Center)];
+                double[] deviations = [.. values.Where((_, i) => i % stride < n).Select(value => value - center)];
                 using var x = new GuardedMemory<T>(values, n % 2);
                 foreach (nint ahead in new nint[] { 0, n })
                 {
-                    Loops.CenteredSums(x.Pointer, x.Pointer, blocks, stride, n, ahead, Center, out double first, out double second);
+                    Loops.MomentSums<T, TDeviation>(x.Pointer, x.Pointer, blocks, stride, n, ahead, Center, out double first, out double second);
                     Near(deviations.Sum(), first, deviations.Sum(Math.Abs), $"{n}, {blocks} blocks: first");
                     Near(deviations.Sum(value => value * value), second, second, $"{n}, {blocks} blocks: second");
+                }
+            }
+        }
+    }
+
+    [TestMethod]
+    public void StandardizeRunsInStep_EveryLength_WritesAndSumsAsOneAfterTheOther()
+    {
+        Check<float, WholeValue>();
+        Check<float, CenteredValue>();
+        Check<double, WholeValue>();
+        Check<double, CenteredValue>();
+
+        static void Check<T, TDeviation>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+            where TDeviation : struct, IDeviation
+        {
+            const int Count = 3;
+            double* lanes = stackalloc double[2 * Simd.Lanes * Simd.Lanes];
+            Run<T>* runs = stackalloc Run<T>[Count];
+            RunSums* next = stackalloc RunSums[Count];
+            for (int n = 1; n <= Longest; n++)
+            {
+                using var x = new GuardedMemory<T>(Numbers<T>(n, 2 * Count * n), n % 2);
+                using var together = new GuardedMemory<T>(new double[Count * n], n % 2);
+                using var alone = new GuardedMemory<T>(new double[Count * n], n % 2);
+                using var weight = new GuardedMemory<T>(Numbers<T>(n + 1, n), 0);
+                using var bias = new GuardedMemory<T>(Numbers<T>(n + 2, n), 1);
+                for (int k = 0; k < Count; k++)
+                {
+                    runs[k] = new Run<T> { Offset = k * n, Center = T.CreateTruncating(k), Slope = T.CreateTruncating(k + 2), Intercept = T.CreateTruncating(0.25) };
+                    next[k].Offset = (Count + k) * n;
+                }
+
+                foreach (bool byElement in new[] { false, true })
+                {
+                    T* weights = byElement ? weight.Pointer : null;
+                    T* biases = byElement ? bias.Pointer : null;
+                    Loops.StandardizeRunsInStep<T, TDeviation>(x.Pointer, together.Pointer, weights, biases, runs, next, Count, n, lanes);
+                    Loops.StandardizeRuns<T, CachedStore>(x.Pointer, alone.Pointer, weights, biases, runs, Count, n, ahead: 0);
+                    string what = $"{typeof(T).Name}, {n} elements, {(byElement ? "weights" : "no weights")}";
+                    NumericAssert.SameBits<T>(alone.Read(what), together.Read(what), what);
+                    for (int k = 0; k < Count; k++)
+                    {
+                        T* run = x.Pointer + next[k].Offset;
+                        Assert.AreEqual(TDeviation.TakesOff ? double.CreateTruncating(*run) : 0, next[k].Center);
+                        Loops.MomentSums<T, TDeviation>(run, null, 1, 0, n, 0, next[k].Center, out double first, out double second);
+                        Assert.AreEqual(first, Simd.Sum(Vector512.Load(lanes + (k * Simd.Lanes))), $"{n} elements: first");
+                        Assert.AreEqual(second, Simd.Sum(Vector512.Load(lanes + ((Simd.Lanes + k) * Simd.Lanes))), $"{n} elements: second");
+                    }
                 }
             }
         }

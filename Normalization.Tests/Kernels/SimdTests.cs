@@ -163,6 +163,22 @@ public sealed unsafe class SimdTests
     }
 
     [TestMethod]
+    public unsafe void SumEach_EightVectors_AddsEachInThatTree()
+    {
+        double[] l = [.. Enumerable.Range(0, 64).Select(i => i % 8 == 4 ? -1e16 : i % 8 == 0 ? 1e16 + (4 * i) : Math.Sin(i))];
+        fixed (double* vectors = l)
+        {
+            Vector512<double> sums = Simd.SumEach(vectors);
+            for (int k = 0; k < 8; k++)
+            {
+                Assert.AreEqual(Simd.Sum(Vector512.Load(vectors + (8 * k))), sums[k]);
+            }
+
+            Assert.HasCount(8, Enumerable.Range(0, 8).Select(k => sums[k]).Distinct());
+        }
+    }
+
+    [TestMethod]
     public unsafe void AddWidened_FloatLanes_AreWidenedBeforeTheyAreAdded()
     {
         // 2^24 + 1 is no float: an addition before the widening would lose the 1.

@@ -99,24 +99,60 @@ public sealed unsafe class StandardizerTests
         foreach ((ActivationShape shape, Case layout) in InStep())
         {
             Inputs inputs = new Inputs(shape, layout, 8).Rounded<float>();
-            Compare<float>(layout, inputs);
+            CompareApart<float>(layout, inputs);
             if (shape == StepShapes[0])
             {
-                Compare<double>(layout, inputs);
-                Compare<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
+                CompareApart<double>(layout, inputs);
+                CompareApart<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
             }
         }
+    }
 
-        static void Compare<T>(Case layout, Inputs inputs)
-            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    // Rows of 64 and more, eight at a time and some left over; groups whose weights go by element and channels with one each.
+    [TestMethod]
+    [DataRow(new[] { 19, 70 })]
+    [DataRow(new[] { 8, 128 })]
+    [DataRow(new[] { 5, 3, 96 })]
+    [DataRow(new[] { 9, 3, 64 })]
+    public void Forward_RunsInStep_GiveTheBitsOfMomentsAndApplyApart(int[] lengths)
+    {
+        var shape = new ActivationShape([.. lengths.Select(length => (nint)length)]);
+        foreach (Case layout in Cases(shape).Where(layout => layout.Layout is { Columns: 1, BlockLength: >= 64 }))
         {
-            using var buffers = new Buffers<T>(layout, inputs);
-            Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
-            double[] statistics = buffers.AllStatistics.Read(layout.Name).ToArray();
-            Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Bias.Pointer, buffers.Statistics);
-            NumericAssert.SameBits<T>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
-            Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
-            NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(layout.Name), $"{layout.Name}: moments");
+            var inputs = new Inputs(shape, layout, 8);
+            CompareApart<float>(layout, inputs.Rounded<float>());
+            CompareApart<double>(layout, inputs.Rounded<double>());
+            CompareApart<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs.Rounded<float>());
+            CompareApart<double>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs.Rounded<double>());
+        }
+    }
+
+    // Whole values are summed first: where the mean is thousands of deviations, once more about a value.
+    [TestMethod]
+    [DataRow(1e3)]
+    [DataRow(1e4)]
+    [DataRow(-1e6)]
+    public void Forward_RowsFarFromZeroBesideOthers_KeepTheDigitsOfTheirVariance(double far)
+    {
+        var shape = new ActivationShape(21, 100);
+        Case layout = Cases(shape).First(layout => layout.Name.StartsWith("per sample", StringComparison.Ordinal));
+        Inputs inputs = new Inputs(shape, layout, 3).Rounded<float>();
+        for (int i = 0; i < inputs.X.Length; i++)
+        {
+            inputs.X[i] = (layout.Set[i] % 3) switch { 0 => far, 1 => inputs.X[i] + far, _ => inputs.X[i] };
+        }
+
+        inputs = inputs.Rounded<float>();
+        Check<float>(layout, inputs, Epsilon, inPlace: false);
+        using var buffers = new Buffers<float>(layout, inputs);
+        Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, null, null, buffers.Statistics, Epsilon);
+        for (int set = 0; set < layout.Sets; set++)
+        {
+            double[] row = [.. inputs.X.Where((_, i) => layout.Set[i] == set)];
+            double mean = row[0] + row.Average(value => value - row[0]);
+            double variance = row.Average(value => (value - mean) * (value - mean));
+            Assert.AreEqual(mean, buffers.Statistics.Mean[set], 1e-15 * Math.Abs(mean));
+            Assert.AreEqual(variance, buffers.Statistics.PopulationVariance[set], 1e-9 * variance, $"row {set}");
         }
     }
 
@@ -419,6 +455,18 @@ public sealed unsafe class StandardizerTests
     [DataRow(8, 131088, 1, StoreKind.Streaming, false, DisplayName = "of a line more")]
     public void InStep_AtItsLimits_LooksAtRunsAndPanels(int samples, int features, int positions, object store, bool expected) =>
         Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store));
+
+    private static void CompareApart<T>(Case layout, Inputs inputs)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        using var buffers = new Buffers<T>(layout, inputs);
+        Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
+        double[] statistics = buffers.AllStatistics.Read(layout.Name).ToArray();
+        Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Bias.Pointer, buffers.Statistics);
+        NumericAssert.SameBits<T>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
+        Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
+        NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(layout.Name), $"{layout.Name}: moments");
+    }
 
     // Without an epsilon that would hide how small a deviation is.
     private static GuardedMemory<float> Output(Case layout, Buffers<float> buffers)
