@@ -94,19 +94,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
             return;
         }
 
-        if (_phase == ForwardPhase.Panels && InStep && SumsWholeValues)
-        {
-            PanelsInStep<TStore, WholeValue>(start, end);
-            return;
-        }
-
-        if (_phase == ForwardPhase.Panels && InStep)
-        {
-            PanelsInStep<TStore, CenteredValue>(start, end);
-            return;
-        }
-
-        if (_phase == ForwardPhase.Panels && RunsInStep && !TStore.Streams)
+        if (_phase == ForwardPhase.Panels && RunsInStep)
         {
             if (SumsWholeValues)
             {
@@ -117,6 +105,18 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
                 RowsInStep<TStore, CenteredValue>(start, end);
             }
 
+            return;
+        }
+
+        if (_phase == ForwardPhase.Panels && InStep && SumsWholeValues)
+        {
+            PanelsInStep<TStore, WholeValue>(start, end);
+            return;
+        }
+
+        if (_phase == ForwardPhase.Panels && InStep)
+        {
+            PanelsInStep<TStore, CenteredValue>(start, end);
             return;
         }
 

@@ -41,7 +41,7 @@ internal unsafe partial struct ForwardJob<T>
             T* weight = Layout.RunLength == 0 ? Weight : null;
             T* bias = Layout.RunLength == 0 ? Bias : null;
             int inStep = Math.Min(following, last - first);
-            Loops.StandardizeRunsInStep<T, TDeviation>(X, Y, weight, bias, runs, next, inStep, chunk.Length, lanes);
+            Loops.StandardizeRunsInStep<T, TDeviation, TStore>(X, Y, weight, bias, runs, next, inStep, chunk.Length, Ahead, lanes);
             Loops.StandardizeRuns<T, TStore>(X, Y, weight, bias, runs + inStep, last - first - inStep, chunk.Length, Ahead);
             MomentsOf(last, following, next, lanes, chunk);
         }

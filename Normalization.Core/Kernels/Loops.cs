@@ -689,6 +689,7 @@ internal static unsafe class Loops
     }
 
     /// <summary>The same, and meanwhile the sums of <see cref="MomentSums"/> of as many runs of n elements more: what is written waits for memory, sums for arithmetic.</summary>
+    /// <remarks>Stores past the caches take runs of whole vectors, each aligned.</remarks>
     /// <param name="x">Input.</param>
     /// <param name="y">Output.</param>
     /// <param name="weight">By element; null where the lines hold it.</param>
@@ -697,11 +698,14 @@ internal static unsafe class Loops
     /// <param name="next">What is summed: its offsets are read, its centers written.</param>
     /// <param name="count">How many of either.</param>
     /// <param name="n">Elements of each.</param>
+    /// <param name="ahead">How far ahead of what is summed to fetch, in elements; only by stores that fetch.</param>
     /// <param name="sums">Receives eight lanes of the sum of each of up to eight runs, then of the sums of squares; aligned.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void StandardizeRunsInStep<T, TDeviation>(T* x, T* y, T* weight, T* bias, Run<T>* runs, RunSums* next, int count, nint n, double* sums)
+    public static void StandardizeRunsInStep<T, TDeviation, TStore>(
+        T* x, T* y, T* weight, T* bias, Run<T>* runs, RunSums* next, int count, nint n, nint ahead, double* sums)
         where T : unmanaged
         where TDeviation : struct, IDeviation
+        where TStore : struct, IStore
     {
         for (Run<T>* run = runs; run < runs + count; run++, next++, sums += Simd.Lanes)
         {
@@ -710,19 +714,21 @@ internal static unsafe class Loops
             var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
             if (weight == null)
             {
-                WriteAndSum<T, TDeviation, NoAffine<T>>(x + run->Offset, y + run->Offset, n, line, default(NoAffine<T>), summed, next->Center, sums);
+                WriteAndSum<T, TDeviation, NoAffine<T>, TStore>(x + run->Offset, y + run->Offset, n, line, default(NoAffine<T>), summed, next->Center, ahead, sums);
             }
             else
             {
-                WriteAndSum<T, TDeviation, ElementAffine<T, T>>(x + run->Offset, y + run->Offset, n, line, new ElementAffine<T, T>(weight, bias).From(run->Affine), summed, next->Center, sums);
+                WriteAndSum<T, TDeviation, ElementAffine<T, T>, TStore>(x + run->Offset, y + run->Offset, n, line, new ElementAffine<T, T>(weight, bias).From(run->Affine), summed, next->Center, ahead, sums);
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void WriteAndSum<T, TDeviation, TAffine>(T* x, T* y, nint n, ConstantLine<T> line, TAffine affine, T* summed, double center, double* sums)
+    private static void WriteAndSum<T, TDeviation, TAffine, TStore>(
+        T* x, T* y, nint n, ConstantLine<T> line, TAffine affine, T* summed, double center, nint ahead, double* sums)
         where T : unmanaged
         where TDeviation : struct, IDeviation
+        where TStore : struct, IStore
         where TAffine : struct, IAffine<T>
     {
         const int L = Simd.Lanes;
@@ -733,20 +739,31 @@ internal static unsafe class Loops
         nint i = 0;
         for (; i <= n - (4 * L); i += 4 * L)
         {
+            if (TStore.Fetches)
+            {
+                Prefetch(summed + i + ahead);
+                Prefetch(summed + i + ahead + (2 * L));
+                if (sizeof(T) == sizeof(double))
+                {
+                    Prefetch(summed + i + ahead + L);
+                    Prefetch(summed + i + ahead + (3 * L));
+                }
+            }
+
             Vector512<double> p = TDeviation.Of(Simd.Load(summed + i), middle);
             Vector512<double> q = TDeviation.Of(Simd.Load(summed + i + L), middle);
             Vector512<double> r = TDeviation.Of(Simd.Load(summed + i + (2 * L)), middle);
             Vector512<double> s = TDeviation.Of(Simd.Load(summed + i + (3 * L)), middle);
-            affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes).Store(y + i);
+            Store<T, T, TStore>(y + i, affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes));
             a1 += p;
             b1 += q;
             c1 += r;
             d1 += s;
-            affine.Apply(line.At(Vector512.Load(x + i + lanes), 0, i), i + lanes, lanes).Store(y + i + lanes);
+            Store<T, T, TStore>(y + i + lanes, affine.Apply(line.At(Vector512.Load(x + i + lanes), 0, i), i + lanes, lanes));
             if (sizeof(T) == sizeof(double))
             {
-                affine.Apply(line.At(Vector512.Load(x + i + (2 * lanes)), 0, i), i + (2 * lanes), lanes).Store(y + i + (2 * lanes));
-                affine.Apply(line.At(Vector512.Load(x + i + (3 * lanes)), 0, i), i + (3 * lanes), lanes).Store(y + i + (3 * lanes));
+                Store<T, T, TStore>(y + i + (2 * lanes), affine.Apply(line.At(Vector512.Load(x + i + (2 * lanes)), 0, i), i + (2 * lanes), lanes));
+                Store<T, T, TStore>(y + i + (3 * lanes), affine.Apply(line.At(Vector512.Load(x + i + (3 * lanes)), 0, i), i + (3 * lanes), lanes));
             }
 
             a2 = Vector512.FusedMultiplyAdd(p, p, a2);
@@ -770,7 +787,7 @@ internal static unsafe class Loops
         ((a2 + b2) + (c2 + d2)).Store(sums + (Simd.Lanes * Simd.Lanes));
         for (; i <= n - lanes; i += lanes)
         {
-            affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes).Store(y + i);
+            Store<T, T, TStore>(y + i, affine.Apply(line.At(Vector512.Load(x + i), 0, i), i, lanes));
         }
 
         if (i < n)

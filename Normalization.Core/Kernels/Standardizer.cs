@@ -133,8 +133,10 @@ internal static unsafe class Standardizer
 
         var chunking = new Chunking(layout);
         bool panelByPanel = ByPanel<T>(layout, chunking);
+        bool runsInStep = threshold == null && RunsInStep<T>(layout, chunking);
+        bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
-            layout, y, inPlace: false, threshold == null && RunsJoin<T>(layout, chunking), ByThreads(NearBytes, SharedNearBytes));
+            layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
         nint next = NextPanels(layout, ForwardTogether);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
@@ -163,7 +165,7 @@ internal static unsafe class Standardizer
                 job.Ahead = chunking.Count == 1 ? next : layout.Blocks > 1 ? layout.BlockStride : StreamAhead;
             }
 
-            job.RunsInStep = threshold == null && RunsInStep<T>(layout, chunking);
+            job.RunsInStep = runsInStep && !job.InStep && (store == StoreKind.Cached || (store == StoreKind.Streaming && whole));
             job.Run(ForwardPhase.Panels, layout.Panels, layout.PanelElements);
             return;
         }

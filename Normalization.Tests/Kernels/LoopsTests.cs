@@ -103,7 +103,7 @@ public sealed unsafe class LoopsTests
                 {
                     T* weights = byElement ? weight.Pointer : null;
                     T* biases = byElement ? bias.Pointer : null;
-                    Loops.StandardizeRunsInStep<T, TDeviation>(x.Pointer, together.Pointer, weights, biases, runs, next, Count, n, lanes);
+                    Loops.StandardizeRunsInStep<T, TDeviation, CachedStore>(x.Pointer, together.Pointer, weights, biases, runs, next, Count, n, ahead: 0, lanes);
                     Loops.StandardizeRuns<T, CachedStore>(x.Pointer, alone.Pointer, weights, biases, runs, Count, n, ahead: 0);
                     string what = $"{typeof(T).Name}, {n} elements, {(byElement ? "weights" : "no weights")}";
                     NumericAssert.SameBits<T>(alone.Read(what), together.Read(what), what);
