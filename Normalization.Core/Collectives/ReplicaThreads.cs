@@ -19,6 +19,12 @@ internal static class ReplicaThreads
     private static readonly Lock Gate = new();
     private static Worker? s_idle;
 
+    [ThreadStatic]
+    private static int t_sharing;
+
+    /// <summary>Replicas that run at the same time as what this thread does: they share the kernels' threads, or there would be more at work than processors.</summary>
+    public static int Sharing => Math.Max(1, t_sharing);
+
     /// <summary>Runs replicas 0 to count - 1, the first on the caller's thread; returns when all are done, or throws what one has thrown.</summary>
     public static void Run(IReplicaJob job, int count)
     {
@@ -36,10 +42,10 @@ internal static class ReplicaThreads
             int number = 1;
             for (Worker? worker = workers; worker is not null; worker = worker.Next)
             {
-                worker.Start(job, number++);
+                worker.Start(job, number++, count);
             }
 
-            failure = RunOne(job, 0);
+            failure = RunOne(job, 0, count);
             for (Worker? worker = workers; worker is not null; worker = worker.Next)
             {
                 failure = Cause(failure, worker.Finish());
@@ -61,8 +67,10 @@ internal static class ReplicaThreads
         }
     }
 
-    private static Exception? RunOne(IReplicaJob job, int replica)
+    private static Exception? RunOne(IReplicaJob job, int replica, int count)
     {
+        int before = t_sharing;
+        t_sharing = Sharing * count;
         try
         {
             job.Run(replica);
@@ -71,6 +79,10 @@ internal static class ReplicaThreads
         catch (Exception failure)
         {
             return failure;
+        }
+        finally
+        {
+            t_sharing = before;
         }
     }
 
@@ -107,6 +119,7 @@ internal static class ReplicaThreads
         private readonly object _gate = new();
         private IReplicaJob? _job;
         private int _replica;
+        private int _count;
         private Exception? _failure;
         private bool _busy;
 
@@ -118,12 +131,13 @@ internal static class ReplicaThreads
 
         public Worker? Next { get; set; }
 
-        public void Start(IReplicaJob job, int replica)
+        public void Start(IReplicaJob job, int replica, int count)
         {
             lock (_gate)
             {
                 _job = job;
                 _replica = replica;
+                _count = count;
                 _failure = null;
                 Volatile.Write(ref _busy, true);
                 Monitor.PulseAll(_gate);
@@ -142,7 +156,7 @@ internal static class ReplicaThreads
             while (true)
             {
                 Await(busy: true);
-                _failure = RunOne(_job!, _replica);
+                _failure = RunOne(_job!, _replica, _count);
                 lock (_gate)
                 {
                     Volatile.Write(ref _busy, false);

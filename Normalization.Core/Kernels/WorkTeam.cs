@@ -1,3 +1,5 @@
+using Normalization.Core.Collectives;
+
 namespace Normalization.Core.Kernels;
 
 /// <summary>Work cut into numbered pieces that may run in any order on any thread.</summary>
@@ -49,7 +51,7 @@ internal static unsafe class WorkTeam
     public static void Run<TJob>(ref TJob job, int count, nint elements)
         where TJob : unmanaged, IPieceJob
     {
-        int threads = elements < SmallestSharedWork ? 1 : Math.Min(KernelThreads.Count, count);
+        int threads = elements < SmallestSharedWork ? 1 : Math.Min(KernelThreads.Count / ReplicaThreads.Sharing, count);
         if (threads <= 1 || Interlocked.CompareExchange(ref s_busy, 1, 0) != 0)
         {
             for (int piece = 0; piece < count; piece++)

@@ -30,6 +30,27 @@ public sealed class ReplicaThreadsTests
     }
 
     [TestMethod]
+    public void Sharing_WithinReplicas_CountsThoseThatRunAtOnce()
+    {
+        int[] seen = new int[3];
+        int[] within = new int[3];
+        ReplicaThreads.Run(
+            new Job(replica =>
+            {
+                seen[replica] = ReplicaThreads.Sharing;
+                if (replica == 1)
+                {
+                    ReplicaThreads.Run(new Job(_ => within[replica] = ReplicaThreads.Sharing), 2);
+                    within[replica] -= ReplicaThreads.Sharing;
+                }
+            }),
+            3);
+        CollectionAssert.AreEqual(new[] { 3, 3, 3 }, seen);
+        Assert.AreEqual(6 - 3, within[1]);
+        Assert.AreEqual(1, ReplicaThreads.Sharing);
+    }
+
+    [TestMethod]
     [DataRow(0)]
     [DataRow(2)]
     public void Run_ReplicaThatThrows_ThrowsTheCauseAfterAllHaveEnded(int wrong)
