@@ -222,9 +222,10 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
         }
 
         double* coefficients = Coefficients + first;
-        for (nint slot = first, c = 0; slot < first + channels.Slots; slot += Width, c = NextGroup(c))
+        nint together = channels.Slots / channels.Outer; // channels of a group, or of a sample
+        for (nint slot = first, c = first % ChannelCount; slot < first + channels.Slots; slot += together, c = (c + together) % ChannelCount)
         {
-            WriteCoefficients(slot, c, pitch);
+            WriteCoefficients(slot, c, together, pitch);
         }
 
         if (G == null)
@@ -247,33 +248,50 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
     {
         new Span<double>(totals, 3 * ChannelCount).Clear();
         nint pitch = Channels.Slots;
-        for (nint slot = 0, c = 0; slot < pitch; slot += Width, c = NextGroup(c))
+        for (nint slot = 0, c = 0; slot < pitch; slot += Width, c = c + Width == ChannelCount ? 0 : c + Width)
         {
-            double inverse = Statistics.InverseStd[SetOf(slot)];
-            for (nint k = 0; k < Width; k++)
+            Vector512<double> inverse = Vector512.Create(Statistics.InverseStd[SetOf(slot)]);
+            for (nint k = 0; k < Width; k += Simd.Lanes)
             {
-                totals[c + k] += Sums[slot + k];
-                totals[ChannelCount + c + k] += Sums[pitch + slot + k] * inverse;
-                totals[(2 * ChannelCount) + c + k] += Sums[(2 * pitch) + slot + k] * Coefficients[pitch + slot + k];
+                double* sums = Sums + slot + k;
+                double* target = totals + c + k;
+                nint lanes = Math.Min(Simd.Lanes, Width - k);
+                Add(target, Part(sums), lanes);
+                Add(target + ChannelCount, Part(sums + pitch) * inverse, lanes);
+                Add(target + (2 * ChannelCount), Part(sums + (2 * pitch)) * Part(Coefficients + pitch + slot + k), lanes);
+
+                Vector512<double> Part(double* values) => Simd.LoadPart<double, double>(values, lanes, default);
             }
         }
+
+        static void Add(double* target, Vector512<double> terms, nint lanes) =>
+            Simd.StorePart(target, lanes, Simd.LoadPart<double, double>(target, lanes, default) + terms);
     }
 
-    // The first channel of the group after the one that begins at c; of the next sample after the last.
-    private readonly nint NextGroup(nint c) => c + Width == ChannelCount ? 0 : c + Width;
-
-    // Those of the group whose channels begin at a slot, and at c of its sample.
-    private readonly void WriteCoefficients(nint slot, nint c, nint pitch)
+    // Those of slots that follow each other, the first of which is channel c of its sample: whole groups.
+    private readonly void WriteCoefficients(nint slot, nint c, nint count, nint pitch)
     {
         double* v = Coefficients + slot;
         double* scale = v + pitch;
         double* bias = scale + pitch;
-        double inverse = Statistics.InverseStd[SetOf(slot)];
-        for (nint k = 0; k < Width; k++)
+        for (nint group = 0; group < count; group += Width)
         {
-            v[k] = Simd.Get(V + c + k);
-            scale[k] = Weight == null ? inverse : Simd.Get(Weight + c + k) * inverse;
-            bias[k] = Bias == null ? 0 : Simd.Get(Bias + c + k);
+            double inverse = Statistics.InverseStd[SetOf(slot + group)];
+            for (nint k = group; k < group + Width; k++)
+            {
+                scale[k] = inverse;
+            }
+        }
+
+        for (nint k = 0; k < count; k += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, count - k);
+            Simd.StorePart(v + k, lanes, Simd.LoadPart<T, double>(V + c + k, lanes, default));
+            Simd.StorePart(bias + k, lanes, Bias == null ? default : Simd.LoadPart<T, double>(Bias + c + k, lanes, default));
+            if (Weight != null)
+            {
+                Simd.StorePart(scale + k, lanes, Simd.LoadPart<double, double>(scale + k, lanes, default) * Simd.LoadPart<T, double>(Weight + c + k, lanes, default));
+            }
         }
     }
 

@@ -347,7 +347,7 @@ internal unsafe struct CurveSumsJob<T, TSums> : IPieceJob
             for (nint j = 0; j < width; j++)
             {
                 double* sum = sums + (k * Layout.Columns) + j;
-                *sum = Holds<T>(*sum) ? *sum : wide[(k * width) + j];
+                *sum = Holds<T>(Vector512.Create(*sum)) ? *sum : wide[(k * width) + j];
             }
         }
     }
@@ -383,22 +383,30 @@ internal unsafe struct CurveSumsJob<T, TSums> : IPieceJob
         {
             if (isRun)
             {
-                *totals = Simd.Sum(Simd.Count<A>() == Simd.Lanes ? Vector512.Load(totals) : Vector512.Load(totals) + Vector512.Load(totals + Simd.Lanes));
+                *sums = Simd.Sum(Simd.Count<A>() == Simd.Lanes ? Vector512.Load(totals) : Vector512.Load(totals) + Vector512.Load(totals + Simd.Lanes));
+                holds &= Holds<A>(Vector512.Create(*sums));
+                continue;
             }
 
-            for (nint j = 0; j < width; j++)
+            for (nint j = 0; j < width; j += Simd.Lanes)
             {
-                sums[j] = totals[j];
-                holds &= Holds<A>(totals[j]);
+                nint lanes = Math.Min(Simd.Lanes, width - j);
+                Vector512<double> total = Simd.LoadPart<double, double>(totals + j, lanes, Vector512<double>.One);
+                Simd.StorePart(sums + j, lanes, total);
+                holds &= Holds<A>(total);
             }
         }
 
         return holds;
     }
 
-    // Whether a sum in A may be trusted: neither overflowed nor made of subnormal terms.
-    private static bool Holds<A>(double sum) =>
-        typeof(A) == typeof(double) || (double.IsFinite(sum) && (sum == 0 ? TSums.HoldsZero : Math.Abs(sum) >= Simd.SmallestProduct));
+    // Whether sums in A may be trusted: neither overflowed nor made of subnormal terms.
+    private static bool Holds<A>(Vector512<double> sums)
+    {
+        Vector512<double> large = Vector512.GreaterThanOrEqual(Vector512.Abs(sums), Vector512.Create(Simd.SmallestProduct));
+        return typeof(A) == typeof(double)
+            || Vector512.EqualsAll((Vector512.IsFinite(sums) & (TSums.HoldsZero ? large | Vector512.IsZero(sums) : large)).AsInt64(), Vector512<long>.AllBitsSet);
+    }
 
     // Along memory; the totals are a vector's lanes, folded at the end.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

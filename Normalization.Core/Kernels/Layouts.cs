@@ -81,18 +81,20 @@ internal static class Layouts
     }
 
     /// <summary>One set for each sample and group of neighbouring channels, for statistics alone: sets, or samples, follow each other as outer panels.</summary>
-    /// <remarks>Slots are those of <see cref="PerSampleAndChannel"/> where channels are columns, else numbered sample * groups + group.</remarks>
+    /// <remarks>Slots are those of <see cref="PerSampleAndChannel"/> where positions lie between a set's channels, else numbered sample * groups + group.</remarks>
     public static ReductionLayout PerSet(ActivationShape shape, MemoryOrder order, int groups)
     {
         nint width = shape.Channels / groups;
         nint length = width * shape.SpatialSize;
-        return ByColumns(shape, order)
+        bool columns = ByColumns(shape, order);
+        return columns && shape.SpatialSize > 1
             ? PerSampleAndChannel(shape, order, groups) with { ColumnsPerSet = (int)width }
             : new ReductionLayout
             {
-                Outer = checked((int)shape.Samples * groups),
-                OuterStride = length,
-                Inner = 1,
+                Outer = checked((int)shape.Samples * (columns ? 1 : groups)),
+                OuterStride = columns ? shape.Channels : length,
+                Inner = columns ? groups : 1,
+                InnerStride = columns ? length : 0,
                 Blocks = 1,
                 BlockLength = length,
                 Columns = 1,
