@@ -25,25 +25,35 @@ internal sealed class RecordedRun(ParseResult parse)
 
     /// <summary>Where a run goes on; a verb that records has it.</summary>
     public static readonly Option<string?> Resume = Options.Path(
-        "--resume", "DIR", "Goes on with the run recorded in this folder, with its settings.");
+        "--resume", "DIR", "Goes on with the run recorded in this folder, with its settings; paths among them are as they were typed.");
 
     /// <summary>A command line that resumes a run, with the settings that run was begun with where it names none.</summary>
     /// <param name="words">The command line.</param>
     /// <param name="parse">Reads one.</param>
+    /// <exception cref="UsageException">The folder holds no run, or another verb's.</exception>
     public static ParseResult Parse(string[] words, Func<string[], ParseResult> parse)
     {
         ParseResult given = parse(words);
-        if (given.Errors.Count > 0 || !given.Has(Resume) || given.GetValue(Resume) is not { } folder || !File.Exists(Path.Combine(folder, RunFile.FileName))
-            || RunFile.Load(folder).Header.Environment.Arguments is not { } recorded)
+        if (given.Errors.Count > 0 || !given.Has(Resume) || given.Has(Out) || given.GetValue(Resume) is not { } folder)
+        {
+            return given;
+        }
+
+        if (!File.Exists(Path.Combine(folder, RunFile.FileName)))
+        {
+            throw new UsageException($"There is no run in '{folder}' to resume. Start one with --out {folder}.");
+        }
+
+        if (RunFile.Load(folder).Header.Environment.Arguments is not { } recorded)
         {
             return given;
         }
 
         ParseResult begun = parse([.. recorded]);
         Command command = given.CommandResult.Command;
-        if (begun.Errors.Count > 0 || begun.CommandResult.Command != command)
+        if (begun.CommandResult.Command != command)
         {
-            return given;
+            throw new UsageException($"The run in '{folder}' was begun by {begun.CommandResult.Command.Name}, not by {command.Name}: {begun.CommandResult.Command.Name} --resume {folder}.");
         }
 
         IEnumerable<string> arguments = command.Arguments.Where(argument => WordsOf(given, argument).Length == 0).SelectMany(argument => WordsOf(begun, argument));
@@ -150,7 +160,7 @@ internal sealed class RecordedRun(ParseResult parse)
     {
         string program = Environment.ProcessPath ?? RootCommand.ExecutableName;
         string[] words = Path.GetFileNameWithoutExtension(program) == "dotnet" ? ["dotnet", Near(Environment.GetCommandLineArgs()[0])] : [Near(program)];
-        return string.Join(' ', words.Concat([parse.CommandResult.Command.Name, "--resume", Directory]).Select(Quote));
+        return string.Join(' ', words.Concat([parse.CommandResult.Command.Name, .. parse.Has(Resume) ? OptionsOf(parse, _ => true) : [], "--resume", Directory]).Select(Quote));
 
         static string Near(string path)
         {

@@ -342,7 +342,7 @@ public sealed class InProcessSyncBatchNorm<T> : StandardizingNormalizer<T>
             (_shape, _order, _pass) = (shape, order, pass);
             try
             {
-                ReplicaThreads.Run(this, Samples.Length);
+                ReplicaThreads.Run(this, Samples.Length, Samples.Length - Samples.AsSpan().Count((nint)0));
             }
             catch
             {

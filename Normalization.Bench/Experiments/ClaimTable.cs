@@ -48,5 +48,11 @@ internal static class ClaimTable
 
     private static string Cell(string text) => text.Replace("|", "\\|", StringComparison.Ordinal);
 
-    private static string Threshold(ExperimentClaim claim) => $"{ClaimUnit.Of(claim).Write(claim.Threshold)}{(claim.Exact ? ", exact" : "")}";
+    private static string Threshold(ExperimentClaim claim)
+    {
+        ClaimUnit unit = ClaimUnit.Of(claim);
+        double value = unit.Factor * claim.Threshold;
+        string number = value is > 0 and < 1e-3 ? value.ToString("0.###e0", CultureInfo.InvariantCulture) : value.ToString("G4", CultureInfo.InvariantCulture);
+        return $"{number}{(unit.Name.Length == 0 ? "" : " ")}{unit.Name}{(claim.Exact ? ", exact" : "")}";
+    }
 }

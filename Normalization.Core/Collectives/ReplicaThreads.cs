@@ -26,8 +26,12 @@ internal static class ReplicaThreads
     public static int Sharing => Math.Max(1, t_sharing);
 
     /// <summary>Runs replicas 0 to count - 1, the first on the caller's thread; returns when all are done, or throws what one has thrown.</summary>
-    public static void Run(IReplicaJob job, int count)
+    /// <param name="job">What they do.</param>
+    /// <param name="count">How many there are.</param>
+    /// <param name="busy">How many of them have work for the kernels, which share their threads.</param>
+    public static void Run(IReplicaJob job, int count, int busy)
     {
+        int sharing = Sharing * Math.Max(1, busy);
         Worker? workers = null;
         Exception? failure = null;
         try
@@ -42,10 +46,10 @@ internal static class ReplicaThreads
             int number = 1;
             for (Worker? worker = workers; worker is not null; worker = worker.Next)
             {
-                worker.Start(job, number++, count);
+                worker.Start(job, number++, sharing);
             }
 
-            failure = RunOne(job, 0, count);
+            failure = RunOne(job, 0, sharing);
             for (Worker? worker = workers; worker is not null; worker = worker.Next)
             {
                 failure = Cause(failure, worker.Finish());
@@ -67,10 +71,10 @@ internal static class ReplicaThreads
         }
     }
 
-    private static Exception? RunOne(IReplicaJob job, int replica, int count)
+    private static Exception? RunOne(IReplicaJob job, int replica, int sharing)
     {
         int before = t_sharing;
-        t_sharing = Sharing * count;
+        t_sharing = sharing;
         try
         {
             job.Run(replica);
@@ -119,7 +123,7 @@ internal static class ReplicaThreads
         private readonly object _gate = new();
         private IReplicaJob? _job;
         private int _replica;
-        private int _count;
+        private int _sharing;
         private Exception? _failure;
         private bool _busy;
 
@@ -131,13 +135,13 @@ internal static class ReplicaThreads
 
         public Worker? Next { get; set; }
 
-        public void Start(IReplicaJob job, int replica, int count)
+        public void Start(IReplicaJob job, int replica, int sharing)
         {
             lock (_gate)
             {
                 _job = job;
                 _replica = replica;
-                _count = count;
+                _sharing = sharing;
                 _failure = null;
                 Volatile.Write(ref _busy, true);
                 Monitor.PulseAll(_gate);
@@ -156,7 +160,7 @@ internal static class ReplicaThreads
             while (true)
             {
                 Await(busy: true);
-                _failure = RunOne(_job!, _replica, _count);
+                _failure = RunOne(_job!, _replica, _sharing);
                 lock (_gate)
                 {
                     Volatile.Write(ref _busy, false);

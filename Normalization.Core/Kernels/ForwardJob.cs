@@ -478,7 +478,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
         double shift = Layout.Uncentered ? 0 : first * (1.0 / chunk.Elements);
         mean = center + shift;
         squares = second - (first * shift);
-        if (typeof(T) == typeof(float) && !(squares >= second * LeastShare))
+        if (typeof(T) == typeof(float) && !Layout.Uncentered && !(squares >= second * LeastShare))
         {
             CenteredMoments(start, chunk, out mean, out squares);
         }

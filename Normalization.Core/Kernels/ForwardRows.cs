@@ -56,7 +56,7 @@ internal unsafe partial struct ForwardJob<T>
     }
 
     // Moments, for as many panels from one on.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [SkipLocalsInit]
     private readonly void MomentsOf(int panel, int count, RunSums* sums, double* lanes, Chunk chunk)
     {
         double* centers = stackalloc double[Eight];
@@ -71,7 +71,7 @@ internal unsafe partial struct ForwardJob<T>
         Vector512<double> squares = seconds - (firsts * shifts);
         Simd.StorePart(Statistics.Mean + panel, count, Vector512.Load(centers) + shifts);
         Simd.StorePart(Statistics.PopulationVariance + panel, count, squares);
-        if (typeof(T) == typeof(double) || Vector512.GreaterThanOrEqualAll(squares, seconds * LeastShare))
+        if (typeof(T) == typeof(double) || Layout.Uncentered || Vector512.GreaterThanOrEqualAll(squares, seconds * LeastShare))
         {
             return;
         }
@@ -86,7 +86,7 @@ internal unsafe partial struct ForwardJob<T>
     }
 
     // LineOf, for up to eight panels of one run each; false where one does not suit float.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [SkipLocalsInit]
     private readonly bool LinesOf(int first, int count, Run<T>* runs)
     {
         bool byElement = Layout.RunLength == 0;

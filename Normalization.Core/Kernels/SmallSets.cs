@@ -133,7 +133,7 @@ internal unsafe struct SmallSetsJob<T> : IPieceJob
         }
     }
 
-    // One pass about each set's first value, as in ForwardJob.
+    // One pass about each set's first value.
     [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void Forward(nint start, nint end)

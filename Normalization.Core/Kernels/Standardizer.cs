@@ -485,8 +485,8 @@ internal static unsafe class Standardizer
             && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }
 
-    // Of panels that are one run of whole vectors, or of one weight an element.
-    private static bool RunsInStep<T>(in ReductionLayout layout, in Chunking chunking)
+    /// <summary>Whether panels are one run each, of whole vectors or of one weight an element, that can be written while others are summed.</summary>
+    internal static bool RunsInStep<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged =>
         layout.Columns == 1 && layout.Blocks == 1 && chunking.Count == 1 && layout.BlockLength >= ShortestRunInStep
         && (layout.RunLength == 0 || (layout.RunLength == layout.BlockLength && layout.RunLength % Simd.Count<T>() == 0));

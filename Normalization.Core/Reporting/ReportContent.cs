@@ -481,7 +481,7 @@ internal sealed class ReportContent
             .ToDictionary(pair => pair.Value.Row!.Value, pair => pair.Key);
         var leading = RunRows.Leading(rows.Keys.Select(index => _rows.All[index]), Metrics.Find(metric)?.Better ?? Better.Neither);
         if (rows.Count < 2 || leading.Count == rows.Count) return;
-        if (leading.Exists(row => row.Measurement.Aspect == Aspects.Speed) && !RunRows.TellsApart(leading.Count, rows.Count)) return;
+        if (leading.Exists(row => row.Measurement is { Aspect: Aspects.Speed, Spread: not null }) && !RunRows.TellsApart(leading.Count, rows.Count)) return;
         foreach (string strategy in leading.Select(row => rows[row.Index])) cells[strategy] = cells[strategy] with { Mark = Mark.Best };
     }
 

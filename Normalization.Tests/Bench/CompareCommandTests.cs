@@ -104,6 +104,10 @@ public sealed class CompareCommandTests : IDisposable
         BenchResult again = BenchProcess.Run(_folder.Path, [.. Small, "--out", "run"]);
         BenchResult resumed = BenchProcess.Run(_folder.Path, [.. Small, "--resume", "run", "--seed", "2", "--thorough"]);
 
+        BenchResult other = BenchProcess.Run(_folder.Path, "speed", "--resume", "run");
+
+        Assert.AreEqual(2, other.ExitCode);
+        StringAssert.Contains(other.Error, "begun by compare");
         Assert.AreEqual(2, again.ExitCode);
         StringAssert.Contains(again.Error, "--resume run");
         Assert.AreEqual(2, resumed.ExitCode);

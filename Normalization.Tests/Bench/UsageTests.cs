@@ -27,6 +27,7 @@ public sealed class UsageTests : IDisposable
     [DataRow("--data nowhere", "nowhere", "train-images-idx3-ubyte")]
     [DataRow("--out a --resume b", "--resume", "one of them")]
     [DataRow("--resume nowhere", "nowhere", "--out")]
+    [DataRow("train --resume nowhere", "nowhere", "--out")]
     [DataRow("--out taken --strategies none --aspects outputs", "taken", "--out DIR")]
     [DataRow("--out taken/file --strategies none --aspects outputs", "taken/file", "--out DIR")]
     [DataRow("speed --filter batchnorm/*", "'batchnorm/*'", "batch-norm/forward/")]

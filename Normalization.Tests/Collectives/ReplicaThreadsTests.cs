@@ -22,7 +22,7 @@ public sealed class ReplicaThreadsTests
                         Assert.IsTrue(barrier.SignalAndWait(TimeSpan.FromSeconds(20)));
                         seen[replica] = true;
                     }),
-                    5);
+                    5, 5);
                 Assert.IsTrue(seen.All(each => each));
             }
         });
@@ -40,11 +40,11 @@ public sealed class ReplicaThreadsTests
                 seen[replica] = ReplicaThreads.Sharing;
                 if (replica == 1)
                 {
-                    ReplicaThreads.Run(new Job(_ => within[replica] = ReplicaThreads.Sharing), 2);
+                    ReplicaThreads.Run(new Job(_ => within[replica] = ReplicaThreads.Sharing), 3, 2);
                     within[replica] -= ReplicaThreads.Sharing;
                 }
             }),
-            3);
+            3, 3);
         CollectionAssert.AreEqual(new[] { 3, 3, 3 }, seen);
         Assert.AreEqual(6 - 3, within[1]);
         Assert.AreEqual(1, ReplicaThreads.Sharing);
@@ -62,13 +62,13 @@ public sealed class ReplicaThreadsTests
                 Interlocked.Increment(ref ended);
                 throw replica == wrong ? new ArithmeticException("cause") : new CollectiveException("left");
             }),
-            4));
+            4, 4));
         Assert.AreEqual("cause", error.Message);
         Assert.AreEqual(4, ended);
 
         // And the threads serve on.
         int ran = 0;
-        ReplicaThreads.Run(new Job(_ => Interlocked.Increment(ref ran)), 4);
+        ReplicaThreads.Run(new Job(_ => Interlocked.Increment(ref ran)), 4, 4);
         Assert.AreEqual(4, ran);
     }
 

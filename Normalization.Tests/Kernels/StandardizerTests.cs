@@ -118,13 +118,25 @@ public sealed unsafe class StandardizerTests
     public void Forward_RunsInStep_GiveTheBitsOfMomentsAndApplyApart(int[] lengths)
     {
         var shape = new ActivationShape([.. lengths.Select(length => (nint)length)]);
-        foreach (Case layout in Cases(shape).Where(layout => layout.Layout is { Columns: 1, BlockLength: >= 64 }))
+        foreach (Case layout in RunsInStep(shape))
         {
             var inputs = new Inputs(shape, layout, 8);
             CompareApart<float>(layout, inputs.Rounded<float>());
             CompareApart<double>(layout, inputs.Rounded<double>());
             CompareApart<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs.Rounded<float>());
             CompareApart<double>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs.Rounded<double>());
+        }
+    }
+
+    [TestMethod]
+    [DataRow(19, 70)]
+    [DataRow(21, 96)]
+    public void Forward_OrdinaryRunBesideUnsuitedOneInStep_KeepsItsBits(int samples, int features)
+    {
+        var shape = new ActivationShape(samples, features);
+        foreach (Case layout in RunsInStep(shape))
+        {
+            CheckBesideUnsuited(shape, layout, 5, buffers => Output(layout, buffers));
         }
     }
 
@@ -223,9 +235,10 @@ public sealed unsafe class StandardizerTests
     }
 
     [TestMethod]
-    public void Forward_TurnsThatAreAdjusted_AreWrittenWithWhatTheyAreAdjustedTo()
+    public void Forward_TurnsAndRunsThatAreAdjusted_AreWrittenWithWhatTheyAreAdjustedTo()
     {
-        foreach ((ActivationShape shape, Case layout) in InTurns())
+        var runs = new ActivationShape(5, 4, 64);
+        foreach ((ActivationShape shape, Case layout) in InTurns().Concat(RunsInStep(runs).Select(layout => (runs, layout))))
         {
             Inputs inputs = new Inputs(shape, layout, 6).Rounded<float>();
             using var plain = new Buffers<float>(layout, inputs);
@@ -245,6 +258,13 @@ public sealed unsafe class StandardizerTests
                 ((Statistics*)state)->InverseStd[slot] *= 2;
             }
         }
+    }
+
+    private static Case[] RunsInStep(ActivationShape shape)
+    {
+        Case[] cases = [.. Cases(shape).Where(layout => Standardizer.RunsInStep<float>(layout.Layout, new Chunking(layout.Layout)))];
+        Assert.IsNotEmpty(cases);
+        return cases;
     }
 
     // Of each shape one with blocks of a channel or a ghost, one with groups of several runs, one with weights by element.
