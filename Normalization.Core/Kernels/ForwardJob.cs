@@ -21,8 +21,8 @@ internal enum ForwardPhase
 internal unsafe partial struct ForwardJob<T> : IStoringJob
     where T : unmanaged
 {
-    // Of the squares of whole values, what squared deviations must leave: 20 bits of 53 may go.
-    private const double LeastShare = 1.0 / (1 << 20);
+    // Of the squares of whole values, what squared deviations must leave: 10 bits of 53 may go.
+    private const double LeastShare = 1.0 / (1 << 10);
 
     public ReductionLayout Layout;
     public Chunking Chunks;

@@ -168,7 +168,7 @@ public sealed class PresetTests
         "An empty batch changes no state, the counter included.",
         "`Freeze()` holds against a later `Training = true`. PyTorch's `eval()` on a layer is undone by the parent's `train()`; Keras freezes through `trainable = False`.",
         "Which statistics normalize (`StatisticsSource`), whether running ones are updated (`UpdateRunningStatistics`) and whether weight and bias learn (`LearnParameters`) are three switches; in Keras `trainable` moves all three.",
-        "Variance is taken in two passes in double. Flax's default E[x^2] - E[x]^2 loses the variance of data with a large mean.",
+        "Variance keeps its digits whatever the mean is: sums are in double, and where a subtraction would cost more than 10 of 53 bits they are taken about a value of the set. Flax's default E[x^2] - E[x]^2 in float loses the variance of data with a large mean.",
         "Group norm's weight and bias go by channel, as in the paper, PyTorch and ONNX opset 21; opset 18 had them by group.",
         "Group norm with one group is layer norm over (C, ...) but for the affine: (C) against (C, ...).",
         "Instance norm with running statistics counts `num_batches_tracked` and honours the cumulative average; PyTorch's leaves its counter at 0.",
