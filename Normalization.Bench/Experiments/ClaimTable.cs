@@ -53,6 +53,6 @@ internal static class ClaimTable
         ClaimUnit unit = ClaimUnit.Of(claim);
         double value = unit.Factor * claim.Threshold;
         string number = value is > 0 and < 1e-3 ? value.ToString("0.###e0", CultureInfo.InvariantCulture) : value.ToString("G4", CultureInfo.InvariantCulture);
-        return $"{number}{(unit.Name.Length == 0 ? "" : " ")}{unit.Name}{(claim.Exact ? ", exact" : "")}";
+        return $"{unit.Behind(number)}{(claim.Exact ? ", exact" : "")}";
     }
 }

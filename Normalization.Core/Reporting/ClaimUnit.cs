@@ -7,6 +7,8 @@ namespace Normalization.Core.Reporting;
 /// <param name="Name">What stands behind it; may be empty.</param>
 internal readonly record struct ClaimUnit(double Factor, string Name)
 {
+    private const string Points = "points";
+
     /// <summary>The unit of one claim.</summary>
     public static ClaimUnit Of(ExperimentClaim claim)
     {
@@ -16,12 +18,15 @@ internal readonly record struct ClaimUnit(double Factor, string Name)
         }
 
         Metric? metric = Metrics.Find(claim.Left.Metric);
-        return metric is { IsShare: true } ? new(100, claim.Right is null ? "%" : "points")
+        return metric is { IsShare: true } ? new(100, claim.Right is null ? "%" : Points)
             : new(1, metric is null or { Unit: "1" } ? "" : metric.Unit);
     }
 
     /// <summary>The number and the unit.</summary>
-    public string Write(double value) => Name.Length == 0 ? Number(value) : $"{Number(value)} {Name}";
+    public string Write(double value) => Behind(Number(value));
+
+    /// <summary>The unit behind a number that is written already.</summary>
+    public string Behind(string number) => Name.Length == 0 ? number : $"{number} {(Name == Points && number == "1" ? Points[..^1] : Name)}";
 
     /// <summary>The number alone.</summary>
     public string Number(double value) => ReportText.Number(Factor * value);

@@ -54,6 +54,13 @@ public sealed class ExperimentVerdictTests
     }
 
     [TestMethod]
+    public void Unit_OnePoint_IsWrittenAsOne()
+    {
+        Assert.AreEqual("1 point", ExperimentVerdict.Judge("E0", Claim, []).Unit.Write(0.01));
+        Assert.AreEqual("2 points", ExperimentVerdict.Judge("E0", Claim, []).Unit.Write(0.02));
+    }
+
+    [TestMethod]
     public void Judge_OneSeed_IsInconclusiveAndWithoutRowsNotRun()
     {
         Assert.AreEqual(ExperimentVerdict.Inconclusive, ExperimentVerdict.Judge("E0", Claim, [Row("a", 1, 1), Row("b", 1, 0)]).Verdict);
