@@ -16,7 +16,7 @@ internal unsafe partial struct ForwardJob<T>
     {
         Chunk chunk = Chunks[0];
         Run<T>* runs = stackalloc Run<T>[Eight];
-        RunSums* next = stackalloc RunSums[Eight];
+        SummedRun* next = stackalloc SummedRun[Eight];
         byte* memory = stackalloc byte[(2 * Eight * Simd.LineBytes) + Simd.LineBytes];
         double* lanes = Simd.Aligned<double>(memory);
         SumRows(start, Math.Min(end, start + Eight), chunk);
@@ -40,9 +40,8 @@ internal unsafe partial struct ForwardJob<T>
 
             T* weight = Layout.RunLength == 0 ? Weight : null;
             T* bias = Layout.RunLength == 0 ? Bias : null;
-            int inStep = Math.Min(following, last - first);
-            Loops.StandardizeRunsInStep<T, TDeviation, TStore>(X, Y, weight, bias, runs, next, inStep, chunk.Length, Ahead, lanes);
-            Loops.StandardizeRuns<T, TStore>(X, Y, weight, bias, runs + inStep, last - first - inStep, chunk.Length, Ahead);
+            Loops.StandardizeRunsInStep<T, TDeviation, TStore>(X, Y, weight, bias, runs, next, following, chunk.Length, Ahead, lanes);
+            Loops.StandardizeRuns<T, TStore>(X, Y, weight, bias, runs + following, last - first - following, chunk.Length, Ahead);
             MomentsOf(last, following, next, lanes, chunk);
         }
     }
@@ -57,7 +56,7 @@ internal unsafe partial struct ForwardJob<T>
 
     // Moments, for as many panels from one on.
     [SkipLocalsInit]
-    private readonly void MomentsOf(int panel, int count, RunSums* sums, double* lanes, Chunk chunk)
+    private readonly void MomentsOf(int panel, int count, SummedRun* sums, double* lanes, Chunk chunk)
     {
         double* centers = stackalloc double[Eight];
         for (int k = 0; k < count; k++)

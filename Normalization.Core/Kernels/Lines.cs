@@ -67,7 +67,7 @@ internal readonly struct CenteredValue : IDeviation
 }
 
 /// <summary>A run that is summed.</summary>
-internal struct RunSums
+internal struct SummedRun
 {
     public nint Offset; // of its first element
     public double Center; // what was taken off

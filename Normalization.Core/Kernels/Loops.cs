@@ -702,7 +702,7 @@ internal static unsafe class Loops
     /// <param name="sums">Receives eight lanes of the sum of each of up to eight runs, then of the sums of squares; aligned.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
     public static void StandardizeRunsInStep<T, TDeviation, TStore>(
-        T* x, T* y, T* weight, T* bias, Run<T>* runs, RunSums* next, int count, nint n, nint ahead, double* sums)
+        T* x, T* y, T* weight, T* bias, Run<T>* runs, SummedRun* next, int count, nint n, nint ahead, double* sums)
         where T : unmanaged
         where TDeviation : struct, IDeviation
         where TStore : struct, IStore

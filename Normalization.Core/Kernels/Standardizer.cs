@@ -95,6 +95,8 @@ internal static unsafe class Standardizer
     // Of shorter runs, and of tensors in the second-level cache, what a run costs beside its elements is more than what is gained by working in step.
     private const nint ShortestStep = 512;
     private const nint StepBytes = 2 << 20;
+
+    // Where each panel is one run they go eight at a time, which costs less beside their elements.
     private const nint ShortestRunInStep = 64;
 
     // How far before its use a long stream is fetched, in elements.

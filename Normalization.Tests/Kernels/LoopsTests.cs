@@ -85,7 +85,7 @@ public sealed unsafe class LoopsTests
             const int Count = 3;
             double* lanes = stackalloc double[2 * Simd.Lanes * Simd.Lanes];
             Run<T>* runs = stackalloc Run<T>[Count];
-            RunSums* next = stackalloc RunSums[Count];
+            SummedRun* next = stackalloc SummedRun[Count];
             for (int n = 1; n <= Longest; n++)
             {
                 using var x = new GuardedMemory<T>(Numbers<T>(n, 2 * Count * n), n % 2);
