@@ -41,6 +41,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public T* Weight;
     public Statistics Statistics;
     public double* Sums; // none for blocks of rows with weights by element
+    public int RowsTogether; // of a block of rows, up to RowBlock
     public int SumsTogether; // how many lie together for a panel: its own and a spare for a chunk's, each chunk's, or its own alone
     public double* BlockSums; // where blocks take turns: the gradient of each, then the product of each
     public double* MeanGradient; // by slot: mean of g * w over the set; of g alone where the set has one weight
@@ -192,7 +193,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     }
 
     // Whether a task has more rows than are staged, so that it keeps totals.
-    private static bool Totals(int blocksPerTask) => typeof(T) != typeof(double) && blocksPerTask * RowBlock > StagedRows;
+    private readonly bool Totals(int blocksPerTask) => typeof(T) != typeof(double) && blocksPerTask * RowsTogether > StagedRows;
 
     private static void AddStaged(double* totals, T* staged, nint count, bool first)
     {
@@ -743,8 +744,8 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         new Span<T>(staged, checked((int)(2 * weights))).Clear();
         for (int block = firstBlock; block < endBlock; block++)
         {
-            int firstRow = block * RowBlock;
-            int rows = Math.Min(RowBlock, Layout.Outer - firstRow);
+            int firstRow = block * RowsTogether;
+            int rows = Math.Min(RowsTogether, Layout.Outer - firstRow);
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
                 int panel = (firstRow * Layout.Inner) + inner;
@@ -764,7 +765,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
             }
 
-            bool full = (block - firstBlock) % (StagedRows / RowBlock) == (StagedRows / RowBlock) - 1;
+            bool full = (block - firstBlock) % (StagedRows / RowsTogether) == (StagedRows / RowsTogether) - 1;
             if (Totals(_itemsPerTask) && (full || block == endBlock - 1))
             {
                 AddStaged(totals, staged, 2 * weights, first);

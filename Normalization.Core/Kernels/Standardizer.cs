@@ -106,6 +106,11 @@ internal static unsafe class Standardizer
     private const nint CachedColumns = Chunking.ChunkElements; // blocks of rows are of one chunk each
     private const int AccumulatorTasks = 16;
 
+    // Of one tensor's rows above CachedColumns that wait together, and how many of them make up a task and a tensor: each task has sums as long as a row.
+    private const nint LongRowBytes = 1 << 18;
+    private const int LongRowsPerTask = 32;
+    private const int LeastLongRows = 4 * LongRowsPerTask;
+
     // Of 80 bytes each; threads may have small stacks.
     private const int MostRuns = 512;
 
@@ -269,11 +274,13 @@ internal static unsafe class Standardizer
         bool wantsParameters = weightGradient != null || biasGradient != null;
         bool accumulate = layout.Columns == 1 && layout.RunLength == 0 && wantsParameters;
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel<T>(layout, chunking) && !(accumulate && layout.BlockLength > CachedColumns);
+        bool longRows = accumulate && layout.BlockLength > CachedColumns;
+        bool panelByPanel = longRows ? LongRowsStay<T>(layout) : ByPanel<T>(layout, chunking);
         int sumsPerPanel = BackwardJob<T>.SumsPerPanel(layout);
-        int rowBlocks = (layout.Outer + BackwardJob<T>.RowBlock - 1) / BackwardJob<T>.RowBlock;
-        int blocksPerTask = (rowBlocks + AccumulatorTasks - 1) / AccumulatorTasks;
-        nint blockElements = BackwardJob<T>.RowBlock * layout.PanelElements * layout.Inner;
+        int rowsTogether = RowsTogether<T>(layout);
+        int rowBlocks = (layout.Outer + rowsTogether - 1) / rowsTogether;
+        int blocksPerTask = Math.Max((rowBlocks + AccumulatorTasks - 1) / AccumulatorTasks, longRows ? LongRowsPerTask / rowsTogether : 1);
+        nint blockElements = rowsTogether * layout.PanelElements * layout.Inner;
         blocksPerTask = Math.Max(blocksPerTask, ItemsPerTask(blockElements));
         int tasks = accumulate && panelByPanel ? (rowBlocks + blocksPerTask - 1) / blocksPerTask : 0;
         int sumsTogether = tasks > 0 ? 0 : panelByPanel ? 2 : chunking.Count;
@@ -284,7 +291,9 @@ internal static unsafe class Standardizer
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + WeightScratchBytes<T>(layout));
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
-        nint next = accumulate && layout.Inner == 1 ? BackwardJob<T>.RowBlock * layout.OuterStride : NextPanels(layout, BackwardTogether);
+
+        // The next long rows would push out those that are read once more.
+        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanels(layout, BackwardTogether);
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -302,8 +311,9 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = store,
+            RowsTogether = rowsTogether,
             Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
+            SumsAhead = longRows && panelByPanel ? StreamAhead : panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -590,6 +600,16 @@ internal static unsafe class Standardizer
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
+
+    // Whether rows above CachedColumns wait in the second-level cache, of both tensors and beside weights and sums, until they are written, and are so
+    // many that adding up the tasks' sums is little beside them.
+    private static bool LongRowsStay<T>(in ReductionLayout layout)
+        where T : unmanaged => layout.BlockLength * sizeof(T) <= LongRowBytes && layout.Outer >= LeastLongRows;
+
+    // Rows with weights by element that are summed before any of them is written.
+    private static int RowsTogether<T>(in ReductionLayout layout)
+        where T : unmanaged =>
+        layout.BlockLength <= CachedColumns ? BackwardJob<T>.RowBlock : (int)Math.Clamp(LongRowBytes / (layout.BlockLength * sizeof(T)), 1, BackwardJob<T>.RowBlock);
 
     private static nint WeightScratchBytes<T>(in ReductionLayout layout)
         where T : unmanaged => layout.ElementWeights * sizeof(T);

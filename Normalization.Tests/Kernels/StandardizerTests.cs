@@ -436,6 +436,8 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     [DataRow(66, 16384, DisplayName = "rows of whole vectors, stored together")]
     [DataRow(67, 16391, DisplayName = "rows that are aligned each in its own way, and three left over")]
+    [DataRow(131, 8199, DisplayName = "four rows wait together until they are written, and three left over")]
+    [DataRow(130, 20003, DisplayName = "three rows of floats, one of doubles, and one left over")]
     public void ForwardBackward_LongRowsOfManySamples_MatchPlainLoops(int samples, int features)
     {
         var shape = new ActivationShape(samples, features);
@@ -457,12 +459,13 @@ public sealed unsafe class StandardizerTests
 
     // Rows that are summed four together, with their weight gradients; long ones are written so.
     [TestMethod]
-    [DataRow(133)]
-    [DataRow(9000)]
-    public void Backward_OrdinaryRowBesideUnsuitedOne_KeepsItsBits(int features)
+    [DataRow(7, 133)]
+    [DataRow(7, 9000)]
+    [DataRow(128, 8199)]
+    public void Backward_OrdinaryRowBesideUnsuitedOne_KeepsItsBits(int samples, int features)
     {
-        var shape = new ActivationShape(7, features);
-        Case layout = Cases(shape).First(layout => layout.Sets == 7 && layout.Layout is { Columns: 1, RunLength: 0 });
+        var shape = new ActivationShape(samples, features);
+        Case layout = Cases(shape).First(layout => layout.Sets == samples && layout.Layout is { Columns: 1, RunLength: 0 });
         CheckBesideUnsuited(shape, layout, 12, buffers => InputGradient(layout, buffers));
     }
 
