@@ -24,6 +24,7 @@ internal static unsafe class WorkTeam
     private const long Open = 1L << 16;
     private const long Generation = 1L << 17;
     private const int SpinsBeforeSleep = 2000;
+    private const int IntsPerLine = Simd.LineBytes / sizeof(int);
 
     private static readonly Lock StartGate = new();
     private static readonly object SleepGate = new();
@@ -33,7 +34,6 @@ internal static unsafe class WorkTeam
     private static int s_workers;
     private static int s_limit;
     private static int s_pieces;
-    private static int s_next;
     private static int s_caller = -1; // the processor it runs on
     private static bool s_wakesOnCaller; // whether a worker ever found itself there
     private static void* s_job;
@@ -43,6 +43,9 @@ internal static unsafe class WorkTeam
     private static readonly int[] Threads = new int[KernelThreads.Maximum];
     private static readonly bool[] Asleep = new bool[KernelThreads.Maximum];
     private static readonly int[] KeptOff = new int[KernelThreads.Maximum];
+
+    // By participant, the caller first: the next piece of its range, each in a cache line of its own.
+    private static readonly int[] Next = new int[(KernelThreads.Maximum + 1) * IntsPerLine];
 
     // Below this many elements waking a thread costs more than it saves.
     private const nint SmallestSharedWork = 1 << 15;
@@ -71,12 +74,16 @@ internal static unsafe class WorkTeam
                 s_run = &Invoke<TJob>;
                 s_pieces = count;
                 Volatile.Write(ref s_limit, threads - 1);
-                Volatile.Write(ref s_next, 0);
+                for (int range = 0; range < threads; range++)
+                {
+                    Volatile.Write(ref Next[range * IntsPerLine], FirstPiece(range, threads));
+                }
+
                 Volatile.Write(ref s_caller, Processors.Current);
                 long opened = ((Volatile.Read(ref s_state) & ~(Generation - 1)) + Generation) | Open;
                 Interlocked.Exchange(ref s_state, opened);
                 Wake();
-                Drain();
+                Drain(0);
             }
             finally
             {
@@ -118,16 +125,25 @@ internal static unsafe class WorkTeam
     private static void Invoke<TJob>(void* job, int piece)
         where TJob : unmanaged, IPieceJob => ((TJob*)job)->Run(piece);
 
-    private static void Drain()
+    // Each takes the pieces of its own range in turn, which in the next call lie in its caches still; then what others have left of theirs.
+    private static void Drain(int participant)
     {
-        int pieces = s_pieces;
+        int threads = s_limit + 1;
         void* job = s_job;
         delegate*<void*, int, void> run = s_run;
-        for (int piece = Interlocked.Increment(ref s_next) - 1; piece < pieces; piece = Interlocked.Increment(ref s_next) - 1)
+        for (int i = 0; i < threads; i++)
         {
-            run(job, piece);
+            int range = (participant + i) % threads;
+            int end = FirstPiece(range + 1, threads);
+            ref int next = ref Next[range * IntsPerLine];
+            for (int piece = Interlocked.Increment(ref next) - 1; piece < end; piece = Interlocked.Increment(ref next) - 1)
+            {
+                run(job, piece);
+            }
         }
     }
+
+    private static int FirstPiece(int range, int threads) => (int)((long)s_pieces * range / threads);
 
     private static void EnsureWorkers(int count)
     {
@@ -168,7 +184,7 @@ internal static unsafe class WorkTeam
             seen = state & ~(Generation - 1);
             if (TryJoin(seen))
             {
-                Drain();
+                Drain(index + 1);
                 Interlocked.Decrement(ref s_state);
             }
         }
