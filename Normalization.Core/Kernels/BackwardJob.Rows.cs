@@ -1,17 +1,20 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace Normalization.Core.Kernels;
 
 /// <content>Sets of one chunk that lie along memory, and blocks that take turns.</content>
 internal unsafe partial struct BackwardJob<T>
 {
+    private const int Eight = Simd.Lanes;
+
     // As in the forward pass, a few sets are summed before they are written. What a run costs beside its elements counts here: loops take
     // the runs of all these sets in one call, unless weights go by element.
     [SkipLocalsInit]
     private readonly void Rows<TStore>(int start, int end)
         where TStore : struct, IStore
     {
-        int together = Standardizer.PanelsTogether(Layout, Standardizer.BackwardTogether);
+        int together = Standardizer.PanelsTogether(Layout, Standardizer.TogetherBackward(Layout));
         Run<T>* runs = stackalloc Run<T>[checked((int)(together * Layout.PanelElements / RowRun))];
         for (int first = start; first < end; first += together)
         {
@@ -29,7 +32,7 @@ internal unsafe partial struct BackwardJob<T>
     [SkipLocalsInit]
     private readonly void SumBlocks(int start, int end)
     {
-        int together = Standardizer.PanelsTogether(Layout, Standardizer.BackwardTogether);
+        int together = Standardizer.PanelsTogether(Layout, Standardizer.TogetherBackward(Layout));
         Run<T>* runs = stackalloc Run<T>[together];
         for (int first = start; first < end; first += together)
         {
@@ -159,10 +162,114 @@ internal unsafe partial struct BackwardJob<T>
     private readonly void SumRows(int first, int count, Run<T>* runs)
     {
         SumRuns(first, count, runs);
+        int runsPerBlock = Layout.RunLength == 0 ? 1 : Layout.Runs;
+        bool byEights = Layout.RunLength != 0 && (Layout.Blocks == 1 || runsPerBlock == 1);
+        for (int done = 0, some; done < count; done += some, runs += some * Layout.Blocks * runsPerBlock)
+        {
+            some = byEights && count - done >= Eight ? Eight : count - done;
+            if (some != Eight || !byEights || !SumSets(first + done, runs, Layout.Blocks * runsPerBlock))
+            {
+                SumPanels(first + done, some, runs, runsPerBlock);
+            }
+        }
+    }
+
+    // Eight panels of one block, or of one weight each, what a set costs beside its elements in vectors; false where float does not hold the sums of a
+    // run. The same bits as one by one.
+    [SkipLocalsInit]
+    private readonly bool SumSets(int first, Run<T>* runs, int runsPerPanel)
+    {
+        double* gradients = stackalloc double[3 * Eight];
+        double* products = gradients + Eight;
+        double* weights = products + Eight;
+        T* centers = stackalloc T[Eight];
+        double* sums = SumsOf(first) + 2;
+        nint pitch = (nint)(SumsOf(1) - Sums);
+        bool folded = Layout.OneWeightPerSet;
+        Vector512<double> mean = Vector512.Load(Statistics.Mean + first);
+        Vector512<double> inverse = Vector512.Load(Statistics.InverseStd + first);
+        Simd.Store(centers, mean);
+        Vector512<double> left = Simd.Load(centers) - mean;
+        Vector512<double> gradient = default, product = default;
+        for (int index = 0; index < runsPerPanel; index++)
+        {
+            Run<T>* run = runs + index;
+            for (int k = 0; k < Eight; k++, run += runsPerPanel)
+            {
+                gradients[k] = run->Gradient;
+                products[k] = run->Product;
+            }
+
+            Vector512<double> some = Vector512.Load(gradients);
+            Vector512<double> scaled = Vector512.Load(products);
+            if (Vector512.AnyWhereAllBitsSet(~Simd.HoldSingle(some, scaled).AsInt64()))
+            {
+                return false;
+            }
+
+            scaled = Vector512.FusedMultiplyAdd(left, some, scaled) * inverse;
+            if (!folded)
+            {
+                scaled.Store(products);
+                Put(gradients, products, sums + index, runsPerPanel, pitch);
+                Vector512<double> weight = WeightsOf(runs, index, runsPerPanel, weights);
+                some *= weight;
+                scaled *= weight;
+            }
+
+            gradient += some;
+            product += scaled;
+        }
+
+        if (folded)
+        {
+            gradient.Store(gradients);
+            product.Store(products);
+            Put(gradients, products, sums, 1, pitch);
+        }
+
+        Vector512<double> size = Vector512.Create((double)Layout.SetSize);
+        product /= size;
+        if (Statistics.ProductFactor != null)
+        {
+            product *= Vector512.Load(Statistics.ProductFactor + first);
+        }
+
+        (Layout.Uncentered ? default : gradient / size).Store(MeanGradient + first);
+        product.Store(MeanProduct + first);
+        return true;
+    }
+
+    // Of eight panels, whose sums lie a pitch apart; products so many places after gradients.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(double* gradients, double* products, double* sums, int apart, nint pitch)
+    {
+        for (int k = 0; k < Eight; k++, sums += pitch)
+        {
+            sums[0] = gradients[k];
+            sums[apart] = products[k];
+        }
+    }
+
+    private readonly Vector512<double> WeightsOf(Run<T>* runs, int index, int runsPerPanel, double* weights)
+    {
+        if (Weight == null)
+        {
+            return Vector512<double>.One;
+        }
+
+        for (int k = 0; k < Eight; k++, runs += runsPerPanel)
+        {
+            weights[k] = Simd.Get(Weight + runs->Affine + index);
+        }
+
+        return Vector512.Load(weights);
+    }
+
+    private readonly void SumPanels(int first, int count, Run<T>* next, int runsPerBlock)
+    {
         bool byElement = Layout.RunLength == 0;
-        Run<T>* next = runs;
         int perPanel = SumsPerPanel(Layout);
-        int runsPerBlock = byElement ? 1 : Layout.Runs;
         for (int panel = first; panel < first + count; panel++)
         {
             PanelPlace place = Layout.Place(panel);
@@ -211,6 +318,14 @@ internal unsafe partial struct BackwardJob<T>
         Run<T>* next = runs;
         for (int i = 0, panel = first; i < count; i++, panel += step)
         {
+            if (!byElement && i % Eight == 0 && count - i >= Eight && LinesOfSets(panel, next))
+            {
+                i += Eight - 1;
+                panel += Eight - 1;
+                next += Eight * Layout.PanelElements / length;
+                continue;
+            }
+
             PanelPlace place = Layout.Place(panel);
             RunLines lines = LinesOf(place.Slot, folded && Weight != null ? Simd.Get(Weight + place.Affine) : 1);
             nint offset = place.Offset;
@@ -235,6 +350,65 @@ internal unsafe partial struct BackwardJob<T>
         }
 
         Loops.InputGradientOfRuns<T, TStore>(X, G, DX, byElement ? Weight : null, runs, (int)(next - runs), length, Ahead);
+    }
+
+    // The runs of eight panels, with their lines; false where one of them does not suit float. The same bits as one by one.
+    [SkipLocalsInit]
+    private readonly bool LinesOfSets(int first, Run<T>* runs)
+    {
+        // Within one outer panel, weights and statistics follow each other too.
+        if ((first % Layout.Inner) + Eight > Layout.Inner)
+        {
+            return false;
+        }
+
+        PanelPlace place = Layout.Place(first);
+        nint slot = place.Slot;
+        bool folded = Layout.OneWeightPerSet;
+        double* weights = stackalloc double[Eight];
+        T* lines = stackalloc T[5 * Eight];
+        for (int k = 0; k < Eight; k++)
+        {
+            weights[k] = !folded || Weight == null ? 1 : Simd.Get(Weight + place.Affine + (k * Layout.AffinePerInner));
+        }
+
+        Vector512<double> mean = Vector512.Load(Statistics.Mean + slot);
+        Vector512<double> inverse = Vector512.Load(Statistics.InverseStd + slot);
+        Vector512<double> middle = Vector512.Load(MeanGradient + slot);
+        Vector512<double> scale = inverse * Vector512.Load(weights);
+        Vector512<double> slope = -(inverse * scale) * Vector512.Load(MeanProduct + slot);
+        if (typeof(T) == typeof(float) && Vector512.AnyWhereAllBitsSet(
+            ColumnLines.Unsuited(mean, inverse, scale) | ColumnLines.Beyond(slope) | ColumnLines.Beyond(middle) | ColumnLines.Vanishing(slope, inverse)))
+        {
+            return false;
+        }
+
+        Simd.Store(lines, mean);
+        Simd.Store(lines + Eight, slope);
+        Simd.Store(lines + (3 * Eight), middle);
+        Simd.Store(lines + (4 * Eight), scale);
+        Vector512<double> left = folded ? (Simd.Load(lines + (3 * Eight)) - middle) * scale : default;
+        Simd.Store(lines + (2 * Eight), Vector512.FusedMultiplyAdd(Simd.Load(lines) - mean, slope, left));
+        for (int k = 0; k < Eight; k++)
+        {
+            T* weight = folded || Weight == null ? null : Weight + place.Affine + (k * Layout.AffinePerInner);
+            nint offset = place.Offset + (k * Layout.InnerStride);
+            for (int block = 0; block < Layout.Blocks; block++, offset += Layout.BlockStride)
+            {
+                for (nint run = 0, done = 0; done < Layout.BlockLength; done += Layout.RunLength, run++, runs++)
+                {
+                    runs->Offset = offset + done;
+                    runs->Center = lines[k];
+                    runs->Slope = lines[Eight + k];
+                    runs->Intercept = lines[(2 * Eight) + k];
+                    runs->GradientCenter = lines[(3 * Eight) + k];
+                    runs->GradientSlope = lines[(4 * Eight) + k];
+                    runs->Weight = weight == null ? Simd.Scalar<T>(1) : weight[run];
+                }
+            }
+        }
+
+        return true;
     }
 
     // WriteRows of a tile of columns that begins at start, whose gradients are added to those staged in the same read. Where a row does not suit

@@ -177,13 +177,20 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
 
         new Span<double>(totals, checked((int)(2 * weights))).Clear();
-        int perPanel = SumsPerPanel(Layout);
         int count = Layout.RunLength == 0 ? Layout.Columns : Layout.Runs;
         int start = Layout.RunLength == 0 ? 0 : 2 * Layout.Columns;
-        for (int panel = 0; panel < Layout.Panels; panel++)
+        nint pitch = (nint)(SumsOf(1) - Sums);
+        double* sums = Sums + start;
+        for (int panel = 0; panel < Layout.Panels; panel++, sums += pitch)
         {
-            double* sums = SumsOf(panel) + start;
             nint affine = Layout.Place(panel).Affine;
+            if (count == 1)
+            {
+                totals[affine] += sums[0];
+                totals[weights + affine] += sums[1];
+                continue;
+            }
+
             Simd.AddTo(totals + affine, sums, count);
             Simd.AddTo(totals + weights + affine, sums + count, count);
         }
@@ -616,7 +623,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale)
             && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse);
         double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
-        return new RunLines(suits, mean, slope, left + ((Simd.Round<T>(mean) - mean) * slope), middle, scale);
+        return new RunLines(suits, mean, slope, Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, slope, left), middle, scale);
     }
 
     private readonly void ApplyRun<TSingle, TDouble, TStore>(

@@ -48,8 +48,9 @@ internal static unsafe class Standardizer
     /// <summary>Elements of the small sets that are summed before any of them is written: floats stay in the first-level cache.</summary>
     internal const nint ForwardTogether = 4096;
 
-    /// <summary>The same where two tensors are read.</summary>
+    // The same where two tensors are read; of sets that are finished eight at a time, up to the longest for which that is worth it, whole eights.
     internal const nint BackwardTogether = 1024;
+    private const nint LongestOfEight = 512;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
     public const int FewRows = 64;
@@ -293,7 +294,7 @@ internal static unsafe class Standardizer
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
 
         // The next long rows would push out those that are read once more.
-        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanels(layout, BackwardTogether);
+        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanels(layout, TogetherBackward(layout));
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -582,6 +583,13 @@ internal static unsafe class Standardizer
 
         nint runs = layout.RunLength == 0 ? layout.Blocks : layout.PanelElements / layout.RunLength;
         return (int)Math.Clamp(Math.Min(elements / layout.PanelElements, MostRuns / runs), 1, layout.Panels);
+    }
+
+    /// <summary>Elements of the sets that are summed before any of them is written, in a backward pass.</summary>
+    internal static nint TogetherBackward(in ReductionLayout layout)
+    {
+        nint eight = Simd.Lanes * layout.PanelElements;
+        return layout.RunLength == 0 || layout.PanelElements > LongestOfEight ? BackwardTogether : Math.Max(BackwardTogether / eight, 1) * eight;
     }
 
     internal static nint NextPanels(in ReductionLayout layout, nint elements) =>

@@ -433,6 +433,17 @@ public sealed unsafe class StandardizerTests
         }
     }
 
+    // Sets of one weight each, of several, and of two blocks, that are finished eight at a time; the last sample's end before eight.
+    [TestMethod]
+    public void Backward_OrdinarySetBesideUnsuitedOne_KeepsItsBitsWhereEightAreFinishedTogether()
+    {
+        var shape = new ActivationShape(2, 22, 50);
+        foreach (Case layout in Cases(shape).Where(layout => layout.Layout is { Columns: 1, RunLength: > 0 } && layout.Sets > 8))
+        {
+            CheckBesideUnsuited(shape, layout, 13, buffers => InputGradient(layout, buffers));
+        }
+    }
+
     [TestMethod]
     [DataRow(66, 16384, DisplayName = "rows of whole vectors, stored together")]
     [DataRow(67, 16391, DisplayName = "rows that are aligned each in its own way, and three left over")]
@@ -621,7 +632,7 @@ public sealed unsafe class StandardizerTests
                     "strided ghosts", Layouts.PerChannelOf(shape, order, 0, 2, 1, half, 2), (n, c, s) => (n % 2 * channels) + c, (n, c, s) => c);
             }
 
-            foreach (int groups in new[] { 1, 3, channels }.Distinct().Where(groups => channels % groups == 0))
+            foreach (int groups in new[] { 1, 3, channels, channels / 2 }.Distinct().Where(groups => groups > 0 && channels % groups == 0))
             {
                 int width = channels / groups;
                 yield return Make(
