@@ -18,7 +18,7 @@ internal sealed class CaseMaterial
         _contestant = StrategyCatalog.Contestant(planned.Strategy, planned.Settings);
         _shape = planned.Shape;
         Data = new CellData(planned.Cell(planned.Passes[0]), stream, planned.Threads);
-        Reference = new SpeedReference(Tensors, () => Create(Arithmetic.ToDouble)) { TrainsBeforeInference = false };
+        Reference = new SpeedReference(Tensors, () => Create<double>(values => Arithmetic.ToDouble(values))) { TrainsBeforeInference = false };
     }
 
     public CellData Data { get; }
@@ -122,7 +122,7 @@ internal sealed class OwnCall
     public double DifferenceFrom(Direction pass, ITimedCall peer)
     {
         float[] ours = _results[pass];
-        var theirs = new float[ours.Length];
+        float[] theirs = GC.AllocateUninitializedArray<float>(ours.Length);
         peer.CopyResult(theirs);
         double worst = Agreement.Difference(theirs, ours, 0);
         if (pass != Direction.Backward)

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Runtime;
@@ -24,8 +25,13 @@ internal sealed record PeerSeat(string Id, IPeer? Peer, string? Missing)
 /// <param name="crossCheckFolder">Where engine (b) leaves what it exports.</param>
 internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases, IReadOnlyList<PeerSeat> peers, long seed, string crossCheckFolder)
 {
-    /// <summary>Seconds in which several threads that slept have found a processor each: two ticks of a scheduler of 250 a second.</summary>
-    public const double WakeUp = 8e-3;
+    // Seconds in which several threads that slept have found a processor each: two ticks of a scheduler of 250 a second.
+    private const double WakeUp = 8e-3;
+
+    // Of a tensor's bytes, and at most: in which it has been worked on so often that a third-level cache of hundreds of megabytes holds what it is going to
+    // hold of it. After one call half is still read from memory, and how much hangs on who was called before.
+    private const double SteadyPerByte = 1e-9;
+    private const double LongestSteady = 32e-3;
 
     private const string Fastest = "speedup_vs_fastest_peer";
 
@@ -144,7 +150,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         {
             Shape = planned.Strategy == "zca-whitening" ? new(8, Math.Min(planned.Shape.Channels, 64), 7, 7)
                 : planned.Shape.Rank == 2 ? new(64, 128)
-                : new(8, 64, 14, 14),
+                : new(8, 32, 14, 14),
             Scaling = null,
         };
     }
@@ -242,19 +248,36 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     {
         CaseMaterial material = Material(planned);
         var own = new OwnCall(planned, material);
-        if (own.Check(Limit(probe, planned)) is { } wrong)
-        {
-            probe.Missing(OwnMetrics, $"not timed: {wrong}", planned.Parameters);
-            probe.Fail($"Not timed, {planned.Id}: {wrong}.");
-            return;
-        }
+        PeerSeat[] present = [.. peers.Where(seat => planned.HasPeers && Absence(seat, planned) is null)];
 
-        // Seats without a call that may be timed say why.
-        var reasons = new Dictionary<string, string>(StringComparer.Ordinal);
-        var prepared = new List<PeerCall>();
+        // A process of its own computes while ours is checked, and while those of this process are.
+        var kept = new TaskCompletionSource();
+        var prepared = new ConcurrentBag<PeerCall>();
+        List<Attempt> Try(PeerSeat seat) => Attempts(seat, planned, material.Data, own, kept.Task, prepared);
+        Dictionary<PeerSeat, Task<List<Attempt>>> elsewhere =
+            present.Where(seat => !IsCompiledHere(seat)).ToDictionary(seat => seat, seat => Task.Run(() => Try(seat)));
         try
         {
-            List<PeerCall> calls = Rivals(probe, planned, material.Data, own, reasons, prepared);
+            if (own.Check(Limit(probe, planned)) is { } wrong)
+            {
+                probe.Missing(OwnMetrics, $"not timed: {wrong}", planned.Parameters);
+                probe.Fail($"Not timed, {planned.Id}: {wrong}.");
+                return;
+            }
+
+            own.KeepResults();
+            kept.SetResult();
+
+            // Seats without a call that may be timed say why.
+            Dictionary<string, string> reasons = peers.Except(present)
+                .Where(_ => planned.HasPeers).ToDictionary(seat => seat.Id, seat => Absence(seat, planned)!, StringComparer.Ordinal);
+            List<PeerCall> calls = [];
+            foreach (PeerSeat seat in present.OrderByDescending(IsCompiledHere))
+            {
+                calls.AddRange(Agreeing(
+                    probe, planned, seat, () => elsewhere.TryGetValue(seat, out Task<List<Attempt>>? task) ? task.GetAwaiter().GetResult() : Try(seat), reasons));
+            }
+
             bool hasBound = planned.Shape.Count * sizeof(float) >= SpeedTensors.LargeBytes;
             int twice = hasBound ? own.TensorsReadTwice : 0;
             Func<int, double>[] secondRead = twice > 0 ? [times => own.Tensors.ReadSeconds(twice, times)] : [];
@@ -267,7 +290,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             }
 
             TimedRounds rounds = InterleavedTimer.Run(
-                contestants, tier.Plan with { WarmUp = planned.Threads > 1 ? WakeUp : 0 }, seed, probe.Settings.Cancellation,
+                contestants, tier.Plan with { WarmUp = WarmUpSeconds(planned.Shape, planned.Threads) * tier.WarmUpShare }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             if (hasBound)
@@ -289,6 +312,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
         finally
         {
+            // Where ours failed, nothing is waited for.
+            kept.TrySetCanceled();
+            Task.WhenAll(elsewhere.Values).ContinueWith(_ => { }, TaskScheduler.Default).Wait();
             Release(prepared);
         }
     }
@@ -325,7 +351,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    private static void Release(IReadOnlyList<PeerCall> calls)
+    private static void Release(IEnumerable<PeerCall> calls)
     {
         foreach (PeerCall call in calls)
         {
@@ -333,47 +359,60 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
     }
 
-    // Each peer's calls, made once and found to agree with ours. The caller frees what was prepared, whether it agrees, differs or throws.
-    private List<PeerCall> Rivals(
-        ProbeCase probe, SpeedCase planned, CellData data, OwnCall own, Dictionary<string, string> reasons, List<PeerCall> prepared)
+    // A peer's call, made once, and how far it is from ours.
+    private sealed record Attempt(PeerCall Call, double Off);
+
+    // Each of a peer's calls, made once and held against what was kept of ours. The caller frees what was prepared, whether it agrees, differs or throws.
+    private static List<Attempt> Attempts(
+        PeerSeat seat, SpeedCase planned, CellData data, OwnCall own, Task kept, ConcurrentBag<PeerCall> prepared)
+    {
+        IReadOnlyList<PeerCall> calls = PeerCall.Prepare(seat, planned, data);
+        foreach (PeerCall call in calls)
+        {
+            prepared.Add(call);
+        }
+
+        kept.GetAwaiter().GetResult();
+        var attempts = new List<Attempt>();
+        foreach (PeerCall call in calls)
+        {
+            // Those of this process write to the same tensors; another makes its call when it is asked for the result.
+            if (IsCompiledHere(seat))
+            {
+                own.BlotResults();
+                call.Seconds(1);
+            }
+
+            attempts.Add(new Attempt(call, call.DifferenceFrom(own)));
+        }
+
+        return attempts;
+    }
+
+    // Those that agree with ours; a peer without any has its reason. Another variant of a peer that broke would break the timing of all.
+    private static List<PeerCall> Agreeing(
+        ProbeCase probe, SpeedCase planned, PeerSeat seat, Func<List<Attempt>> attempt, Dictionary<string, string> reasons)
     {
         var agreeing = new List<PeerCall>();
-        own.KeepResults();
-        foreach (PeerSeat seat in planned.HasPeers ? peers : [])
+        try
         {
-            try
+            foreach ((PeerCall call, double off) in attempt())
             {
-                if (Absence(seat, planned) is { } absence)
+                if (off <= Agreement.Limit)
                 {
-                    reasons[seat.Id] = absence;
+                    agreeing.Add(call);
                     continue;
                 }
 
-                IReadOnlyList<PeerCall> calls = PeerCall.Prepare(seat, planned, data);
-                prepared.AddRange(calls);
-                foreach (PeerCall call in calls)
-                {
-                    own.BlotResults();
-                    call.Seconds(1);
-                    double off = call.DifferenceFrom(own);
-                    if (off <= Agreement.Limit)
-                    {
-                        agreeing.Add(call);
-                        continue;
-                    }
-
-                    reasons[seat.Id] = FormattableString.Invariant(
-                        $"not timed: {call.Name} differs from ours by {off:0.0e+0} of the largest value, above {Agreement.Limit:0.0e+0}");
-                    probe.Fail($"{planned.Id}: {reasons[seat.Id]}.");
-                }
+                reasons[seat.Id] = FormattableString.Invariant(
+                    $"not timed: {call.Name} differs from ours by {off:0.0e+0} of the largest value, above {Agreement.Limit:0.0e+0}");
+                probe.Fail($"{planned.Id}: {reasons[seat.Id]}.");
             }
-            catch (Exception failure) when (failure is InvalidOperationException or IOException or NotSupportedException)
-            {
-                // Another variant of a peer that broke would break the timing of all.
-                agreeing.RemoveAll(call => call.Seat == seat);
-                reasons[seat.Id] = $"not timed: {Text.OneLine(failure.Message)}";
-                probe.Fail($"{planned.Id}, {seat.Id}: {reasons[seat.Id]}");
-            }
+        }
+        catch (Exception failure) when (failure is InvalidOperationException or IOException or NotSupportedException)
+        {
+            reasons[seat.Id] = $"not timed: {Text.OneLine(failure.Message)}";
+            probe.Fail($"{planned.Id}, {seat.Id}: {reasons[seat.Id]}");
         }
 
         return agreeing;
@@ -443,6 +482,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
 
         return limit;
     }
+
+    /// <summary>Seconds that each contestant is called for before a sample.</summary>
+    internal static double WarmUpSeconds(ActivationShape shape, int threads) =>
+        Math.Max(threads > 1 ? WakeUp : 0, Math.Min(shape.Count * sizeof(float) * SteadyPerByte, LongestSteady));
 
     /// <summary>Null, or why a tensor of this shape cannot be timed on this machine; nothing is allocated to find out.</summary>
     internal static string? MemoryRefusal(ActivationShape shape)

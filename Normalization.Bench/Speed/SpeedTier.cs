@@ -50,6 +50,7 @@ internal sealed record SpeedTier
         Brief = true,
         Threads = [1],
         Plan = new TimingPlan { LeastRounds = 3, MostRounds = 3, Budget = 0, ShortestSample = 0.2e-3 },
+        WarmUpShare = 0.3,
         Exponents = [12, 17, 22],
         WhitenedChannels = [16, 64, 256],
     };
@@ -59,7 +60,7 @@ internal sealed record SpeedTier
     {
         Name = "short",
         Threads = [1, 2],
-        Plan = new TimingPlan { LeastRounds = 7, MostRounds = 51, Budget = 0.5 },
+        Plan = new TimingPlan { LeastRounds = 7, MostRounds = 51, Budget = 0.4 },
         Exponents = [.. Enumerable.Range(12, 14)],
         WhitenedChannels = [16, 32, 64, 128, 256, 512],
         CrossChecks = true,
@@ -97,6 +98,9 @@ internal sealed record SpeedTier
 
     /// <summary>How long each case is timed.</summary>
     public required TimingPlan Plan { get; init; }
+
+    /// <summary>How much of <see cref="SpeedBench.WarmUpSeconds"/> a contestant is called for before each sample.</summary>
+    public double WarmUpShare { get; init; } = 1;
 
     /// <summary>The series over elements has tensors of two to these.</summary>
     public required IReadOnlyList<int> Exponents { get; init; }

@@ -10,7 +10,7 @@ internal static class Arithmetic
 
     public static float[] ToSingle(double[] values) => Array.ConvertAll(values, value => (float)value);
 
-    public static double[] ToDouble(float[] values)
+    public static double[] ToDouble(ReadOnlySpan<float> values)
     {
         var result = new double[values.Length];
         TensorPrimitives.ConvertTruncating<float, double>(values, result);

@@ -15,7 +15,10 @@ internal sealed record TimingPlan
     /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>
     public double ShortestSample { get; init; } = 0.4e-3;
 
-    /// <summary>Seconds that a contestant is called for before each sample, once at least: several threads take some milliseconds to find a processor each.</summary>
+    /// <summary>
+    /// Seconds that a contestant is called for before each sample, once at least: several threads take some milliseconds to find a processor each, and a
+    /// large cache a few calls to hold again what others pushed out.
+    /// </summary>
     public double WarmUp { get; init; }
 }
 
@@ -34,8 +37,7 @@ internal static class InterleavedTimer
     public static TimedRounds Run(
         IReadOnlyList<Func<int, double>> contestants, TimingPlan plan, long seed, CancellationToken cancellation, IReadOnlySet<int>? warmThemselves = null)
     {
-        int[] calls = [.. contestants.Select(contestant => Calibrate(contestant, plan.ShortestSample))];
-
+        var calls = new int[contestants.Count];
         var orders = new RandomStream(seed, "order");
         List<double>[] seconds = [.. contestants.Select(_ => new List<double>())];
         double spent = 0;
@@ -48,13 +50,13 @@ internal static class InterleavedTimer
             {
                 // What the contestant before left in the caches, and threads that it left awake or asleep, are not to be paid by this one.
                 bool cold = warmThemselves?.Contains(index) != true;
-                double warmed = cold ? contestants[index](1) : plan.WarmUp;
-                while (warmed < plan.WarmUp)
+                double warmed = round == 0 ? Calibrate(contestants[index], plan.ShortestSample, out calls[index]) : cold ? contestants[index](1) : 0;
+                while (cold && warmed < plan.WarmUp)
                 {
                     warmed += contestants[index](calls[index]);
                 }
 
-                spent += plan.WarmUp > 0 ? warmed : 0;
+                spent += plan.WarmUp > 0 && cold ? warmed : 0;
                 double total = contestants[index](calls[index]);
                 seconds[index].Add(total / calls[index]);
                 spent += total;
@@ -64,16 +66,19 @@ internal static class InterleavedTimer
         return new TimedRounds([.. seconds], seed);
     }
 
-    // The calls that make up a sample. Trying it also warms the contestant.
-    private static int Calibrate(Func<int, double> contestant, double shortestSample)
+    // The calls that make up a sample. Seconds of those tried, which warm the contestant.
+    private static double Calibrate(Func<int, double> contestant, double shortestSample, out int calls)
     {
-        int calls = 1;
-        while (calls < MostCalls && contestant(calls) < shortestSample)
+        calls = 1;
+        double last = contestant(calls);
+        double all = last;
+        for (; calls < MostCalls && last < shortestSample; all += last)
         {
             calls *= 2;
+            last = contestant(calls);
         }
 
-        return calls;
+        return all;
     }
 }
 

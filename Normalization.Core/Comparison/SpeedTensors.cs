@@ -111,7 +111,7 @@ internal sealed class SpeedTensors
     public void Blot(string direction) => Result(direction).Fill(float.NaN);
 
     /// <summary>A tensor of the workload's memory order in channels-first order.</summary>
-    public float[] ToRows(ReadOnlySpan<float> values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values.ToArray();
+    public ReadOnlySpan<float> ToRows(ReadOnlySpan<float> values) => Workload.ChannelsLast ? Reorder(Workload.Shape, values, toRows: true) : values;
 
     /// <summary>Calls a strategy; a backward call needs a forward one in training before it.</summary>
     public void Run(INormalizer<float> normalizer, string direction, int calls)

@@ -208,7 +208,7 @@ internal sealed class OneDnnPeer : IPeer
         public override double Seconds(int calls)
         {
             _library.SetThreads(_threads);
-            for (long start = Stopwatch.GetTimestamp(); WarmsItself && Stopwatch.GetElapsedTime(start).TotalSeconds < SpeedBench.WakeUp;)
+            for (long start = Stopwatch.GetTimestamp(); WarmsItself && Stopwatch.GetElapsedTime(start).TotalSeconds < SpeedBench.WarmUpSeconds(_data.Cell.Shape, _threads);)
             {
                 Run();
             }

@@ -131,7 +131,7 @@ internal sealed class PyTorchPeer : IPeer
             ["cell"] = number,
             ["variant"] = variant,
             ["calls"] = calls,
-            ["warm_up"] = threads > 1 ? SpeedBench.WakeUp : 0,
+            ["warm_up"] = threads > 1 ? SpeedBench.WarmUpSeconds(data.Cell.Shape, threads) : 0,
             ["file"] = resultFile,
         });
 

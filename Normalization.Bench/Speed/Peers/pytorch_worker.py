@@ -360,11 +360,7 @@ def answer(request):
         return {}
     if operation in ("prepare", "network"):
         set_threads(request["threads"])
-        cell = (Cell if operation == "prepare" else Network)(request)
-        with cell.mode():
-            for call in cell.calls.values():
-                call()
-        cells[request["cell"]] = cell
+        cells[request["cell"]] = cell = (Cell if operation == "prepare" else Network)(request)
         return {"variants": list(cell.calls)}
 
     cell = cells[request["cell"]]
