@@ -248,7 +248,8 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
     {
         CaseMaterial material = Material(planned);
         var own = new OwnCall(planned, material);
-        PeerSeat[] present = [.. peers.Where(seat => planned.HasPeers && Absence(seat, planned) is null)];
+        Dictionary<PeerSeat, string?> absences = planned.HasPeers ? peers.ToDictionary(seat => seat, seat => Absence(seat, planned)) : [];
+        PeerSeat[] present = [.. absences.Keys.Where(seat => absences[seat] is null).OrderByDescending(IsCompiledHere)];
 
         // A process of its own computes while ours is checked, and while those of this process are.
         var kept = new TaskCompletionSource();
@@ -269,10 +270,9 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             kept.SetResult();
 
             // Seats without a call that may be timed say why.
-            Dictionary<string, string> reasons = peers.Except(present)
-                .Where(_ => planned.HasPeers).ToDictionary(seat => seat.Id, seat => Absence(seat, planned)!, StringComparer.Ordinal);
+            Dictionary<string, string> reasons = absences.Where(pair => pair.Value is not null).ToDictionary(pair => pair.Key.Id, pair => pair.Value!, StringComparer.Ordinal);
             List<PeerCall> calls = [];
-            foreach (PeerSeat seat in present.OrderByDescending(IsCompiledHere))
+            foreach (PeerSeat seat in present)
             {
                 calls.AddRange(Agreeing(
                     probe, planned, seat, () => elsewhere.TryGetValue(seat, out Task<List<Attempt>>? task) ? task.GetAwaiter().GetResult() : Try(seat), reasons));
@@ -290,7 +290,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
             }
 
             TimedRounds rounds = InterleavedTimer.Run(
-                contestants, tier.Plan with { WarmUp = WarmUpSeconds(planned.Shape, planned.Threads) * tier.WarmUpShare }, seed, probe.Settings.Cancellation,
+                contestants, tier.Plan with { WarmUp = WarmUpSeconds(planned.Shape, planned.Threads) * (planned.Threads > 1 ? 1 : tier.WarmUpShare) }, seed, probe.Settings.Cancellation,
                 calls.Where(call => call.WarmsItself).Select(call => 2 + calls.IndexOf(call)).ToHashSet());
             SpeedProbe.AddRows(probe, planned.Shape.Count, own.BytesMoved, rounds, planned.Parameters);
             if (hasBound)
@@ -312,9 +312,10 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
         }
         finally
         {
-            // Where ours failed, nothing is waited for.
+            // Where ours failed there is nothing to compare with; what is being readied has to end before another case asks the same process.
             kept.TrySetCanceled();
-            Task.WhenAll(elsewhere.Values).ContinueWith(_ => { }, TaskScheduler.Default).Wait();
+            Task ended = Task.WhenAll(elsewhere.Values);
+            ended.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing).GetAwaiter().GetResult();
             Release(prepared);
         }
     }

@@ -99,7 +99,7 @@ internal sealed record SpeedTier
     /// <summary>How long each case is timed.</summary>
     public required TimingPlan Plan { get; init; }
 
-    /// <summary>How much of <see cref="SpeedBench.WarmUpSeconds"/> a contestant is called for before each sample.</summary>
+    /// <summary>How much of <see cref="SpeedBench.WarmUpSeconds"/> a contestant is called for before each sample on one thread.</summary>
     public double WarmUpShare { get; init; } = 1;
 
     /// <summary>The series over elements has tensors of two to these.</summary>

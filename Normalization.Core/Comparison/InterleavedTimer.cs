@@ -27,6 +27,9 @@ internal static class InterleavedTimer
 {
     private const int MostCalls = 1 << 20;
 
+    // Samples that a first call must last for, for the next one to last for one.
+    private const double SurelyLong = 10;
+
     /// <summary>Times contestants round by round, each in an order of its own.</summary>
     /// <param name="contestants">Each makes its call as often as it is told and returns the seconds that took in all.</param>
     /// <param name="plan">How long.</param>
@@ -56,7 +59,7 @@ internal static class InterleavedTimer
                     warmed += contestants[index](calls[index]);
                 }
 
-                spent += plan.WarmUp > 0 && cold ? warmed : 0;
+                spent += plan.WarmUp == 0 ? 0 : cold ? warmed : plan.WarmUp;
                 double total = contestants[index](calls[index]);
                 seconds[index].Add(total / calls[index]);
                 spent += total;
@@ -72,6 +75,12 @@ internal static class InterleavedTimer
         calls = 1;
         double last = contestant(calls);
         double all = last;
+        if (last >= shortestSample && last < SurelyLong * shortestSample)
+        {
+            // It may have set something up.
+            all += last = contestant(calls);
+        }
+
         for (; calls < MostCalls && last < shortestSample; all += last)
         {
             calls *= 2;

@@ -44,7 +44,7 @@ internal unsafe partial struct BackwardJob<T>
                 double* product = gradient + Layout.Panels;
                 *gradient = 0;
                 *product = 0;
-                AddSums(runs + i, Layout.Place(first + i), ref *gradient, ref *product);
+                AddSums(runs + i, Layout.Place(first + i).Slot, RowRun, ref *gradient, ref *product);
             }
         }
     }
@@ -144,15 +144,15 @@ internal unsafe partial struct BackwardJob<T>
 
         for (Run<T>* run = runs; run < next; run++)
         {
-            SumRow(run, SumsAhead);
+            SumRow(run, length, SumsAhead);
         }
     }
 
-    // Weighted by element; the bits of a row in SumRowsAndColumns.
-    private readonly void SumRow(Run<T>* run, nint ahead)
+    // Of a chunk, weighted by element; the bits of a row in SumRowsAndColumns.
+    private readonly void SumRow(Run<T>* run, nint length, nint ahead)
     {
         T* written = FetchedToWrite == null ? null : FetchedToWrite + run->Offset;
-        Loops.GradientSumsOfRows(X + run->Offset, G + run->Offset, written, Weight + run->Affine, run, 1, RowRun, 0, ahead, null, null);
+        Loops.GradientSumsOfRows(X + run->Offset, G + run->Offset, written, Weight + run->Affine, run, 1, length, 0, ahead, null, null);
     }
 
     // What is fetched before it is written: what is read there is fetched already, and what is streamed is not read.
@@ -166,8 +166,9 @@ internal unsafe partial struct BackwardJob<T>
         bool byEights = Layout.RunLength != 0 && (Layout.Blocks == 1 || runsPerBlock == 1);
         for (int done = 0, some; done < count; done += some, runs += some * Layout.Blocks * runsPerBlock)
         {
-            some = byEights && count - done >= Eight ? Eight : count - done;
-            if (some != Eight || !byEights || !SumSets(first + done, runs, Layout.Blocks * runsPerBlock))
+            bool eight = byEights && count - done >= Eight;
+            some = eight ? Eight : count - done;
+            if (!eight || !SumSets(first + done, runs, Layout.Blocks * runsPerBlock))
             {
                 SumPanels(first + done, some, runs, runsPerBlock);
             }
@@ -184,7 +185,7 @@ internal unsafe partial struct BackwardJob<T>
         double* weights = products + Eight;
         T* centers = stackalloc T[Eight];
         double* sums = SumsOf(first) + 2;
-        nint pitch = (nint)(SumsOf(1) - Sums);
+        nint pitch = SumsPitch;
         bool folded = Layout.OneWeightPerSet;
         Vector512<double> mean = Vector512.Load(Statistics.Mean + first);
         Vector512<double> inverse = Vector512.Load(Statistics.InverseStd + first);
@@ -281,7 +282,7 @@ internal unsafe partial struct BackwardJob<T>
             {
                 for (int run = 0; run < runsPerBlock; run++, next++)
                 {
-                    AddSums(next, place, ref gradients[run], ref products[run]);
+                    AddSums(next, place.Slot, RowRun, ref gradients[run], ref products[run]);
                 }
             }
 
@@ -290,21 +291,21 @@ internal unsafe partial struct BackwardJob<T>
     }
 
     // A run's sums as parts of its set's; taken again in double where float does not hold them.
-    private readonly void AddSums(Run<T>* run, PanelPlace place, ref double gradient, ref double product)
+    private readonly void AddSums(Run<T>* run, nint slot, nint length, ref double gradient, ref double product)
     {
-        double mean = Statistics.Mean[place.Slot];
+        double mean = Statistics.Mean[slot];
         if (Simd.HoldsSingle(run->Gradient, run->Product))
         {
             gradient += run->Gradient;
-            product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, run->Gradient, run->Product) * Statistics.InverseStd[place.Slot];
+            product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, run->Gradient, run->Product) * Statistics.InverseStd[slot];
         }
         else if (Layout.RunLength == 0)
         {
-            WideRunSums(place.Slot, run->Offset, RowRun, new ElementAffine<T, double>(Weight + place.Affine, null), ref gradient, ref product);
+            WideRunSums(slot, run->Offset, length, new ElementAffine<T, double>(Weight + run->Affine, null), ref gradient, ref product);
         }
         else
         {
-            WideRunSums(place.Slot, run->Offset, RowRun, default(NoAffine<double>), ref gradient, ref product);
+            WideRunSums(slot, run->Offset, length, default(NoAffine<double>), ref gradient, ref product);
         }
     }
 

@@ -179,7 +179,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         new Span<double>(totals, checked((int)(2 * weights))).Clear();
         int count = Layout.RunLength == 0 ? Layout.Columns : Layout.Runs;
         int start = Layout.RunLength == 0 ? 0 : 2 * Layout.Columns;
-        nint pitch = (nint)(SumsOf(1) - Sums);
+        nint pitch = SumsPitch;
         double* sums = Sums + start;
         for (int panel = 0; panel < Layout.Panels; panel++, sums += pitch)
         {
@@ -213,7 +213,9 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     }
 
     // In the place of its first chunk's.
-    private readonly double* SumsOf(int panel) => Sums + ((nint)panel * SumsTogether * SumsPerPanel(Layout));
+    private readonly double* SumsOf(int panel) => Sums + (panel * SumsPitch);
+
+    private readonly nint SumsPitch => (nint)SumsTogether * SumsPerPanel(Layout);
 
     private static void AddTo<TSource>(T* destination, nint start, TSource* source, nint count)
         where TSource : unmanaged
@@ -224,7 +226,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
     }
 
-    // Both ways add whole chunk sums in chunk order, so that they round alike; rows of one chunk with weights by element are SumRow's instead.
+    // Both ways add whole chunk sums in chunk order, so that they round alike; with weights by element they are SumRow's, as AccumulateRows takes them.
     private readonly void PanelSums(int panel, PanelPlace place)
     {
         int perPanel = SumsPerPanel(Layout);
@@ -290,8 +292,9 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         if (Layout.RunLength == 0)
         {
-            T* weight = Weight + affine + chunk.Start;
-            RunSums(slot, offset, chunk.Length, new ElementAffine<T, T>(weight, null), new ElementAffine<T, double>(weight, null), ref sums[0], ref sums[1]);
+            var row = new Run<T> { Offset = offset, Affine = affine + chunk.Start, Center = Simd.Scalar<T>(Statistics.Mean[slot]) };
+            SumRow(&row, chunk.Length, SumsAhead);
+            AddSums(&row, slot, chunk.Length, ref sums[0], ref sums[1]);
             return;
         }
 
@@ -302,16 +305,13 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             nint position = chunk.Start + done;
             nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
             nint length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
-            RunSums(slot, offset + done, length, default(NoAffine<T>), default(NoAffine<double>), ref gradients[run], ref products[run]);
+            RunSums(slot, offset + done, length, ref gradients[run], ref products[run]);
             done += length;
         }
     }
 
     // Float values are scaled after they are summed; in double again where float does not hold their products.
-    private readonly void RunSums<TSingle, TDouble>(
-        nint slot, nint offset, nint length, TSingle single, TDouble wide, ref double gradient, ref double product)
-        where TSingle : struct, IAffine<T>
-        where TDouble : struct, IAffine<double>
+    private readonly void RunSums(nint slot, nint offset, nint length, ref double gradient, ref double product)
     {
         double mean = Statistics.Mean[slot];
         double inverse = Statistics.InverseStd[slot];
@@ -319,7 +319,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         {
             double sum = 0;
             double unscaled = 0;
-            Loops.GradientSums<T, T, Difference<T>, TSingle>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), single, ref sum, ref unscaled);
+            Loops.GradientSums<T, T, Difference<T>, NoAffine<T>>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), default, ref sum, ref unscaled);
             if (Simd.HoldsSingle(sum, unscaled))
             {
                 gradient += sum;
@@ -328,7 +328,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             }
         }
 
-        WideRunSums(slot, offset, length, wide, ref gradient, ref product);
+        WideRunSums(slot, offset, length, default(NoAffine<double>), ref gradient, ref product);
     }
 
     private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
@@ -756,17 +756,28 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             for (int inner = 0; inner < Layout.Inner; inner++)
             {
                 int panel = (firstRow * Layout.Inner) + inner;
-                nint affine = inner * Layout.AffinePerInner;
-                SumRowsAndColumns(panel, rows, staged + affine, staged + weights + affine, runs);
-                for (int row = 0, p = panel; row < rows; row++, p += Layout.Inner)
+                for (int index = 0; index < Chunks.Count; index++)
                 {
-                    PanelPlace place = Layout.Place(p);
-                    double gradient = 0;
-                    double product = 0;
-                    AddSums(runs + row, place, ref gradient, ref product);
-                    MeanGradient[place.Slot] = gradient / size;
-                    MeanProduct[place.Slot] = product / size;
-                    AdjustMeans(place.Slot);
+                    Chunk chunk = Chunks[index];
+                    T* gradients = staged + (inner * Layout.AffinePerInner) + chunk.Start;
+                    SumRowsAndColumns(panel, rows, chunk, gradients, gradients + weights, runs);
+                    for (int row = 0, slot = panel; row < rows; row++, slot += Layout.Inner)
+                    {
+                        if (index == 0)
+                        {
+                            MeanGradient[slot] = 0;
+                            MeanProduct[slot] = 0;
+                        }
+
+                        AddSums(runs + row, slot, chunk.Length, ref MeanGradient[slot], ref MeanProduct[slot]);
+                    }
+                }
+
+                for (int row = 0, slot = panel; row < rows; row++, slot += Layout.Inner)
+                {
+                    MeanGradient[slot] /= size;
+                    MeanProduct[slot] /= size;
+                    AdjustMeans(slot);
                 }
 
                 WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);
@@ -782,11 +793,11 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
     }
 
-    // Of a block of rows in one read: the rows' sums, in their runs, and the columns', added to those staged. Where a row does not suit float the
-    // two are summed apart, and the other rows' sums have the same bits.
-    private readonly void SumRowsAndColumns(int firstPanel, int rows, T* gradients, T* products, Run<T>* runs)
+    // Of a chunk of a block of rows in one read: the rows' sums, in their runs, and the columns', added to those staged. Where a row does not suit float
+    // the two are summed apart, and the other rows' sums have the same bits.
+    private readonly void SumRowsAndColumns(int firstPanel, int rows, Chunk chunk, T* gradients, T* products, Run<T>* runs)
     {
-        nint length = Layout.BlockLength;
+        nint length = chunk.Length;
         bool suits = true;
         for (int row = 0, panel = firstPanel; row < rows; row++, panel += Layout.Inner)
         {
@@ -794,8 +805,8 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             double mean = Statistics.Mean[place.Slot];
             double inverse = Statistics.InverseStd[place.Slot];
             suits &= ElementGradientsSuit(place.Slot);
-            runs[row].Offset = place.Offset;
-            runs[row].Affine = place.Affine;
+            runs[row].Offset = place.Offset + chunk.Start;
+            runs[row].Affine = place.Affine + chunk.Start;
             runs[row].Center = Simd.Scalar<T>(mean);
             runs[row].Slope = Simd.Scalar<T>(inverse);
             runs[row].Intercept = Simd.Scalar<T>((Simd.Round<T>(mean) - mean) * inverse);
@@ -809,10 +820,10 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             return;
         }
 
-        AddElementGradients(firstPanel, rows, 0, length, 0, gradients, products);
+        AddElementGradients(firstPanel, rows, chunk.Start, length, 0, gradients, products);
         for (Run<T>* run = runs; run < runs + rows; run++)
         {
-            SumRow(run, 0);
+            SumRow(run, length, 0);
         }
     }
 

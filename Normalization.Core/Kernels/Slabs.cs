@@ -47,7 +47,7 @@ internal readonly struct Slabs
     public unsafe nint Ahead<T>(int tensors)
         where T : unmanaged =>
         Count > 1 && tensors * (Elements / _panels * _perSlab) * sizeof(T) <= Standardizer.FetchedPanelBytes
-            ? _perSlab * _panelStride * KernelThreads.Count : Standardizer.StreamAhead;
+            ? _perSlab * _panelStride : Standardizer.StreamAhead;
 
     /// <summary>Runs a job whose pieces are the ranges.</summary>
     public void Run<TJob>(ref TJob job)

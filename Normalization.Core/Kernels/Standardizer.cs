@@ -509,7 +509,7 @@ internal static unsafe class Standardizer
 
     /// <summary>Items in a task where no bit hangs on how they are grouped: a few tasks for each of several threads, since each begins anew in memory, and perhaps with coefficients.</summary>
     internal static int ItemsPerLargeTask(int items, nint elementsPerItem) =>
-        KernelThreads.Count == 1 ? items : Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * KernelThreads.Count));
+        WorkTeam.Participants == 1 ? items : Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * WorkTeam.Participants));
 
     /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
     internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)
@@ -541,7 +541,7 @@ internal static unsafe class Standardizer
     internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
-    private static nint ByThreads(nint one, nint several) => KernelThreads.Count == 1 ? one : several;
+    private static nint ByThreads(nint one, nint several) => WorkTeam.Participants == 1 ? one : several;
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins = false, nint largeBytes = NearBytes)

@@ -50,11 +50,14 @@ internal static unsafe class WorkTeam
     // Below this many elements waking a thread costs more than it saves.
     private const nint SmallestSharedWork = 1 << 15;
 
+    /// <summary>The threads that share a job: what is left of the kernels' where replicas run at the same time.</summary>
+    public static int Participants => Math.Max(1, KernelThreads.Count / ReplicaThreads.Sharing);
+
     /// <summary>Runs pieces 0 to count - 1 of a job that reads the given number of elements; returns when all are done.</summary>
     public static void Run<TJob>(ref TJob job, int count, nint elements)
         where TJob : unmanaged, IPieceJob
     {
-        int threads = elements < SmallestSharedWork ? 1 : Math.Min(KernelThreads.Count / ReplicaThreads.Sharing, count);
+        int threads = elements < SmallestSharedWork ? 1 : Math.Min(Participants, count);
         if (threads <= 1 || Interlocked.CompareExchange(ref s_busy, 1, 0) != 0)
         {
             for (int piece = 0; piece < count; piece++)

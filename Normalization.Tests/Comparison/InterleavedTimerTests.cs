@@ -121,6 +121,23 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
+    [DataRow(5e-3, new[] { 1, 1, 2, 2 }, DisplayName = "a little too long: it may have set something up")]
+    [DataRow(50e-3, new[] { 1, 1 }, DisplayName = "much too long: its like lasts for a sample")]
+    public void Run_LongFirstCall_IsTriedOnceMoreUnlessTheNextLastsForASampleToo(double first, int[] expected)
+    {
+        var counts = new List<int>();
+        Func<int, double> contestant = calls =>
+        {
+            counts.Add(calls);
+            return counts.Count == 1 ? first : calls * 0.5e-3;
+        };
+
+        InterleavedTimer.Run([contestant], Plan with { LeastRounds = 1, MostRounds = 1 }, 1, CancellationToken.None);
+
+        CollectionAssert.AreEqual(expected, counts);
+    }
+
+    [TestMethod]
     [DataRow(false, new[] { 1, 2, 4, 4, 4, 1, 4, 4, 4 })]
     [DataRow(true, new[] { 1, 2, 4, 4, 4 })]
     public void Run_WarmUp_IsCallsBeforeEachSampleUnlessTheContestantWarmsItself(bool itself, int[] expected)
@@ -139,13 +156,14 @@ public sealed class InterleavedTimerTests
     }
 
     [TestMethod]
-    [DataRow(0.0, 40)]
-    [DataRow(9e-3, 8)]
-    public void Run_WarmUp_CountsTowardTheBudget(double warmUp, int expected)
+    [DataRow(0.0, false, 40)]
+    [DataRow(9e-3, false, 8)]
+    [DataRow(9e-3, true, 8)]
+    public void Run_WarmUp_CountsTowardTheBudget(double warmUp, bool itself, int expected)
     {
         // A sample of 1 ms in each round; with what warms up for it 10 ms.
         TimingPlan plan = Plan with { Budget = 0.0715, WarmUp = warmUp };
-        TimedRounds rounds = InterleavedTimer.Run([calls => calls * 1e-3], plan, 1, CancellationToken.None);
+        TimedRounds rounds = InterleavedTimer.Run([calls => calls * 1e-3], plan, 1, CancellationToken.None, itself ? new HashSet<int> { 0 } : null);
 
         Assert.HasCount(expected, rounds.Seconds[0]);
     }

@@ -1,3 +1,4 @@
+using System.Numerics;
 using Normalization.Core;
 using Normalization.Strategies;
 
@@ -26,5 +27,55 @@ public sealed class LayerNormTests
     {
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => new LayerNorm<float>(0)).Message, "0");
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => new RmsNorm<float>(0)).Message, "0");
+    }
+
+    // Many long rows wait in the cache until they are written; few, or rows without weight gradients, are summed in one sweep and written in another.
+    [TestMethod]
+    [DataRow(8199, DisplayName = "in two chunks")]
+    [DataRow(33000, DisplayName = "in five")]
+    public void Backward_LongRows_KeepTheirBitsAmongMoreOfThemWithoutLearningAndOnSeveralThreads(int features)
+    {
+        CheckLongRows<float>(features);
+        if (features < 10000)
+        {
+            CheckLongRows<double>(features);
+        }
+    }
+
+    private static void CheckLongRows<T>(int features)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var shape = new ActivationShape(128, features);
+        T[] input = Values(1), upstream = Values(2);
+        int threads = KernelThreads.Count;
+        try
+        {
+            KernelThreads.Count = 1;
+            T[] expected = Gradient(shape, learns: true);
+            CollectionAssert.AreEqual(expected[..(64 * features)], Gradient(new ActivationShape(64, features), learns: true), "half as many");
+            CollectionAssert.AreEqual(expected, Gradient(shape, learns: false), "nothing learns");
+            KernelThreads.Count = 4;
+            CollectionAssert.AreEqual(expected, Gradient(shape, learns: true), "four threads");
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+        }
+
+        T[] Values(int seed)
+        {
+            var random = new Random(seed);
+            return [.. Enumerable.Range(0, 128 * features).Select(_ => T.CreateChecked(random.NextDouble() - 0.3))];
+        }
+
+        T[] Gradient(ActivationShape some, bool learns)
+        {
+            var norm = new LayerNorm<T>(features) { LearnParameters = learns };
+            int count = (int)some.Count;
+            T[] result = new T[count];
+            norm.Forward(some, input.AsSpan(0, count), result);
+            norm.Backward(some, input.AsSpan(0, count), upstream.AsSpan(0, count), result);
+            return result;
+        }
     }
 }

@@ -361,6 +361,10 @@ def answer(request):
     if operation in ("prepare", "network"):
         set_threads(request["threads"])
         cells[request["cell"]] = cell = (Cell if operation == "prepare" else Network)(request)
+        for call in cell.calls.values() if operation == "network" else []:
+            # What it is held against is a copy's step: its own has to set up what the first one needs.
+            with cell.mode():
+                call()
         return {"variants": list(cell.calls)}
 
     cell = cells[request["cell"]]
