@@ -266,7 +266,11 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 return;
             }
 
-            own.KeepResults();
+            if (present.Length > 0)
+            {
+                own.KeepResults();
+            }
+
             kept.SetResult();
 
             // Seats without a call that may be timed say why.

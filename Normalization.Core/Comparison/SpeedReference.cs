@@ -9,12 +9,13 @@ internal sealed class SpeedReference(SpeedTensors data, Func<INormalizer<double>
 {
     private readonly Dictionary<string, double[]> _results = new(StringComparer.Ordinal);
     private INormalizer<double>? _trained; // one training forward pass behind it
+    private double? _sumOfUpstream;
 
     /// <summary>Whether inference takes its running statistics from one training forward pass, in place of those the instance was made with.</summary>
     public bool TrainsBeforeInference { get; init; } = true;
 
     /// <summary>The sum of the upstream gradient's magnitudes: the size of what a parameter's gradient adds up.</summary>
-    public double SumOfUpstream => TensorPrimitives.SumOfMagnitudes<double>(data.ExactUpstream);
+    public double SumOfUpstream => _sumOfUpstream ??= TensorPrimitives.SumOfMagnitudes<double>(data.ExactUpstream);
 
     /// <summary>The parameters with their gradients, once the backward result was asked for.</summary>
     public IReadOnlyList<Parameter<double>> Parameters => _trained?.Parameters ?? [];
