@@ -9,7 +9,7 @@ internal sealed record TimingPlan
     /// <summary>Rounds taken at most.</summary>
     public int MostRounds { get; init; } = 25;
 
-    /// <summary>Seconds, of samples and <see cref="WarmUp"/>, after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
+    /// <summary>Seconds, of samples and <see cref="WarmUp"/> (once a round for those that warm themselves, whatever they take), after which no further round begins once <see cref="LeastRounds"/> are taken.</summary>
     public double Budget { get; init; } = 0.06;
 
     /// <summary>Seconds a sample lasts at least: long enough that the clock's resolution does not matter.</summary>

@@ -104,7 +104,7 @@ internal static unsafe class Standardizer
     internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
     private const int TasksPerThread = 8;
-    private const nint CachedColumns = Chunking.ChunkElements; // blocks of rows are of one chunk each
+    private const nint CachedColumns = Chunking.ChunkElements; // blocks of shorter rows are of one chunk each
     private const int AccumulatorTasks = 16;
 
     // Of one tensor's rows above CachedColumns that wait together, and how many of them make up a task and a tensor: each task has sums as long as a row.
