@@ -45,7 +45,7 @@ internal static unsafe class FilterResponse
             Sums = scratch.Take<double>(sums),
             SumsPerPanel = sums / layout.Panels,
             Store = Standardizer.StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = panelByPanel ? Standardizer.NextPanels(layout, Standardizer.BackwardTogether) : Standardizer.StreamAhead,
+            Ahead = panelByPanel ? Standardizer.NextPanelsBackward<T>(layout) : Standardizer.StreamAhead,
         };
         if (panelByPanel)
         {

@@ -49,7 +49,7 @@ internal static unsafe class Standardizer
     internal const nint ForwardTogether = 4096;
 
     // The same where two tensors are read; of sets that are finished eight at a time, up to the longest for which that is worth it, whole eights.
-    internal const nint BackwardTogether = 1024;
+    private const nint BackwardTogether = 1024;
     private const nint LongestOfEight = 512;
 
     /// <summary>Below so many rows, what float rounds does not average out, and columns are summed in double throughout.</summary>
@@ -294,7 +294,7 @@ internal static unsafe class Standardizer
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
 
         // The next long rows would push out those that are read once more.
-        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanels(layout, TogetherBackward(layout));
+        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanelsBackward<T>(layout);
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -591,6 +591,10 @@ internal static unsafe class Standardizer
         nint eight = Simd.Lanes * layout.PanelElements;
         return layout.RunLength == 0 || layout.PanelElements > LongestOfEight ? BackwardTogether : Math.Max(BackwardTogether / eight, 1) * eight;
     }
+
+    /// <summary>From where panels are read to the next ones, which are fetched while they are written; 0 where those would push out what is read once more.</summary>
+    internal static nint NextPanelsBackward<T>(in ReductionLayout layout)
+        where T : unmanaged => 2 * layout.PanelElements * sizeof(T) > CachedPanelBytes ? 0 : NextPanels(layout, TogetherBackward(layout));
 
     internal static nint NextPanels(in ReductionLayout layout, nint elements) =>
         PanelsTogether(layout, elements) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
