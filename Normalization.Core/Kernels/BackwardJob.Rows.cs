@@ -212,7 +212,7 @@ internal unsafe partial struct BackwardJob<T>
             if (!folded)
             {
                 scaled.Store(products);
-                Put(gradients, products, sums + index, runsPerPanel, pitch);
+                StoreSums(gradients, products, sums + index, runsPerPanel, pitch);
                 Vector512<double> weight = WeightsOf(runs, index, runsPerPanel, weights);
                 some *= weight;
                 scaled *= weight;
@@ -226,7 +226,7 @@ internal unsafe partial struct BackwardJob<T>
         {
             gradient.Store(gradients);
             product.Store(products);
-            Put(gradients, products, sums, 1, pitch);
+            StoreSums(gradients, products, sums, 1, pitch);
         }
 
         Vector512<double> size = Vector512.Create((double)Layout.SetSize);
@@ -241,9 +241,9 @@ internal unsafe partial struct BackwardJob<T>
         return true;
     }
 
-    // Of eight panels, whose sums lie a pitch apart; products so many places after gradients.
+    // To where the sums of eight panels lie, a pitch apart; a product so many places after its gradient.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Put(double* gradients, double* products, double* sums, int apart, nint pitch)
+    private static void StoreSums(double* gradients, double* products, double* sums, int apart, nint pitch)
     {
         for (int k = 0; k < Eight; k++, sums += pitch)
         {
