@@ -208,7 +208,8 @@ internal sealed class OneDnnPeer : IPeer
         public override double Seconds(int calls)
         {
             _library.SetThreads(_threads);
-            for (long start = Stopwatch.GetTimestamp(); WarmsItself && Stopwatch.GetElapsedTime(start).TotalSeconds < SpeedBench.WarmUpSeconds(_data.Cell.Shape, _threads);)
+            double warmUp = WarmsItself ? SpeedBench.WarmUpSeconds(_data.Cell.Shape, _threads) : 0;
+            for (long start = Stopwatch.GetTimestamp(); Stopwatch.GetElapsedTime(start).TotalSeconds < warmUp;)
             {
                 Run();
             }
