@@ -11,6 +11,7 @@ internal enum ForwardPhase
     BlockMoments,
     CombineBlocks,
     Apply,
+    ApplyTiles,
 }
 
 /// <summary>The forward pass over one layout, cut into tasks of consecutive items (panels or chunks).</summary>
@@ -149,6 +150,9 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
                     break;
                 case ForwardPhase.CombineBlocks:
                     CombineBlocks(item);
+                    break;
+                case ForwardPhase.ApplyTiles:
+                    ApplyTile<TStore>(item);
                     break;
                 default:
                     (int applied, Chunk stretch, taken) = Chunks.Stretch(item, end, Layout);
@@ -640,6 +644,18 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
             {
                 ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);
             }
+        }
+    }
+
+    // Some columns of all panels, whose weights are read from memory once for all of them.
+    private readonly void ApplyTile<TStore>(int tile)
+        where TStore : struct, IStore
+    {
+        nint start = (nint)tile * Standardizer.WeightTile;
+        var columns = new Chunk(0, 1, start, Math.Min(Standardizer.WeightTile, Layout.BlockLength - start));
+        for (int panel = 0; panel < Layout.Panels; panel++)
+        {
+            ApplyChunk<TStore>(panel, columns);
         }
     }
 

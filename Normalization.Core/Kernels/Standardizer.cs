@@ -82,6 +82,12 @@ internal static unsafe class Standardizer
     // Of one tensor's panel that stays, most of it, in the second-level cache between its moments and its result; of two, half does.
     private const nint CachedPanelBytes = 1 << 20;
 
+    // Of a row with its weights that are at hand for the next row.
+    private const nint WaitingBytes = 5 << 18;
+
+    /// <summary>Elements of a row whose weights stay in the first-level cache while all rows are written.</summary>
+    internal const nint WeightTile = 2048;
+
     // Of a panel beside which the next one finds room there.
     internal const nint FetchedPanelBytes = 1 << 19;
 
@@ -140,7 +146,8 @@ internal static unsafe class Standardizer
         }
 
         var chunking = new Chunking(layout);
-        bool panelByPanel = ByPanel<T>(layout, chunking);
+        bool byTiles = threshold == null && ByTiles<T>(layout, weight, bias);
+        bool panelByPanel = !byTiles && ByPanel<T>(layout, chunking);
         bool runsInStep = threshold == null && RunsInStep<T>(layout, chunking);
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
@@ -182,6 +189,12 @@ internal static unsafe class Standardizer
         nint chunkElements = layout.Elements / chunks;
         job.Run(ForwardPhase.ChunkMoments, chunks, chunkElements);
         job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
+        if (byTiles)
+        {
+            job.Run(ForwardPhase.ApplyTiles, (int)((layout.BlockLength + WeightTile - 1) / WeightTile), layout.Panels * WeightTile);
+            return;
+        }
+
         job.Run(ForwardPhase.Apply, chunks, chunkElements);
     }
 
@@ -612,6 +625,12 @@ internal static unsafe class Standardizer
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
+
+    // Whether a row and its weights do not stay in the second-level cache together, so that they would be read anew for each row.
+    private static bool ByTiles<T>(in ReductionLayout layout, T* weight, T* bias)
+        where T : unmanaged =>
+        layout.Columns == 1 && layout.RunLength == 0 && layout.Blocks == 1 && layout.Panels > 1
+        && (1 + (weight == null ? 0 : 1) + (bias == null ? 0 : 1)) * layout.BlockLength * sizeof(T) > WaitingBytes;
 
     // Whether rows above CachedColumns wait in the second-level cache, of both tensors and beside weights and sums, until they are written, and are so
     // many that adding up the tasks' sums is little beside them.

@@ -87,4 +87,63 @@ public sealed class LayerNormTests
             return result;
         }
     }
+
+    // Rows of more than 1.25 MB with their weights are written some columns of all rows at a time, one alone as it comes. Neither the
+    // columns nor where a row begins are whole tiles and vectors.
+    [TestMethod]
+    [DoNotParallelize]
+    [DataRow("layer-norm", 120_007)]
+    [DataRow("rms-norm", 170_009)]
+    public void Forward_RowsWhoseWeightsDoNotStay_HaveTheBitsOfARowAlone(string strategy, int features)
+    {
+        CheckByTiles<float>(strategy, features);
+        CheckByTiles<double>(strategy, features);
+    }
+
+    private static void CheckByTiles<T>(string strategy, int features)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        const int Rows = 3;
+        var random = new Random(3);
+        T[] input = [.. Enumerable.Range(0, Rows * features).Select(_ => T.CreateChecked(random.NextDouble() - 0.3))];
+        for (int i = features; i < 2 * features; i++)
+        {
+            input[i] *= T.CreateChecked(1e-33); // a row that does not suit float
+        }
+
+        T[] weight = [.. Enumerable.Range(0, features).Select(_ => T.CreateChecked(random.NextDouble() + 0.5))];
+        T[] expected = new T[input.Length];
+        for (int row = 0; row < Rows; row++)
+        {
+            Output(1, row * features).CopyTo(expected, row * features);
+        }
+
+        int threads = KernelThreads.Count;
+        try
+        {
+            foreach (int count in new[] { 1, 4 })
+            {
+                KernelThreads.Count = count;
+                NumericAssert.SameBits<T>(expected, Output(Rows, 0), $"{count} threads");
+            }
+        }
+        finally
+        {
+            KernelThreads.Count = threads;
+        }
+
+        T[] Output(int rows, int from)
+        {
+            var shape = new ActivationShape(rows, features);
+            var norm = (Normalizer<T>)StrategyCatalog.Create<T>(strategy, shape, new StrategySettings { Epsilon = 1e-100 });
+            foreach (Parameter<T> parameter in norm.Parameters)
+            {
+                weight.CopyTo(parameter.Values, 0);
+            }
+
+            T[] output = new T[rows * features];
+            norm.Forward(shape, input.AsSpan(from, rows * features), output);
+            return output;
+        }
+    }
 }
