@@ -41,6 +41,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public T* Weight;
     public Statistics Statistics;
     public double* Sums; // none for blocks of rows with weights by element
+    public bool ByTiles; // whether a chunk's sums are taken of all panels before the next one's, as its weights would have to be read anew
     public int RowsTogether; // of a block of rows, up to RowBlock
     public int SumsTogether; // how many lie together for a panel: its own and a spare for a chunk's, each chunk's, or its own alone
     public double* BlockSums; // where blocks take turns: the gradient of each, then the product of each
@@ -111,7 +112,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                     ApplyPanel<TStore>(place);
                     break;
                 case BackwardPhase.ChunkSums:
-                    (int panel, int index) = Chunks.Place(item, Layout);
+                    (int panel, int index) = ByTiles ? (item % Layout.Panels, item / Layout.Panels) : Chunks.Place(item, Layout);
                     double* sums = SumsOf(panel) + ((nint)index * SumsPerPanel(Layout));
                     new Span<double>(sums, SumsPerPanel(Layout)).Clear();
                     ChunkSums(Layout.Place(panel), Chunks[index], sums);

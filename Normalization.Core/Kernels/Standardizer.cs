@@ -146,7 +146,7 @@ internal static unsafe class Standardizer
         }
 
         var chunking = new Chunking(layout);
-        bool byTiles = threshold == null && ByTiles<T>(layout, weight, bias);
+        bool byTiles = threshold == null && ByTiles<T>(layout, 1 + (weight == null ? 0 : 1) + (bias == null ? 0 : 1));
         bool panelByPanel = !byTiles && ByPanel<T>(layout, chunking);
         bool runsInStep = threshold == null && RunsInStep<T>(layout, chunking);
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
@@ -325,6 +325,7 @@ internal static unsafe class Standardizer
             WeightGradient = weightGradient,
             BiasGradient = biasGradient,
             Store = store,
+            ByTiles = ByTiles<T>(layout, arrays: 3),
             RowsTogether = rowsTogether,
             Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : StreamAhead,
             SumsAhead = longRows && panelByPanel ? StreamAhead : panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
@@ -626,11 +627,11 @@ internal static unsafe class Standardizer
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
 
-    // Whether a row and its weights do not stay in the second-level cache together, so that they would be read anew for each row.
-    private static bool ByTiles<T>(in ReductionLayout layout, T* weight, T* bias)
+    // Whether so many arrays as long as a row, of the row itself and of weights by element, do not stay in the second-level cache: weights would be
+    // read anew for each row.
+    private static bool ByTiles<T>(in ReductionLayout layout, int arrays)
         where T : unmanaged =>
-        layout.Columns == 1 && layout.RunLength == 0 && layout.Blocks == 1 && layout.Panels > 1
-        && (1 + (weight == null ? 0 : 1) + (bias == null ? 0 : 1)) * layout.BlockLength * sizeof(T) > WaitingBytes;
+        layout.Columns == 1 && layout.RunLength == 0 && layout.Blocks == 1 && layout.Panels > 1 && arrays * layout.BlockLength * sizeof(T) > WaitingBytes;
 
     // Whether rows above CachedColumns wait in the second-level cache, of both tensors and beside weights and sums, until they are written, and are so
     // many that adding up the tasks' sums is little beside them.

@@ -88,13 +88,13 @@ public sealed class LayerNormTests
         }
     }
 
-    // Rows of more than 1.25 MB with their weights are written some columns of all rows at a time, one alone as it comes. Neither the
-    // columns nor where a row begins are whole tiles and vectors.
+    // Rows of more than 1.25 MB with their weights go some columns of all rows at a time, one alone as it comes. Neither the columns nor
+    // where a row begins are whole tiles and vectors.
     [TestMethod]
     [DoNotParallelize]
     [DataRow("layer-norm", 120_007)]
     [DataRow("rms-norm", 170_009)]
-    public void Forward_RowsWhoseWeightsDoNotStay_HaveTheBitsOfARowAlone(string strategy, int features)
+    public void Backward_RowsWhoseWeightsDoNotStay_HaveTheBitsOfARowAlone(string strategy, int features)
     {
         CheckByTiles<float>(strategy, features);
         CheckByTiles<double>(strategy, features);
@@ -112,10 +112,11 @@ public sealed class LayerNormTests
         }
 
         T[] weight = [.. Enumerable.Range(0, features).Select(_ => T.CreateChecked(random.NextDouble() + 0.5))];
-        T[] expected = new T[input.Length];
+        T[] upstream = [.. Enumerable.Range(0, Rows * features).Select(_ => T.CreateChecked(random.NextDouble() - 0.6))];
+        T[] output = new T[input.Length], gradient = new T[input.Length];
         for (int row = 0; row < Rows; row++)
         {
-            Output(1, row * features).CopyTo(expected, row * features);
+            Pass(1, row * features, output, gradient);
         }
 
         int threads = KernelThreads.Count;
@@ -124,7 +125,10 @@ public sealed class LayerNormTests
             foreach (int count in new[] { 1, 4 })
             {
                 KernelThreads.Count = count;
-                NumericAssert.SameBits<T>(expected, Output(Rows, 0), $"{count} threads");
+                T[] outputOfAll = new T[input.Length], gradientOfAll = new T[input.Length];
+                Pass(Rows, 0, outputOfAll, gradientOfAll);
+                NumericAssert.SameBits<T>(output, outputOfAll, $"output, {count} threads");
+                NumericAssert.SameBits<T>(gradient, gradientOfAll, $"gradient, {count} threads");
             }
         }
         finally
@@ -132,18 +136,18 @@ public sealed class LayerNormTests
             KernelThreads.Count = threads;
         }
 
-        T[] Output(int rows, int from)
+        void Pass(int rows, int from, T[] y, T[] dx)
         {
             var shape = new ActivationShape(rows, features);
+            int length = rows * features;
             var norm = (Normalizer<T>)StrategyCatalog.Create<T>(strategy, shape, new StrategySettings { Epsilon = 1e-100 });
             foreach (Parameter<T> parameter in norm.Parameters)
             {
                 weight.CopyTo(parameter.Values, 0);
             }
 
-            T[] output = new T[rows * features];
-            norm.Forward(shape, input.AsSpan(from, rows * features), output);
-            return output;
+            norm.Forward(shape, input.AsSpan(from, length), y.AsSpan(from, length));
+            norm.Backward(shape, input.AsSpan(from, length), upstream.AsSpan(from, length), dx.AsSpan(from, length));
         }
     }
 }
