@@ -81,7 +81,7 @@ public record NormalizerOptions
     /// <summary>Whether there is a learnable <c>bias</c> (beta). Default true.</summary>
     public bool Bias { get; init; } = true;
 
-    /// <summary>What a reduction set of one value does in training. Default <see cref="SingleValuePolicy.Throw"/>.</summary>
+    /// <summary>What a reduction set of one value does where the batch's own statistics would normalize it. Default <see cref="SingleValuePolicy.Throw"/>.</summary>
     public SingleValuePolicy SingleValue { get; init; } = SingleValuePolicy.Throw;
 
     /// <summary>What a non-finite batch statistic does in training. Default <see cref="NonFinitePolicy.SkipUpdate"/>.</summary>

@@ -140,18 +140,15 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
     {
         Span<ReductionLayout> layouts = stackalloc ReductionLayout[2];
         layouts = layouts[..WriteLayouts(shape, order, layouts)];
-        nint smallest = nint.MaxValue;
         nint slots = 0;
         foreach (ReductionLayout layout in layouts)
         {
-            smallest = nint.Min(smallest, Whole(layout).SetSize);
             slots += layout.Slots;
         }
 
-        smallest = ValuesBehind(smallest);
-        bool singleValue = smallest == 1;
-        bool usesRunning = _running is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
-        bool updates = _running is not null && UpdatesRunning && !singleValue;
+        nint smallest = SmallestSet(layouts);
+        bool usesRunning = NormalizesByRunning(smallest);
+        bool updates = _running is not null && UpdatesRunning && smallest != 1;
         if (!usesRunning)
         {
             CheckSetSize(shape, smallest);
@@ -224,7 +221,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             fixed (double* pointer = rented)
             {
                 Statistics statistics = Carve(pointer, slots);
-                bool usesRunning = _running is not null && UsesRunning;
+                bool usesRunning = NormalizesByRunning(SmallestSet(layouts));
                 if (usesRunning)
                 {
                     LoadChecked(statistics);
@@ -242,6 +239,22 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             ArrayPool<double>.Shared.Return(rented);
         }
     }
+
+    // Values behind each statistic, of the set that has fewest.
+    private nint SmallestSet(ReadOnlySpan<ReductionLayout> layouts)
+    {
+        nint smallest = nint.MaxValue;
+        foreach (ReductionLayout layout in layouts)
+        {
+            smallest = nint.Min(smallest, Whole(layout).SetSize);
+        }
+
+        return ValuesBehind(smallest);
+    }
+
+    // A pass by statistics of sets of which the smallest has so many values, or by the running ones; the same in both directions.
+    private bool NormalizesByRunning(nint smallest) =>
+        _running is not null && (UsesRunning || (smallest == 1 && SingleValue == SingleValuePolicy.UseRunning));
 
     private static unsafe Statistics Carve(double* memory, nint slots) =>
         new() { Mean = memory, PopulationVariance = memory + slots, InverseStd = memory + (2 * slots) };
@@ -445,7 +458,8 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         }
     }
 
-    private unsafe void LoadChecked(Statistics statistics)
+    /// <summary>The running statistics; with epsilon 0 a variance of 0 is refused.</summary>
+    private protected unsafe void LoadChecked(Statistics statistics)
     {
         LoadRunning(statistics);
         for (int c = 0; Epsilon == 0 && c < _running!.Mean.Values.Length; c++)

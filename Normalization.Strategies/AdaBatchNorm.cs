@@ -37,6 +37,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
     private readonly Dictionary<string, DomainState> _domains = new(StringComparer.Ordinal);
     private readonly double[] _merged; // what the last training Forward in a domain normalized by: mean, variance, 1 / deviation
     private DomainState? _domain;
+    private DomainState? _mergedDomain; // whose statistics are in _merged
     private bool _savedDomain;
 
     /// <summary>A layer for activations of C channels, on the source.</summary>
@@ -228,8 +229,16 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
             merging.Applied = Carve(memory);
             merging.Merged = Carve(Training ? saved : memory + (5 * _channels)); // inference writes no field
             merging.Holds = Training && HoldConstants;
+            if (merging.Holds && _mergedDomain != _domain)
+            {
+                throw new InvalidOperationException(
+                    "AdaBatchNorm: HoldConstants keeps the statistics that the last Forward in training merged in this domain, and there has been none. Run one Forward in training first.");
+            }
+
+            _mergedDomain = Training ? null : _mergedDomain;
             Standardizer.Forward(layout, x, y, weight, bias, merging.Applied, Epsilon, adjustment: new Adjustment { State = &merging, Function = &Merge });
             base.RequirePositiveVariance(layout, merging.Applied);
+            _mergedDomain = Training ? _domain : _mergedDomain;
         }
 
         ArrayPool<double>.Shared.Return(rented);

@@ -99,6 +99,7 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
     private readonly int _channels;
     private readonly BatchRenormOptions _options;
     private readonly double[] _correction; // r, then d, of the last training Forward
+    private bool _corrected; // whether there was one
 
     /// <summary>A layer for activations of C channels.</summary>
     /// <param name="channels">C, at least 1.</param>
@@ -176,6 +177,7 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
             }
         }
 
+        _corrected |= Training;
         ArrayPool<T>.Shared.Return(affine);
         ArrayPool<double>.Shared.Return(targets);
         if (rented is not null)
@@ -249,8 +251,23 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
     private unsafe Correction CorrectionOf(in ReductionLayout layout, Statistics batch, double* correction, double* target)
     {
         var running = new Statistics { Mean = target, PopulationVariance = target + _channels, InverseStd = target + (2 * _channels) };
-        LoadRunning(running);
         (double rMax, double dMax) = layout.SetSize == 1 ? (1, 0) : Limits;
+        if (rMax == 1 && dMax == 0)
+        {
+            LoadRunning(running);
+        }
+        else
+        {
+            LoadChecked(running);
+        }
+
+        bool holds = Training && HoldConstants;
+        if (holds && !_corrected)
+        {
+            throw new InvalidOperationException(
+                "BatchRenorm: HoldConstants keeps the correction (r and d) of the last Forward in training, and there has been none. Run one Forward in training first.");
+        }
+
         return new Correction
         {
             Batch = batch,
@@ -260,7 +277,7 @@ public sealed class BatchRenorm<T> : StandardizingNormalizer<T>
             Epsilon = Epsilon,
             RMax = rMax,
             DMax = dMax,
-            Holds = Training && HoldConstants,
+            Holds = holds,
         };
     }
 

@@ -116,6 +116,11 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         pass.TakesMoments = true;
         pass.Store = Standardizer.ForwardStore(pass.Layout, x, y);
         bool usesRunning = _running is not null && UsesRunning;
+        if (usesRunning)
+        {
+            RequireRunningVariances();
+        }
+
         int size = pass.StatisticsSize;
         double[] kept = Training ? Saved(size) : ArrayPool<double>.Shared.Rent(size);
         Run(ref pass, kept, usesRunning);
@@ -134,6 +139,19 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         if (_running is not null && UpdatesRunning)
         {
             Refuse(_running.Update(shape, means, variances, [Layouts.PerChannel(shape, order)], sequential: false));
+        }
+    }
+
+    private void RequireRunningVariances()
+    {
+        T[] variances = _running!.Spread.Values;
+        for (int c = 0; Epsilon == 0 && c < variances.Length; c++)
+        {
+            if (T.IsZero(variances[c]))
+            {
+                throw new DivideByZeroException(
+                    $"{Name}: with epsilon 0 every channel's running variance must be above 0, but that of channel {c} is 0 and would be divided by. Use an epsilon above 0.");
+            }
         }
     }
 

@@ -124,7 +124,8 @@ public sealed class GhostBatchNorm<T> : StandardizingNormalizer<T>
 
     internal override void CheckBatch(ActivationShape shape)
     {
-        if (!(UsesRunning && _options.TrackRunningStatistics) && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
+        bool cuts = !(UsesRunning && _options.TrackRunningStatistics) || (UpdatesRunning && _options.TrackRunningStatistics);
+        if (cuts && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
         {
             throw new ArgumentException(
                 $"The ghost size must divide the batch size; got N = {shape.Samples}, ghost size {GhostSize}. " +

@@ -10,7 +10,7 @@ namespace Normalization.Strategies;
 /// <para>y = weight[c] * (x - mean[n,c]) / sqrt(populationVariance[n,c] + epsilon) + bias[c], moments over S values.</para>
 /// <para>Shapes: weight, bias (C), off by default as in PyTorch. With running statistics (off by default) the batch's entry is the
 /// mean over n of the instances' means and sample variances, and inference is then exactly batch normalization's.</para>
-/// <para>Degenerate: S = 1, hence every (N, C) input, follows <see cref="SingleValuePolicy"/> whatever N is.</para>
+/// <para>Degenerate: S = 1 follows <see cref="SingleValuePolicy"/> whatever N is; (N, C) input, which has no positions, is refused.</para>
 /// <para>Source: Ulyanov, Vedaldi and Lempitsky 2016, arXiv:1607.08022. Differs from PyTorch: (N, C) is never read as an unbatched (C, L).</para>
 /// </remarks>
 public sealed class InstanceNorm<T> : StandardizingNormalizer<T>

@@ -254,7 +254,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
     {
         ChannelView view = ChannelView.Of(shape, order, _group);
         bool singleValue = view.Columns == 1;
-        bool usesRunning = _runningMatrix is not null && (UsesRunning || (singleValue && SingleValue == SingleValuePolicy.UseRunning));
+        bool usesRunning = WhitensByRunning(view);
         if (!usesRunning)
         {
             CheckColumns(shape, view);
@@ -319,10 +319,14 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         }
     }
 
+    // The same in both directions.
+    private bool WhitensByRunning(in ChannelView view) =>
+        _runningMatrix is not null && (UsesRunning || (view.Columns == 1 && SingleValue == SingleValuePolicy.UseRunning));
+
     internal override unsafe void BackwardDense(ActivationShape shape, MemoryOrder order, T* x, T* g, T* dx)
     {
         ChannelView view = ChannelView.Of(shape, order, _group);
-        bool usesRunning = Training ? _savedRunning : _runningMatrix is not null && UsesRunning;
+        bool usesRunning = Training ? _savedRunning : WhitensByRunning(view);
         double[]? rented = null;
         double[] kept = Training ? _saved : _inference;
         if (!Training && !usesRunning)

@@ -402,6 +402,18 @@ public sealed class LstmCell<T>
             throw new ArgumentException($"MaximumSteps is the number of steps with statistics and at least 1; got {options.MaximumSteps}.", nameof(options));
         }
 
+        if (!(options.Epsilon >= 0) || !double.IsFinite(options.Epsilon))
+        {
+            throw new ArgumentException(
+                $"Epsilon is added to a variance and must be finite and at least 0; got {options.Epsilon.ToString(CultureInfo.InvariantCulture)}.", nameof(options));
+        }
+
+        if (!double.IsFinite(options.InitialScale ?? 0) || !double.IsFinite(options.ForgetBias))
+        {
+            throw new ArgumentException(string.Create(CultureInfo.InvariantCulture,
+                $"InitialScale and ForgetBias are initial values and must be finite; got {options.InitialScale} and {options.ForgetBias}."), nameof(options));
+        }
+
         if (!(options.InitialNoise >= 0) || !double.IsFinite(options.InitialNoise))
         {
             throw new ArgumentException(

@@ -399,4 +399,20 @@ public sealed class AdaBatchNormPropertyTests
 
         return (means, variances);
     }
+
+    [TestMethod]
+    public void HoldConstants_BeforeAForwardInThisDomain_IsRefused()
+    {
+        AdaBatchNorm<double> layer = OnTarget<double>();
+        double[] x = TestData.Activations(1, Shape);
+        layer.HoldConstants = true;
+        Assert.Contains("Run one Forward", Assert.ThrowsExactly<InvalidOperationException>(() => Runs.Forward(layer, Shape, x)).Message);
+        layer.HoldConstants = false;
+        double[] expected = Runs.Forward(layer, Shape, x);
+        layer.HoldConstants = true;
+        NumericAssert.SameBits<double>(expected, Runs.Forward(layer, Shape, x), "held");
+        layer.AddDomain("another");
+        layer.Domain = "another";
+        Assert.ThrowsExactly<InvalidOperationException>(() => Runs.Forward(layer, Shape, x));
+    }
 }

@@ -287,4 +287,23 @@ public sealed class BatchRenormPropertyTests
 
         return normalizer;
     }
+
+    [TestMethod]
+    public void HoldConstants_BeforeAnyForward_IsRefused()
+    {
+        var shape = new ActivationShape(5, 3);
+        INormalizer<double> normalizer = Runs.Create<double>(Id, shape, Plain);
+        normalizer.HoldConstants = true;
+        Assert.Contains("Run one Forward", Assert.ThrowsExactly<InvalidOperationException>(() => Runs.Forward(normalizer, shape, TestData.Activations(1, shape))).Message);
+    }
+
+    [TestMethod]
+    public void Forward_EpsilonZeroAndRunningDeviationZero_IsRefused()
+    {
+        var shape = new ActivationShape(5, 3);
+        INormalizer<double> normalizer = Runs.Create<double>(Id, shape, Plain with { Epsilon = 0, RMax = 3, DMax = 5 });
+        Runs.Buffer(normalizer, "running_sigma")[1] = 0;
+        normalizer.OnStateChanged();
+        Assert.Contains("channel 1", Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Forward(normalizer, shape, TestData.Activations(1, shape))).Message);
+    }
 }

@@ -101,6 +101,36 @@ public sealed class EdgeCaseTests
     }
 
     [TestMethod]
+    [DataRow(TestData.BatchNorm)]
+    [DataRow(TestData.InstanceNorm)]
+    [DataRow(TestData.ZcaWhitening)]
+    [DataRow(TestData.GhostBatchNorm)]
+    public void Backward_OneValueAndUseRunningInInferenceByTheBatch_IsOfTheRunningStatistics(string id)
+    {
+        var shape = new ActivationShape(1, 4, 1);
+        StrategySettings settings = Plain with { SingleValue = SingleValuePolicy.UseRunning, RunningStatistics = true, GhostSize = 1 };
+        Normalizer<double> normalizer = Runs.CreateBase<double>(id, shape, settings, 1);
+        Runs.Forward(normalizer, new ActivationShape(6, 4, 5), TestData.Activations(2, new ActivationShape(6, 4, 5)));
+        double[] x = TestData.Normal(3, 4);
+        double[] dy = TestData.Normal(4, 4);
+        normalizer.Training = false;
+        Pass<double> byRunning = Runs.Once(normalizer, shape, x, dy);
+        normalizer.StatisticsSource = StatisticsSource.Batch;
+        Runs.AssertSame(byRunning, Runs.Once(normalizer, shape, x, dy), id);
+    }
+
+    [TestMethod]
+    public void Inference_EvoNormWithEpsilonZeroAndARunningVarianceOfZero_IsRefused()
+    {
+        var shape = new ActivationShape(3, 4, 5);
+        INormalizer<double> normalizer = Runs.Create<double>("evonorm-b0", shape, Plain with { Epsilon = 0 });
+        Runs.Buffer(normalizer, "running_var")[2] = 0;
+        normalizer.OnStateChanged();
+        normalizer.Training = false;
+        Assert.Contains("channel 2", Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Forward(normalizer, shape, TestData.Activations(1, shape))).Message);
+    }
+
+    [TestMethod]
     [DataRow(TestData.LayerNorm)]
     [DataRow(TestData.GroupNorm)]
     public void Forward_OneValueAndUseRunningWithoutRunningStatistics_Throws(string id)

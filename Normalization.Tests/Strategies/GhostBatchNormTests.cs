@@ -34,4 +34,13 @@ public sealed class GhostBatchNormTests
             layer.Forward(new ReadOnlyTensorSpan<double>(new double[8], [4, 2]), new TensorSpan<double>(new double[2], [4, 2], [0, 1])));
         Assert.Contains("stride 0 along axis 0", error.Message);
     }
+
+    [TestMethod]
+    public void Forward_TrainingByTheRunningStatistics_StillCutsTheBatchItLearnsFrom()
+    {
+        var layer = new GhostBatchNorm<double>(4, 2) { StatisticsSource = StatisticsSource.Running };
+        Assert.ThrowsExactly<ArgumentException>(() => layer.Forward(new ActivationShape(6, 2), new double[12], new double[12]));
+        layer.UpdateRunningStatistics = false;
+        layer.Forward(new ActivationShape(6, 2), new double[12], new double[12]);
+    }
 }

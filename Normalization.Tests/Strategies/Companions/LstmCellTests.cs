@@ -467,6 +467,9 @@ public sealed class LstmCellTests
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => new LstmCell<double>(0, 3));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { MaximumSteps = 0 }));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { InitialNoise = double.NaN }));
+        Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { InitialScale = double.NaN }));
+        Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { ForgetBias = double.PositiveInfinity }));
+        Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { Normalization = LstmNormalization.Layer, Epsilon = -1 }));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 1, new() { Normalization = LstmNormalization.Layer }));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { Normalization = LstmNormalization.Batch, Momentum = 2 }));
         Assert.ThrowsExactly<ArgumentException>(() => new LstmCell<double>(2, 3, new() { Normalization = LstmNormalization.Batch, Epsilon = -1 }));
