@@ -100,6 +100,7 @@ public sealed class InProcessCollective : ICollective
     private sealed class Group
     {
         private const int SpinsBeforeSleep = 200;
+        private static readonly TimeSpan LongestWait = TimeSpan.FromDays(1);
 
         private readonly object _gate = new();
         private readonly Posting[][] _boards;
@@ -168,9 +169,9 @@ public sealed class InProcessCollective : ICollective
                 while (_completed <= meeting)
                 {
                     ThrowIfBroken();
-                    if (!Wait(start))
+                    if (!Wait(start) && _completed <= meeting)
                     {
-                        _broken = Absent(meeting);
+                        _broken ??= Absent(meeting);
                         Monitor.PulseAll(_gate);
                     }
                 }
@@ -186,7 +187,7 @@ public sealed class InProcessCollective : ICollective
             }
         }
 
-        // False where the deadline has passed.
+        // False where the deadline has passed. The system's wait takes 24 days at most: a longer one is made of several.
         private bool Wait(long start)
         {
             if (_deadline is not { } deadline)
@@ -195,7 +196,7 @@ public sealed class InProcessCollective : ICollective
             }
 
             TimeSpan left = deadline - Stopwatch.GetElapsedTime(start);
-            return left > TimeSpan.Zero && (Monitor.Wait(_gate, left) || Stopwatch.GetElapsedTime(start) < deadline);
+            return left > TimeSpan.Zero && (Monitor.Wait(_gate, left < LongestWait ? left : LongestWait) || Stopwatch.GetElapsedTime(start) < deadline);
         }
 
         private void ThrowIfBroken()

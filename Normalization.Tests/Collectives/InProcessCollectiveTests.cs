@@ -123,4 +123,26 @@ public sealed class InProcessCollectiveTests
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => InProcessCollective.CreateGroup(0));
         Assert.ThrowsExactly<ArgumentOutOfRangeException>(() => InProcessCollective.CreateGroup(2, TimeSpan.Zero));
     }
+
+    [TestMethod]
+    public void AllReduceSum_DeadlineLongerThanTheSystemWaits_WaitsAllTheSame()
+    {
+        double[] sums = new double[2];
+        Exception?[] failures = Ranks.Run(
+            2,
+            rank =>
+            {
+                if (rank.Rank == 1)
+                {
+                    Thread.Sleep(50);
+                }
+
+                double[] value = [rank.Rank + 1];
+                rank.AllReduceSum(value);
+                sums[rank.Rank] = value[0];
+            },
+            TimeSpan.MaxValue);
+        CollectionAssert.AreEqual(new Exception?[2], failures);
+        CollectionAssert.AreEqual(new double[] { 3, 3 }, sums);
+    }
 }
