@@ -192,7 +192,7 @@ internal static class ApplyCommand
 
         foreach ((string name, StateTensor tensor) in file)
         {
-            if (tensor.ElementType != input.ElementType && tensor.ElementType != StateElementType.I64)
+            if (tensor.ElementType != input.ElementType && (tensor.ElementType != StateElementType.I64 || name == OutputGradientName))
             {
                 throw new UsageException(
                     $"{path}: '{name}' is {tensor.ElementType} and '{InputName}' is {input.ElementType}; all must be of one type. Save '{name}' as {input.ElementType}.");

@@ -59,21 +59,29 @@ internal static class CompareCommand
         var recorded = new RecordedRun(parse);
         IReadOnlyList<string> strategies = parse.ValueOr(StrategiesOption, StrategyCatalog.Ids);
         IReadOnlyList<string> scenarios = parse.ValueOr(ScenariosOption, Scenarios.Ids);
+        IReadOnlyList<string> aspects = parse.ValueOr(AspectsOption, Aspects.All);
         long seed = parse.ValueOr(Seed, 1);
+        bool usesDigits = scenarios.Contains(Scenarios.ActivationsId) && aspects.Any(aspect => aspect != Aspects.Speed);
+        if (!usesDigits && parse.Has(Data))
+        {
+            throw new UsageException($"--data replaces the images of the scenario {Scenarios.ActivationsId}, which this run does not measure: add it to --scenarios, and an aspect but speed to --aspects, or leave --data out.");
+        }
+
         DigitSet? digits = parse.GetValue(Data) is { } data ? DigitSet.Load(RemoteDataSet.Resolve(data), needsLabels: false)
             : scenarios.Contains(Scenarios.ActivationsId) ? GeneratedDigits.Generate(GeneratedImages, (int)(seed & int.MaxValue))
             : null;
         IReadOnlyList<Scenario> available = digits is null ? Scenarios.Synthetic(seed) : Scenarios.WithDigits(seed, digits);
         var comparer = new Comparer([.. strategies.Select(id => StrategyCatalog.Contestant(id))])
         {
-            Aspects = parse.ValueOr(AspectsOption, Aspects.All),
+            Aspects = aspects,
             Scenarios = [.. available.Where(scenario => scenarios.Contains(scenario.Id))],
             Seed = seed,
             Threads = (int)parse.ValueOr(Threads, KernelThreads.Default),
             Thorough = parse.GetValue(Thorough),
         };
+        DigitSet? used = usesDigits ? digits : null;
         return recorded.Execute(
-            Describe(comparer, digits), [.. comparer.Cases.Select(Plan)], digits is null ? "" : $", images {digits.Source}", comparer.Run, Summary.Print);
+            Describe(comparer, used), [.. comparer.Cases.Select(Plan)], used is null ? "" : $", images {used.Source}", comparer.Run, Summary.Print);
     }
 
     // A case's id is aspect/scenario/strategy.

@@ -64,7 +64,7 @@ internal static class Options
         {
             bool percent = text.EndsWith('%');
             if (!double.TryParse(percent ? text[..^1] : text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double number)
-                || (percent ? number > 1000 : number >= 1))
+                || !double.IsFinite(number) || (percent ? number > 1000 : number >= 1))
             {
                 fail($"{name} must be a percentage from 0% to 1000%, such as 10%, or a fraction below 1, such as 0.1; got '{text}'");
             }

@@ -51,6 +51,11 @@ internal sealed class RecordedRun(ParseResult parse)
 
         ParseResult begun = parse([.. recorded]);
         Command command = given.CommandResult.Command;
+        if (begun.CommandResult.Command is RootCommand)
+        {
+            throw new UsageException($"The run in '{folder}' was begun by another program, which alone can go on with it. Start one of your own with --out DIR.");
+        }
+
         if (begun.CommandResult.Command != command)
         {
             throw new UsageException($"The run in '{folder}' was begun by {begun.CommandResult.Command.Name}, not by {command.Name}: {begun.CommandResult.Command.Name} --resume {folder}.");

@@ -14,26 +14,27 @@ internal static class Summary
     /// <summary>The same with lines of the verb's own in place of the findings.</summary>
     public static int Print(RunData run, IReadOnlyList<string> files, IEnumerable<string>? lines)
     {
-        if (!run.Measurements.Any(measurement => measurement.Value is not null))
+        bool measured = run.Measurements.Any(measurement => measurement.Value is not null);
+        CaseRecord[] failed = [.. run.Cases.Where(record => record.Failure is not null)];
+        if (!measured && failed.Length == 0)
         {
             string why = run.Measurements.FirstOrDefault(measurement => measurement.Note is not null)?.Note ?? "no case has ended";
             Console.Error.WriteLine($"error: nothing was measured: {Text.OneLine(why)}");
             return ExitCodes.NothingMeasured;
         }
 
-        if (lines is null)
+        if (measured && lines is null)
         {
             PrintSettings(run.Header);
             PrintFindings(Findings.Draw(run));
         }
 
-        foreach (string line in lines ?? [])
+        foreach (string line in measured ? lines ?? [] : [])
         {
             Console.WriteLine(line);
         }
 
         Console.WriteLine(files.Single(file => file.EndsWith(".html", StringComparison.Ordinal)));
-        CaseRecord[] failed = [.. run.Cases.Where(record => record.Failure is not null)];
         foreach (CaseRecord record in failed)
         {
             Console.Error.WriteLine($"check failed: {record.Case}: {Text.OneLine(record.Failure!)}");

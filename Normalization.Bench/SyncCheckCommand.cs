@@ -98,7 +98,11 @@ internal static class SyncCheckCommand
             try
             {
                 bool agrees = new SyncCheck(collective, collective.Rank == wrong ? parse.GetValue(Simulate) : Fault.None, Console.WriteLine).Run();
-                passed |= agrees && collective.Rank == 0;
+                if (collective.Rank == 0)
+                {
+                    passed = agrees;
+                }
+
             }
             catch (Exception failure)
             {
@@ -153,8 +157,13 @@ internal static class SyncCheckCommand
     private static int FaultyRank(ParseResult parse, int ranks)
     {
         long rank = parse.ValueOr(SimulateRank, ranks - 1);
-        return rank < ranks
-            ? (int)rank
-            : throw new UsageException($"--simulate-rank must be one of the ranks 0 to {ranks - 1}; got '{rank}'");
+        if (rank >= ranks)
+        {
+            throw new UsageException($"--simulate-rank must be one of the ranks 0 to {ranks - 1}; got '{rank}'");
+        }
+
+        return parse.Has(SimulateRank) && parse.GetValue(Simulate) == Fault.None
+            ? throw new UsageException("--simulate-rank says which rank is to go wrong, and nothing is: give --simulate too.")
+            : (int)rank;
     }
 }

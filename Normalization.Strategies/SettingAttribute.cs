@@ -2,7 +2,7 @@ namespace Normalization.Strategies;
 
 /// <summary>Makes a property of <see cref="StrategySettings"/> an option of the command line.</summary>
 /// <remarks>
-/// A number takes the range below, a nullable number the word none too, an enum its values in kebab case, a bool on or off, a list
+/// A number takes the range below, one that has a default and may be null the word none too, an enum its values in kebab case, a bool on or off, a list
 /// whole numbers separated by commas. What is not written keeps the property's default.
 /// </remarks>
 /// <param name="option">The option, such as <c>--groups</c>.</param>

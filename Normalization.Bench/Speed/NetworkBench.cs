@@ -63,7 +63,11 @@ internal sealed class NetworkBench(IReadOnlyList<NetworkCase> cases, PyTorchWork
                 {
                     progress.Report(new ComparisonProgress(i, cases.Count, cases[i].Id));
                     KernelThreads.Count = cases[i].Threads;
-                    finished(Measure(cases[i], cancellation));
+                    CaseRecord record = Measure(cases[i], cancellation);
+
+                    // A process that the signal stopped too has not failed.
+                    cancellation.ThrowIfCancellationRequested();
+                    finished(record);
                 }
             }
         }
@@ -77,6 +81,23 @@ internal sealed class NetworkBench(IReadOnlyList<NetworkCase> cases, PyTorchWork
     {
         long began = Stopwatch.GetTimestamp();
         var rows = new List<Measurement>();
+        string? failure;
+        try
+        {
+            failure = Measure(planned, rows, cancellation);
+        }
+        catch (Exception exception) when (exception is not (OperationCanceledException or OutOfMemoryException))
+        {
+            // A bug in one case, or a PyTorch process that is gone, does not end the run.
+            failure = $"{exception.GetType().Name}: {exception.Message}";
+        }
+
+        return new CaseRecord { Case = planned.Id, Seconds = Stopwatch.GetElapsedTime(began).TotalSeconds, Measurements = rows, Failure = failure };
+    }
+
+    // Adds a case's rows; what failed, or null.
+    private string? Measure(NetworkCase planned, List<Measurement> rows, CancellationToken cancellation)
+    {
         string? failure = null;
         var own = new NetworkStep(planned, seed);
         using PyTorchNetwork? peer = Prepare(planned, own, out string? reason);
@@ -111,7 +132,7 @@ internal sealed class NetworkBench(IReadOnlyList<NetworkCase> cases, PyTorchWork
             Add(Ratio, ratio.Value, ratio.Spread, FormattableString.Invariant($"{worker!.Version}, {variants[fastest - 1]}: {rounds.Time(fastest).Value * 1e3:G3} ms"));
         }
 
-        return new CaseRecord { Case = planned.Id, Seconds = Stopwatch.GetElapsedTime(began).TotalSeconds, Measurements = rows, Failure = failure };
+        return failure;
 
         void Add(string metric, double? value, IReadOnlyList<double>? spread = null, string? note = null) => rows.Add(new Measurement
         {

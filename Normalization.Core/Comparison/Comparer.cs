@@ -98,11 +98,7 @@ public sealed class Comparer
         Action<CaseRecord> finished, IReadOnlySet<string>? done = null, IProgress<ComparisonProgress>? progress = null, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(finished);
-        if (Threads is < 1 or > 256)
-        {
-            throw new ArgumentException($"The thread count must be 1 to 256; got {Threads}.");
-        }
-
+        RequireThreads();
         List<PlannedCase> plan = Plan();
         List<PlannedCase> left = [.. plan.Where(planned => done is null || !done.Contains(planned.Id))];
         var delivery = new Delivery(finished, progress, plan.Count - left.Count, plan.Count);
@@ -148,6 +144,7 @@ public sealed class Comparer
     /// <exception cref="OperationCanceledException">Cancelled, after the report of what was measured was written.</exception>
     public RunData WriteReport(string directory, IProgress<ComparisonProgress>? progress = null, CancellationToken cancellation = default)
     {
+        RequireThreads();
         string[] command = Environment.GetCommandLineArgs();
         using RunRecorder recorder = RunRecorder.Create(directory, Describe(RunEnvironment.Capture(command[0], command[1..], Seed, Threads)));
         try
@@ -240,6 +237,14 @@ public sealed class Comparer
             Measurements = probe.Rows,
             Failure = probe.Failure,
         };
+    }
+
+    private void RequireThreads()
+    {
+        if (Threads is < 1 or > 256)
+        {
+            throw new ArgumentException($"The thread count must be 1 to 256; got {Threads}.");
+        }
     }
 
     private List<PlannedCase> Plan()

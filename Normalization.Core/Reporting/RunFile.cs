@@ -160,7 +160,9 @@ public sealed class RunRecorder : IDisposable
             }
             catch
             {
+                // Without a header there is nothing to go on with.
                 records.Dispose();
+                File.Delete(Path.Combine(directory, RunFile.FileName));
                 throw;
             }
 
@@ -245,8 +247,8 @@ public sealed class RunRecorder : IDisposable
             // The latter is what the runtime makes of a file grown longer than the system allows.
             _records.SetLength(before);
             _records.Position = before;
-            throw new IOException(
-                $"'{_records.Name}' could not be written ({error.Message.Split('\n')[0].TrimEnd('.')}). The {_cases.Count} cases before are kept: make room and go on with --resume.", error);
+            string kept = before == 0 ? "Nothing was recorded: make room and begin again." : $"The {_cases.Count} cases before are kept: make room and go on with --resume.";
+            throw new IOException($"'{_records.Name}' could not be written ({error.Message.Split('\n')[0].TrimEnd('.')}). {kept}", error);
         }
     }
 

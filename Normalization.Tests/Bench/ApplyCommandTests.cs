@@ -171,6 +171,7 @@ public sealed class ApplyCommandTests : IDisposable
     [DataRow("layer-norm", "weight", "'weight'", "(4, 5)", DisplayName = "misshapen weight")]
     [DataRow("batch-norm", "double", "'bias' is F64", "F32", DisplayName = "mixed element types")]
     [DataRow("batch-norm", "gradient", "'output_gradient'", "(6, 4, 5)", DisplayName = "misshapen gradient")]
+    [DataRow("batch-norm", "whole", "'output_gradient' is I64", "F32", DisplayName = "gradient of whole numbers")]
     [DataRow("group-norm", "", "C = 4, G = 32", "--help", DisplayName = "groups that do not divide C")]
     public void FileThatDoesNotFit_ExitsWith2AndWritesNothing(string id, string what, string value, string wayOut)
     {
@@ -186,6 +187,10 @@ public sealed class ApplyCommandTests : IDisposable
         else if (what == "double")
         {
             file.Add("bias", StateTensor.Create<double>([1, 2, 3, 4], 4));
+        }
+        else if (what == "whole")
+        {
+            file.Add("output_gradient", StateTensor.Create(Enumerable.Range(0, (int)Shape.Count).Select(i => (long)i).ToArray(), Shape.ToArray()));
         }
         else if (what == "gradient")
         {

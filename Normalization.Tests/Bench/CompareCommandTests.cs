@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using System.Globalization;
+using Normalization.Core.Comparison;
 using Normalization.Core.Reporting;
+using Normalization.Strategies;
 using Normalization.Tests.Reporting;
 using Normalization.Tests.Support;
 
@@ -93,6 +95,18 @@ public sealed class CompareCommandTests : IDisposable
                 $"check failed: {run.Cases[0].Case}: the first and the last differ",
             },
             result.ErrorLines);
+    }
+
+    [TestMethod]
+    public void Compare_ResumingWhatAnotherProgramRecorded_SaysSo()
+    {
+        RunEnvironment environment = RunEnvironment.Capture("own-program", ["my-data", "7"], 1, 1);
+        RunRecorder.Create(_folder.File("run"), new Comparer([StrategyCatalog.Contestant("none")]).Describe(environment)).Dispose();
+
+        BenchResult result = BenchProcess.Run(_folder.Path, "compare", "--resume", "run");
+
+        Assert.AreEqual(2, result.ExitCode);
+        StringAssert.Contains(result.ErrorLines.Single(), "begun by another program");
     }
 
     [TestMethod]

@@ -108,6 +108,8 @@ public sealed class DiffCommandTests : IDisposable
     [DataRow("diff base base extra", "'extra'", "diff --help")]
     [DataRow("diff base base --threshold 10", "'10'", "10%")]
     [DataRow("diff base base --threshold -5%", "'-5%'", "0% to 1000%")]
+    [DataRow("diff base base --threshold NaN", "'NaN'", "10%")]
+    [DataRow("diff base base --threshold Infinity%", "'Infinity%'", "10%")]
     [DataRow("diff base base --threshold ten", "'ten'", "0.1")]
     public void Diff_BadArguments_ExitWith2AndOneLine(string arguments, string value, string wayOut)
     {

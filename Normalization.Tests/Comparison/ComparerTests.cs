@@ -269,6 +269,14 @@ public sealed class ComparerTests
         }
     }
 
+    [TestMethod]
+    public void WriteReport_ThreadsOutOfRange_LeavesNoFolder()
+    {
+        string directory = Path.Combine(Path.GetTempPath(), "normalization-" + Guid.NewGuid().ToString("n"));
+        Assert.ThrowsExactly<ArgumentException>(() => new Comparer([PlainContestants.Make()]) { Threads = 300 }.WriteReport(directory));
+        Assert.IsFalse(Directory.Exists(directory));
+    }
+
     private static Scenario Gaussian(string id, ActivationShape shape) => new(id, id, "standard normal", shape, (samples, stream) =>
     {
         double[] values = new double[shape.WithSamples(samples).Count];

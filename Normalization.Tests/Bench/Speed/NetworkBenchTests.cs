@@ -85,6 +85,14 @@ public sealed class NetworkBenchTests : IDisposable
     }
 
     [TestMethod]
+    public void Run_CaseThatThrows_IsRecordedAsFailedAndEndsWith1()
+    {
+        CaseRecord record = Run(new NetworkCase(NetworkCase.Perceptron, "no-such-strategy", 1), null, "not installed");
+        Assert.IsNotNull(record.Failure);
+        Assert.AreEqual(ExitCodes.Failed, Summary.Print(RunOf(record), ["index.html"]));
+    }
+
+    [TestMethod]
     [DataRow(2.5, 2.2, 2.8, "1 of 1 as fast as asked", 1)]
     [DataRow(1.5, 1.2, 1.8, "0 of 1 as fast as asked", 2)]
     [DataRow(2.1, 1.9, 2.3, "0 of 1 as fast as asked", 0)]
