@@ -328,7 +328,8 @@ public static class Findings
             return new Finding("Fastest", [], "too noisy to tell", sentence);
         }
 
-        sentence.Add(everywhere.Length > 0 ? "." : $". None is the fastest in every direction; named are those of {rows.Directions[0]}.");
+        bool alwaysTied = leading.All(names => names.Count > 1);
+        sentence.Add(everywhere.Length > 0 ? alwaysTied ? $". Tied in every direction: another run may name {(everywhere.Length == 1 ? "another" : "others")}." : "." : $". None is the fastest in every direction; named are those of {rows.Directions[0]}.");
         return new Finding("Fastest", everywhere.Length > 0 ? everywhere : leading[0], "", sentence);
     }
 

@@ -256,6 +256,19 @@ public sealed class FindingsTests
     }
 
     [TestMethod]
+    [DataRow(0.23, true)]
+    [DataRow(0.5, false)]
+    public void Draw_FastestTiedInEveryDirection_SaysThatItMayChange(double second, bool tied)
+    {
+        var run = SampleRun.Map(Run, row => row.Metric != "ns_per_element" ? row : row with
+        {
+            Value = row.Strategy switch { "batch-norm" => 0.2, "layer-norm" => second, _ => 2 },
+            Spread = row.Strategy is not ("batch-norm" or "layer-norm") ? [1.9, 2.1] : row.Strategy == "layer-norm" && !tied ? [0.49, 0.51] : [0.19, 0.25],
+        });
+        Assert.AreEqual(tied, Of(Findings.Draw(run), "Fastest")!.Text.EndsWith("another run may name others.", StringComparison.Ordinal));
+    }
+
+    [TestMethod]
     public void Draw_FeatureVectors_SaysWhatTheyCost()
     {
         var run = SampleRun.Map(Run, row => row.Metric != "ns_per_element" ? row : row with { Value = row.Strategy == "zca-whitening" ? 9 : row.Strategy == "layer-norm" ? 0.25 : 2 });
