@@ -45,7 +45,7 @@ internal static unsafe class FilterResponse
             Sums = scratch.Take<double>(sums),
             SumsPerPanel = sums / layout.Panels,
             Store = Standardizer.StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = panelByPanel ? Standardizer.NextPanelsBackward<T>(layout) : Standardizer.StreamAhead,
+            Ahead = panelByPanel ? Fetching.Backward<T>(layout, StoreKind.Cached).Written : Fetching.Stream,
         };
         if (panelByPanel)
         {

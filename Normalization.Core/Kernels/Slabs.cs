@@ -46,8 +46,8 @@ internal readonly struct Slabs
     /// </summary>
     public unsafe nint Ahead<T>(int tensors)
         where T : unmanaged =>
-        Count > 1 && tensors * (Elements / _panels * _perSlab) * sizeof(T) <= Standardizer.FetchedPanelBytes
-            ? _perSlab * _panelStride : Standardizer.StreamAhead;
+        Count > 1 && tensors * (Elements / _panels * _perSlab) * sizeof(T) <= Fetching.PanelBytes
+            ? _perSlab * _panelStride : Fetching.Stream;
 
     /// <summary>Runs a job whose pieces are the ranges.</summary>
     public void Run<TJob>(ref TJob job)

@@ -80,7 +80,7 @@ internal static unsafe class Standardizer
     private const nint StreamedRun = 512;
 
     // Of one tensor's panel that stays, most of it, in the second-level cache between its moments and its result; of two, half does.
-    private const nint CachedPanelBytes = 1 << 20;
+    internal const nint CachedPanelBytes = 1 << 20;
 
     // Of a row with its weights that are at hand for the next row.
     private const nint WaitingBytes = 5 << 18;
@@ -88,13 +88,10 @@ internal static unsafe class Standardizer
     /// <summary>Elements of a row whose weights stay in the first-level cache while all rows are written.</summary>
     internal const nint WeightTile = 2048;
 
-    // Of a panel beside which the next one finds room there.
-    internal const nint FetchedPanelBytes = 1 << 19;
-
     // Blocks that take turns are worked on in the order of memory, sets or no, where they are up to half a page long, as fetching begins anew in each,
     // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that; the
     // longest are cut into chunks, so that threads can share them; smaller tensors the caches return well enough. Measured, as all of these.
-    private const nint ShortTurnBytes = 2 << 10;
+    internal const nint ShortTurnBytes = 2 << 10;
     private const nint ShortestTurn = 96;
     private const nint LongestTurn = 1 << 16;
     private const nint TurnsBytes = 3 << 20;
@@ -106,8 +103,6 @@ internal static unsafe class Standardizer
     // Where each panel is one run they go eight at a time, which costs less beside their elements.
     private const nint ShortestRunInStep = 64;
 
-    // How far before its use a long stream is fetched, in elements.
-    internal const nint StreamAhead = 2048;
     private const nint TaskElements = 1 << 14;
     private const int TasksPerThread = 8;
     private const nint CachedColumns = Chunking.ChunkElements; // blocks of shorter rows are of one chunk each
@@ -152,7 +147,8 @@ internal static unsafe class Standardizer
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
             layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
-        nint next = NextPanels(layout, ForwardTogether);
+        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store);
+        Fetching fetching = Fetching.Forward<T>(layout, chunking, panelByPanel, inStep, store);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
         var job = new ForwardJob<T>
@@ -169,18 +165,13 @@ internal static unsafe class Standardizer
             Epsilon = epsilon,
             Adjustment = adjustment,
             Store = store,
-            Ahead = panelByPanel && layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : StreamAhead,
-            SumsAhead = panelByPanel ? SumsAhead<T>(layout, tensors: 1, store, next) : ChunkSumsAhead<T>(layout),
+            Ahead = fetching.Written,
+            SumsAhead = fetching.Summed,
+            InStep = inStep,
         };
         if (panelByPanel)
         {
-            if (threshold == null && InStep<T>(layout, store))
-            {
-                job.InStep = true;
-                job.Ahead = chunking.Count == 1 ? next : layout.Blocks > 1 ? layout.BlockStride : StreamAhead;
-            }
-
-            job.RunsInStep = runsInStep && !job.InStep && (store == StoreKind.Cached || (store == StoreKind.Streaming && whole));
+            job.RunsInStep = runsInStep && !inStep && (store == StoreKind.Cached || (store == StoreKind.Streaming && whole));
             job.Run(ForwardPhase.Panels, layout.Panels, layout.PanelElements);
             return;
         }
@@ -218,7 +209,7 @@ internal static unsafe class Standardizer
             Bias = bias,
             Statistics = statistics,
             Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes),
-            Ahead = StreamAhead,
+            Ahead = Fetching.Stream,
         };
         if (shared > 0)
         {
@@ -256,7 +247,7 @@ internal static unsafe class Standardizer
             Statistics = statistics,
             Partials = scratch.Take<double>(partials),
             Epsilon = epsilon,
-            SumsAhead = ChunkSumsAhead<T>(layout),
+            SumsAhead = Fetching.ChunkSums<T>(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(ForwardPhase.ChunkMoments, chunks, layout.Elements / chunks);
@@ -306,8 +297,9 @@ internal static unsafe class Standardizer
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
 
-        // The next long rows would push out those that are read once more.
-        nint next = longRows ? 0 : accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : NextPanelsBackward<T>(layout);
+        nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
+        Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
+            : longRows ? Fetching.SumsAlone : Fetching.Backward<T>(layout, store, nextRows);
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -327,8 +319,8 @@ internal static unsafe class Standardizer
             Store = store,
             ByTiles = ByTiles<T>(layout, arrays: 3),
             RowsTogether = rowsTogether,
-            Ahead = panelByPanel ? next : accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : StreamAhead,
-            SumsAhead = longRows && panelByPanel ? StreamAhead : panelByPanel ? SumsAhead<T>(layout, tensors: 2, store, next) : ChunkSumsAhead<T>(layout),
+            Ahead = fetching.Written,
+            SumsAhead = fetching.Summed,
         };
 
         int chunks = layout.Panels * chunking.Count;
@@ -391,7 +383,7 @@ internal static unsafe class Standardizer
             SumsTogether = chunking.Count,
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
-            SumsAhead = ChunkSumsAhead<T>(layout),
+            SumsAhead = Fetching.ChunkSums<T>(layout),
         };
         int chunks = layout.Panels * chunking.Count;
         job.Run(BackwardPhase.ChunkSums, chunks, layout.Elements / chunks);
@@ -411,7 +403,7 @@ internal static unsafe class Standardizer
             DX = dx,
             Lines = lines,
             Store = StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = StreamAhead,
+            Ahead = Fetching.Stream,
         };
         job.Share();
     }
@@ -430,7 +422,7 @@ internal static unsafe class Standardizer
             Partials = NativeScratch.Begin(partials * sizeof(double)).Take<double>(partials),
             Epsilon = epsilon,
             Adjustment = adjustment,
-            SumsAhead = StreamAhead,
+            SumsAhead = Fetching.Stream,
         };
         job.Run(ForwardPhase.BlockMoments, blocks.Panels, blocks.PanelElements);
         job.Layout = layout;
@@ -454,7 +446,7 @@ internal static unsafe class Standardizer
         job.DX = dx;
         job.Weight = weight;
         job.Store = StoreFor(blocks, dx, inPlace: dx == g, RunsJoin<T>(blocks, job.Chunks));
-        job.Ahead = StreamAhead;
+        job.Ahead = Fetching.Stream;
         if (shared > 0)
         {
             job.ShareLines(scratch.Take<Run<T>>(shared));
@@ -482,7 +474,7 @@ internal static unsafe class Standardizer
             BlockSums = scratch.Take<double>(2 * (nint)blocks.Panels),
             MeanGradient = meanGradient,
             MeanProduct = meanProduct,
-            SumsAhead = StreamAhead,
+            SumsAhead = Fetching.Stream,
         };
         job.Run(BackwardPhase.BlockSums, blocks.Panels, blocks.PanelElements);
         job.Layout = layout;
@@ -498,7 +490,7 @@ internal static unsafe class Standardizer
     internal static bool InTurns<T>(in ReductionLayout layout, int tensors)
         where T : unmanaged =>
         layout.TakesTurns && layout.BlockLength >= ShortestTurn && layout.BlockLength <= LongestTurn && layout.Blocks * layout.BlockStride * sizeof(T) >= TurnsBytes
-        && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? FetchedPanelBytes : CachedPanelBytes));
+        && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? Fetching.PanelBytes : CachedPanelBytes));
 
     /// <summary>
     /// Whether a panel is written while another's moments are taken: where their runs are long enough for that, and both have room in the second-level cache.
@@ -508,7 +500,7 @@ internal static unsafe class Standardizer
         where T : unmanaged
     {
         nint run = layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
-        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= FetchedPanelBytes
+        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= Fetching.PanelBytes
             && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }
 
@@ -605,23 +597,6 @@ internal static unsafe class Standardizer
         nint eight = Simd.Lanes * layout.PanelElements;
         return layout.RunLength == 0 || layout.PanelElements > LongestOfEight ? BackwardTogether : Math.Max(BackwardTogether / eight, 1) * eight;
     }
-
-    /// <summary>From where panels are read to the next ones, which are fetched while they are written; 0 where those would push out what is read once more.</summary>
-    internal static nint NextPanelsBackward<T>(in ReductionLayout layout)
-        where T : unmanaged => 2 * layout.PanelElements * sizeof(T) > CachedPanelBytes ? 0 : NextPanels(layout, TogetherBackward(layout));
-
-    internal static nint NextPanels(in ReductionLayout layout, nint elements) =>
-        PanelsTogether(layout, elements) * (layout.Inner > 1 ? layout.InnerStride : layout.OuterStride);
-
-    // What is fetched while sums are taken must not push out what they are taken of: it is read once more.
-    private static nint SumsAhead<T>(in ReductionLayout layout, int tensors, StoreKind store, nint next)
-        where T : unmanaged => store != StoreKind.Cached && tensors * layout.PanelElements * sizeof(T) <= FetchedPanelBytes ? next : 0;
-
-    // Of chunks of scattered blocks of up to two pages, where the hardware begins to fetch anew in each: the same sample's next ones. Of shorter
-    // blocks too much would be fetched before it is needed.
-    private static nint ChunkSumsAhead<T>(in ReductionLayout layout)
-        where T : unmanaged =>
-        layout.Columns == 1 && layout.Blocks > 1 && layout.BlockLength * sizeof(T) > ShortTurnBytes && layout.BlockLength <= StreamAhead ? StreamAhead : 0;
 
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
