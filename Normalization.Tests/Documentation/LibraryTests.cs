@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using System.Reflection;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Strategies;
@@ -26,6 +27,9 @@ public sealed class LibraryTests
         // Options are records; what a strategy has beyond the shared ones is in a record of its own.
         var batchNorm = new BatchNorm<float>(6, new RunningStatisticsOptions { Momentum = 0.01, Epsilon = 1e-3, SingleValue = SingleValuePolicy.UseRunning });
         var whitening = new ZcaWhitening<float>(6, new ZcaWhiteningOptions { GroupSize = 3 });
+
+        // Instance norm starts without weight, bias and running statistics; new RunningStatisticsOptions { ... } would switch on all three.
+        var instanceNorm = new InstanceNorm<float>(6, InstanceNorm<float>.DefaultOptions with { Epsilon = 1e-3 });
         batchNorm.WarningRaised = (kind, message) => Console.Error.WriteLine(message); // once for each kind; nobody listens by default
 
         // Channels-last memory, (N, C, H, W) = (8, 6, 5, 5): the same shape with other strides, worked on as it lies.
@@ -43,6 +47,10 @@ public sealed class LibraryTests
             Console.WriteLine($"{check.Quantity}: {check.RelativeError:0.0e+0} over {check.CheckedElements} elements");
         // example: end
 
+        // A fresh options record switches on what instance norm has off by default.
+        var surprising = new InstanceNorm<float>(6, new RunningStatisticsOptions { Epsilon = 1e-3 });
+        Assert.IsTrue(instanceNorm is { Epsilon: 1e-3, Parameters: [], Buffers: [] } && surprising is { Parameters.Count: 2, Buffers.Count: 3 });
+
         // A token's values alone decide; channels lie side by side.
         float[] before = [.. normalized];
         embedded[^1] += 1;
@@ -58,6 +66,34 @@ public sealed class LibraryTests
 
     [TestMethod]
     public void Example_OfLibrary_IsTheCompiledOne() => PageExample.IsOn("docs/library.md");
+
+    [TestMethod]
+    public void Classes_OfLibrary_AreThoseOfTheAssembly()
+    {
+        string[] expected =
+        [
+            .. from type in typeof(BatchNorm<>).Assembly.GetExportedTypes()
+               where type is { IsAbstract: false, IsGenericTypeDefinition: true } && type.MakeGenericType(typeof(float)).IsAssignableTo(typeof(INormalizer<float>))
+               from made in type.GetConstructors().Cast<MethodBase>().Concat(type.GetMethods(BindingFlags.Public | BindingFlags.Static).Where(method => method.ReturnType == type))
+               select Row(type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)], made),
+        ];
+        string[] rows = [.. File.ReadLines(PageExample.PathOf("docs/library.md")).Where(line => line.Contains("<T>", StringComparison.Ordinal) && line.StartsWith("| `", StringComparison.Ordinal))];
+
+        foreach (string row in expected)
+        {
+            Assert.IsTrue(rows.Any(line => line.StartsWith(row, StringComparison.Ordinal)), $"docs/library.md has no row that begins: {row}");
+        }
+
+        Assert.HasCount(expected.Length, rows);
+
+        static string Row(string name, MethodBase made)
+        {
+            ParameterInfo[] parameters = made.GetParameters();
+            Type? options = parameters is [.., { Name: "options" } last] ? last.ParameterType : null;
+            string arguments = string.Join(", ", parameters.Take(parameters.Length - (options is null ? 0 : 1)).Select(parameter => parameter.Name));
+            return $"| `{name}<T>{(made.IsConstructor ? "" : $".{made.Name}")}({arguments})` | {(options is null ? "none" : $"`{options.Name}`")}";
+        }
+    }
 
     [TestCleanup]
     public void Clean() => File.Delete("model.safetensors");

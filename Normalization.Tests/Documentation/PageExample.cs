@@ -14,8 +14,13 @@ internal static class PageExample
         string[] lines = File.ReadAllLines(source);
         int begin = Array.FindIndex(lines, line => line.Contains("// example: begin", StringComparison.Ordinal));
         int end = Array.FindIndex(lines, line => line.Contains("// example: end", StringComparison.Ordinal));
-        string text = File.ReadAllText(Path.Combine(Path.GetDirectoryName(source)!, "..", "..", page)).ReplaceLineEndings("\n");
+        string text = File.ReadAllText(PathOf(page)).ReplaceLineEndings("\n");
 
         Assert.Contains(string.Join("\n", lines[(begin + 1)..end].Select(line => line.Length > Indent ? line[Indent..] : "")), text);
     }
+
+    /// <summary>Where a page lies.</summary>
+    /// <param name="page">The page, from the repository's root.</param>
+    /// <param name="source">This file.</param>
+    public static string PathOf(string page, [CallerFilePath] string source = "") => Path.Combine(Path.GetDirectoryName(source)!, "..", "..", page);
 }
