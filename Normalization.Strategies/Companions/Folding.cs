@@ -20,9 +20,10 @@ public enum ConvolutionPadding
 /// <summary>A trained normalizer folded into the linear layer or convolution beside it, so that inference runs one layer instead of two.</summary>
 /// <remarks>
 /// <para>Works where inference is one affine map at every position, y = A (x - mean) + bias: batch, ghost batch, synchronized batch and tracked instance norm
-/// (A = diag(weight / sqrt(running_var + epsilon))) and ZCA whitening (A = diag(weight) W of the running covariance), with
-/// <see cref="INormalizer{T}.Training"/> false or the layer frozen. Layer and group norm, and layers without running statistics, take
-/// their statistics from the input that is to come and cannot be folded.</para>
+/// (A = diag(weight / sqrt(running_var + epsilon))), adaptive batch norm (the same of the current domain), batch renormalization
+/// (A = diag(weight / running_sigma)) and ZCA, PCA, Cholesky and IterNorm whitening (A = diag(weight) W of the running covariance, or the kept W), with
+/// <see cref="INormalizer{T}.Training"/> false or the layer frozen. Layer, group and RMS norm, filter and local response norm, switchable norm, both
+/// EvoNorms, and any layer without running statistics, depend on the input that is to come and cannot be folded.</para>
 /// <para>Preceding layer: W' = A W, b' = A (b - mean) + bias. Following layer: W' = W A, b' = b + W (bias - A mean), summed over the kernel.
 /// Computed in double and rounded once; the given arrays are not touched.</para>
 /// <para>Source: Jacob et al. 2018, arXiv:1712.05877, section 3.2, for batch norm before quantization.</para>

@@ -17,7 +17,11 @@ public sealed class FoldingTests
     private const int Width = 4;
 
     // Normalizers of six channels whose inference is one map.
-    private static readonly string[] Foldable = ["batch", "batch-no-affine", "ghost", "sync", "instance", "zca", "zca-groups", "zca-matrix", "zca-bias-only"];
+    private static readonly string[] Foldable =
+    [
+        "batch", "batch-no-affine", "ghost", "sync", "instance", "renorm", "adaptive", "adaptive-domain",
+        "zca", "zca-groups", "zca-matrix", "zca-bias-only", "pca", "cholesky", "iter-norm",
+    ];
 
     [TestMethod]
     [DynamicData(nameof(Names))]
@@ -184,6 +188,12 @@ public sealed class FoldingTests
             new LayerNorm<double>([Channels]) { Training = false },
             new GroupNorm<double>(2, Channels) { Training = false },
             new InstanceNorm<double>(Channels) { Training = false },
+            new RmsNorm<double>(Channels) { Training = false },
+            new FilterResponseNorm<double>(Channels) { Training = false },
+            new LocalResponseNorm<double> { Training = false },
+            new SwitchableNorm<double>(Channels) { Training = false },
+            new EvoNormB0<double>(Channels) { Training = false },
+            new EvoNormS0<double>(2, Channels) { Training = false },
             new BatchNorm<double>(Channels, new() { TrackRunningStatistics = false }) { Training = false },
             new BatchNorm<double>(Channels) { Training = false, StatisticsSource = StatisticsSource.Batch },
         ];
@@ -343,11 +353,25 @@ public sealed class FoldingTests
             "ghost" => new GhostBatchNorm<T>(4, Channels),
             "sync" => new InProcessSyncBatchNorm<T>(Channels),
             "instance" => new InstanceNorm<T>(Channels, new() { TrackRunningStatistics = true }),
+            "renorm" => new BatchRenorm<T>(Channels),
+            "adaptive" => new AdaBatchNorm<T>(Channels),
+            "adaptive-domain" => InDomain(new AdaBatchNorm<T>(Channels)),
+            "pca" => new PcaWhitening<T>(Channels),
+            "cholesky" => new CholeskyWhitening<T>(Channels, new() { GroupSize = 2 }),
+            "iter-norm" => new IterNorm<T>(Channels),
             "zca" => new ZcaWhitening<T>(Channels),
             "zca-groups" => new ZcaWhitening<T>(Channels, new() { GroupSize = 3, Shrinkage = 0.1 }),
             "zca-matrix" => new ZcaWhitening<T>(Channels, new() { Running = WhiteningRunning.WhiteningMatrix }),
-            _ => new ZcaWhitening<T>(Channels, new() { Weight = false }),
+            "zca-bias-only" => new ZcaWhitening<T>(Channels, new() { Weight = false }),
+            _ => throw new ArgumentException($"No normalizer is called {name}.", nameof(name)),
         };
+
+        static AdaBatchNorm<T> InDomain(AdaBatchNorm<T> normalizer)
+        {
+            normalizer.AddDomain("target");
+            normalizer.Domain = "target";
+            return normalizer;
+        }
     }
 
     private static double[] Normalize(Normalizer<double> normalizer, double[] x)
