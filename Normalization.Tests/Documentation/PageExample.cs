@@ -7,16 +7,16 @@ internal static class PageExample
 {
     /// <summary>Fails where the lines between the marks of the calling test's source are not on a page.</summary>
     /// <param name="page">The page, from the repository's root.</param>
+    /// <param name="indent">Of the lines: 8 is that of a method's body.</param>
     /// <param name="source">The caller's own file.</param>
-    public static void IsOn(string page, [CallerFilePath] string source = "")
+    public static void IsOn(string page, int indent = 8, [CallerFilePath] string source = "")
     {
-        const int Indent = 8; // of a method's body
         string[] lines = File.ReadAllLines(source);
         int begin = Array.FindIndex(lines, line => line.Contains("// example: begin", StringComparison.Ordinal));
         int end = Array.FindIndex(lines, line => line.Contains("// example: end", StringComparison.Ordinal));
         string text = File.ReadAllText(PathOf(page)).ReplaceLineEndings("\n");
 
-        Assert.Contains(string.Join("\n", lines[(begin + 1)..end].Select(line => line.Length > Indent ? line[Indent..] : "")), text);
+        Assert.Contains(string.Join("\n", lines[(begin + 1)..end].Select(line => line.Length > indent ? line[indent..] : "")), text);
     }
 
     /// <summary>Where a page lies.</summary>
