@@ -61,7 +61,7 @@ public sealed record Preset
     };
 
     /// <summary>Flax nnx: epsilon 1e-5 for batch norm and 1e-6 for the others, momentum 0.99 for the old value, population variance stored, 32 groups.</summary>
-    /// <remarks>Flax takes variance as E[x^2] - E[x]^2 unless told otherwise; here it is always two passes.</remarks>
+    /// <remarks>Flax takes variance as E[x^2] - E[x]^2 in float unless told otherwise. Here sums are in double, and are taken about a value of the set where the mean is large.</remarks>
     public static Preset Flax { get; } = new("Flax nnx")
     {
         BatchNorm = new() { Epsilon = 1e-5, Momentum = 0.01, RunningVariance = RunningVariance.Population },

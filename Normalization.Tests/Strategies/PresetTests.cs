@@ -149,12 +149,16 @@ public sealed class PresetTests
         Row("default number of groups", observed => observed.Groups?.ToString(CultureInfo.InvariantCulture) ?? "none, required");
         page.Append("\nThe batch itself is normalized by its population variance (divisor m) in all of them and here.\n\n");
         page.Append("## What is ours in every preset\n\n");
-        foreach (string line in OursAlways)
-        {
-            page.Append("- " + line + "\n");
-        }
-
+        Lines(OursAlways);
+        page.Append("\n## Three axes, (B, T, D)\n\n");
+        page.Append("Axis 1 is the channel axis in every strategy, whatever the memory's order. What this means for sequences of B samples, T steps and D features:\n\n");
+        Lines(ThreeAxes);
+        page.Append("\n## Strategies without a preset\n\n");
+        page.Append("Presets are of batch, layer, instance and group norm. The others have one set of defaults; where implementations differ:\n\n");
+        Lines(WithoutPreset);
         return page.ToString();
+
+        void Lines(IEnumerable<string> lines) => page.AppendJoin("", lines.Select(line => $"- {line}\n"));
 
         void Row(string title, Func<Observed, string> cell) => page.Append("| " + title + " | " + string.Join(" | ", seen.Select(cell)) + " |\n");
     }
@@ -173,6 +177,27 @@ public sealed class PresetTests
         "Group norm with one group is layer norm over (C, ...) but for the affine: (C) against (C, ...).",
         "Instance norm with running statistics counts `num_batches_tracked` and honours the cumulative average; PyTorch's leaves its counter at 0.",
         "Instance norm never reads (N, C) as an unbatched (C, L): it is an error.",
+    ];
+
+    private static readonly string[] ThreeAxes =
+    [
+        "`LayerNorm<T>(D)` and `RmsNorm<T>(D)` normalize each token over its D features: the usual choice, as in PyTorch, Keras and Flax.",
+        "`BatchNorm<T>(T)` is what batch norm takes here: it has a statistic for each step, over samples and features. PyTorch's BatchNorm1d reads (B, T, D) the same way. Keras and Flax take the last axis for the channels. For a statistic of each feature make D axis 1: view the same memory as (B, D, T) by strides, which is channels-last and needs no copy, or as (B * T, D).",
+        "`GroupNorm<T>(G, T)` groups steps and `InstanceNorm<T>(T)` has a statistic for each step of each sample, for the same reason. With (B, D, T) they group features, and normalize each feature over the steps.",
+    ];
+
+    private static readonly string[] WithoutPreset =
+    [
+        "RMS norm: epsilon is 1e-5 inside the root, as in ONNX. PyTorch's default is the machine epsilon of the type (1.2e-7 in float), inside; the authors' code has 1e-8 outside (`EpsilonPlacement.Outside`).",
+        "Local response norm: alpha 1e-4 divided by the size, beta 0.75 and k 1, as PyTorch; the size, for which PyTorch asks, is 5. ONNX leans a window of even size the other way (`ResponseWindowKind.Onnx`); AlexNet has k 2 and does not divide alpha (`DivideAlpha` off).",
+        "Filter response norm: epsilon is 1e-5, in the paper 1e-6. The learned eps is off; implementations that add |eps| alone are matched by epsilon 0 and `LearnedEpsilon`.",
+        "EvoNorm-B0: the sample variance is stored, momentum 0.1 of the new batch; the authors store the population variance, and write 0.9 of the old value. timm's epsilon is 1e-3, ours 1e-5.",
+        "EvoNorm-S0: the number of groups must divide the channels; the authors' code lowers it until it does.",
+        "Switchable norm: population variances throughout, running variance from 1, momentum 0.1 of the new batch, always three statistics. The authors mix sample variances, start from 0, and have layer and batch norm alone for (N, C), which is refused here.",
+        "Batch renormalization: limits 3 and 5 from the start unless a `Schedule` is given, momentum 0.1; the paper grows them over 40000 steps with 0.01. Keras limits nothing by default, and keeps a moving variance of its own for inference.",
+        "Adaptive batch norm: a domain's moments are exact over all its values. PyTorch's idiom (reset, momentum None, one pass in training) averages sample variances of batches.",
+        "Synchronized batch norm: as PyTorch's SyncBatchNorm, which runs on GPUs alone. In inference without running statistics PyTorch normalizes each rank's part by itself; here it is one batch still.",
+        "Whitening: the running covariance is kept, and inference makes the matrix from it; the authors of IterNorm average the matrix (`WhiteningRunning.WhiteningMatrix`). A group size that does not divide the channels is an error; theirs is halved in silence.",
     ];
 
     private static string RepositoryRoot([CallerFilePath] string source = "") =>
