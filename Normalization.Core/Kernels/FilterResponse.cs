@@ -471,6 +471,7 @@ internal static unsafe class FilterLoops
     {
         const int Together = 8;
         nint lanes = Simd.Count<A>();
+        nint ahead = Loops.Ahead<T>(pitch, Loops.TwoStreamsAhead);
         for (nint first = 0; first < rows; first += Together, x += Together * pitch, g += Together * pitch)
         {
             nint count = Math.Min(Together, rows - first);
@@ -482,12 +483,16 @@ internal static unsafe class FilterLoops
                 ConstantFilter<A> line = filter.At(j);
                 if (count == Together && n - j >= lanes)
                 {
+                    Loops.PrefetchRowsNear(xs + ahead, pitch);
+                    Loops.PrefetchRowsNear(gs + ahead, pitch);
                     Add(xs, gs, line, ref u, ref ux, ref rest);
                     Add(xs + pitch, gs + pitch, line, ref u, ref ux, ref rest);
                     Add(xs + (2 * pitch), gs + (2 * pitch), line, ref u, ref ux, ref rest);
                     Add(xs + (3 * pitch), gs + (3 * pitch), line, ref u, ref ux, ref rest);
                     xs += 4 * pitch;
                     gs += 4 * pitch;
+                    Loops.PrefetchRowsNear(xs + ahead, pitch);
+                    Loops.PrefetchRowsNear(gs + ahead, pitch);
                     Add(xs, gs, line, ref u, ref ux, ref rest);
                     Add(xs + pitch, gs + pitch, line, ref u, ref ux, ref rest);
                     Add(xs + (2 * pitch), gs + (2 * pitch), line, ref u, ref ux, ref rest);

@@ -20,7 +20,7 @@ internal static unsafe class Loops
 
     // How far ahead rows are fetched into the first-level cache, in bytes; two tensors push each other out where it is farther.
     private const nint OneStreamAhead = 1 << 14;
-    private const nint TwoStreamsAhead = 1 << 12;
+    internal const nint TwoStreamsAhead = 1 << 12;
 
     /// <summary>Sum of x, in double.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -1394,7 +1394,7 @@ internal static unsafe class Loops
 
     // Rows that are read a moment later, into the first-level cache: a hint, as below.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void PrefetchRowsNear<T>(T* address, nint pitch)
+    internal static void PrefetchRowsNear<T>(T* address, nint pitch)
         where T : unmanaged
     {
         if (Sse.IsSupported)
@@ -1418,7 +1418,7 @@ internal static unsafe class Loops
     }
 
     // Whole blocks of four rows.
-    private static nint Ahead<T>(nint pitch, nint bytes)
+    internal static nint Ahead<T>(nint pitch, nint bytes)
         where T : unmanaged => Math.Max(1, bytes / (4 * pitch * sizeof(T))) * 4 * pitch;
 
     // How many times four rows are summed before the sums are put back: more than one where rows are short.

@@ -13,6 +13,8 @@ internal static class BenchmarkFindings
 
     private delegate IEnumerable<Finding> Rule(BenchmarkCells cells);
 
+    private const string AllAlike = "all alike";
+
     private static readonly Rule[] Rules = [Measured, FastestPeer, EachPeer, LargeTensors, BothPasses, Growth, Threads, Allocation, Networks, CrossCheck];
 
     /// <summary>What the rules find, in the order of the page.</summary>
@@ -174,13 +176,24 @@ internal static class BenchmarkFindings
         }
 
         // Those whose intervals reach the fastest's are as fast.
-        string[] fastest = [.. tensors.Select(tensor =>
-        {
-            var least = tensor.MinBy(cell => cell.Formed(Time)!.Value.Value)!.Formed(Time)!.Value;
-            return ReportText.List([.. tensor.Where(cell => cell.Formed(Time)!.Value.Low <= least.High).Select(cell => cell.Strategy)]);
-        }).Distinct()];
+        bool severalThreads = tensors.Select(tensor => tensor.First().ThreadsText).Distinct().Count() > 1;
+        var fastest = tensors.Select(tensor => (Tensor: tensor.Key.Shape + (severalThreads ? $" on {tensor.First().ThreadsText}" : ""), Names: FastestOf([.. tensor]))).ToList();
         yield return new Finding(
-            "Forward and backward together", [], fastest.Length == 1 ? $"{fastest[0]} fastest on every tensor" : $"by the tensor: {string.Join("; ", fastest)}", sentence);
+            "Forward and backward together",
+            [],
+            fastest.Select(one => one.Names).Distinct().Count() == 1
+                ? fastest[0].Names == AllAlike ? AllAlike : $"{fastest[0].Names} fastest on every tensor"
+                : "fastest: " + string.Join("; ", fastest.Select(one => $"{one.Names} on {one.Tensor}")),
+            sentence);
+
+        static string FastestOf(List<BenchmarkCell> cells)
+        {
+            var least = cells.MinBy(cell => cell.Formed(Time)!.Value.Value)!.Formed(Time)!.Value;
+            string[] slower = [.. cells.Where(cell => cell.Formed(Time)!.Value.Low > least.High).Select(cell => cell.Strategy)];
+            return slower.Length == 0 ? AllAlike
+                : slower.Length == 1 && cells.Count > 2 ? $"all but {slower[0]}"
+                : ReportText.List([.. cells.Select(cell => cell.Strategy).Except(slower)]);
+        }
     }
 
     private static IEnumerable<Finding> Growth(BenchmarkCells all)

@@ -287,7 +287,7 @@ public static class Folding
                 $"The {NameOf(normalizer)} cannot be folded: channel {infinite / map.Group} is multiplied by {map.Matrix[infinite]}. A running variance of 0 needs an epsilon above 0, and weights must be finite."));
         }
 
-        bool mightBe = normalizer.Training && !normalizer.Frozen && normalizer.Buffers.Count > 0;
+        bool mightBe = normalizer is StandardizingNormalizer<T> or WhiteningNormalizer<T> && normalizer.Training && !normalizer.Frozen && normalizer.Buffers.Count > 0;
         throw new InvalidOperationException($"The {NameOf(normalizer)} cannot be folded: " + (mightBe
             ? "in training its statistics are the batch's. Set Training = false, or Freeze() it, to fold the running ones."
             : "its statistics are those of the input to come, so that it is no fixed linear map. Only layers that normalize by running statistics can be folded."));

@@ -193,6 +193,8 @@ public sealed class FoldingTests
             new LocalResponseNorm<double> { Training = false },
             new SwitchableNorm<double>(Channels) { Training = false },
             new EvoNormB0<double>(Channels) { Training = false },
+            new EvoNormB0<double>(Channels), // not to be folded in inference either
+            new SwitchableNorm<double>(Channels),
             new EvoNormS0<double>(2, Channels) { Training = false },
             new BatchNorm<double>(Channels, new() { TrackRunningStatistics = false }) { Training = false },
             new BatchNorm<double>(Channels) { Training = false, StatisticsSource = StatisticsSource.Batch },
