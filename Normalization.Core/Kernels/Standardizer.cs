@@ -497,10 +497,17 @@ internal static unsafe class Standardizer
     /// Runs that leave past the caches end with whole vectors; others are rather joined.
     /// </summary>
     internal static bool InStep<T>(in ReductionLayout layout, StoreKind store)
+        where T : unmanaged => InStep<T>(layout, store, SecondLevelCache.Bytes);
+
+    /// <summary>The same beside a second-level cache of so many bytes.</summary>
+    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, nint cacheBytes)
         where T : unmanaged
     {
         nint run = layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
-        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= Fetching.PanelBytes
+
+        // Weights by element want room too.
+        nint room = layout.RunLength == 0 ? Fetching.PanelBytes : Math.Max(Fetching.PanelBytes, cacheBytes / 2);
+        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= room
             && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }
 

@@ -494,6 +494,16 @@ public sealed unsafe class StandardizerTests
     public void InStep_AtItsLimits_LooksAtRunsAndPanels(int samples, int features, int positions, object store, bool expected) =>
         Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store));
 
+    [TestMethod]
+    [DataRow(131072, 1, true, DisplayName = "512 KB beside 1 MB")]
+    [DataRow(131088, 1, false, DisplayName = "a line more than 512 KB")]
+    [DataRow(262144, 2, true, DisplayName = "1 MB beside 2 MB")]
+    [DataRow(262160, 2, false, DisplayName = "a line more than 1 MB")]
+    public void InStep_OneWeightAPanel_FillsTheCacheTwice(int positions, int cacheMegabytes, bool expected) =>
+        Assert.AreEqual(
+            expected,
+            Standardizer.InStep<float>(Layouts.PerSampleAndChannel(new ActivationShape(8, 2, positions), MemoryOrder.ChannelsFirst), StoreKind.Streaming, (nint)cacheMegabytes << 20));
+
     private static void CompareApart<T>(Case layout, Inputs inputs)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {

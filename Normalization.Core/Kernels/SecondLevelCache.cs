@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace Normalization.Core.Comparison;
+namespace Normalization.Core.Kernels;
 
 /// <summary>The second-level cache of a core: what a reduction set must fit to be read once.</summary>
 internal static class SecondLevelCache

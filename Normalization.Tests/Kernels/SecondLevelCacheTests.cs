@@ -1,7 +1,7 @@
-using Normalization.Core.Comparison;
+using Normalization.Core.Kernels;
 using Normalization.Tests.Support;
 
-namespace Normalization.Tests.Comparison;
+namespace Normalization.Tests.Kernels;
 
 [TestClass]
 public sealed class SecondLevelCacheTests
