@@ -37,7 +37,7 @@ internal static class ApplyCommand
         "--input", "F.safetensors", "The tensors to read: input (F32 or F64) and what the description names.");
 
     private static readonly Option<string?> Output = Options.Path(
-        "--output", "G.safetensors", "The file to write, whole or not at all; may be the input file.");
+        "--output", "G.safetensors", "The file to write, whole or not at all; may be the input file, which then holds the results alone.");
 
     private static readonly Option<Mode> ModeOption = Options.Choice<Mode>(
         "--mode", "train: batch statistics, running ones are updated. inference: running statistics (a domain's own suffice), which must be in the file. Default train.");

@@ -105,7 +105,7 @@ internal static class DiffCommand
         string counts = string.Join(", ", Enum.GetValues<TimeChange>().Select(change => $"{Count(diff, change)} {Word(change)}"));
         Console.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{diff.Rows.Count} rows: {counts}; threshold {threshold * 100:0.###}%; only in BASE {diff.OnlyInBase.Count}, only in NEW {diff.OnlyInNew.Count}"));
+            $"{Text.Count(diff.Rows.Count, "row")}: {counts}; threshold {threshold * 100:0.###}%; only in BASE {diff.OnlyInBase.Count}, only in NEW {diff.OnlyInNew.Count}"));
     }
 
     private static string[] Line(TimeDifference row) =>

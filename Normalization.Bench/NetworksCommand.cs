@@ -58,6 +58,11 @@ internal static class NetworksCommand
         long seed = parse.ValueOr(Seed, 1);
         var plan = new TimingPlan { LeastRounds = 7, MostRounds = 501, Budget = quick ? 1 : 10, ShortestSample = 5e-3 };
         using PyTorchWorker? worker = PyTorchWorker.Find(parse.GetValue(Python), out string? missing);
+        if (worker is null && parse.Has(Python))
+        {
+            throw new UsageException(missing!);
+        }
+
         if (worker is null)
         {
             Console.Error.WriteLine(missing);

@@ -97,12 +97,17 @@ internal static class Options
         return option;
     }
 
-    /// <summary>Names out of a list, separated by commas; the value keeps the list's order.</summary>
+    /// <summary>Names out of a list, separated by commas, or all of them; the value keeps the list's order.</summary>
     public static Option<IReadOnlyList<string>> Names(string name, string kind, IReadOnlyList<string> known, string description)
     {
         Option<IReadOnlyList<string>> option = Create<IReadOnlyList<string>>(name, "a,b", description, (text, fail) =>
         {
             string[] words = text.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+            if (words is ["all"])
+            {
+                return known;
+            }
+
             if (words.FirstOrDefault(word => !known.Contains(word)) is { } unknown)
             {
                 fail($"{name}: {Text.Unknown(kind, unknown, known)}");

@@ -19,7 +19,7 @@ help.Action = new HelpWithExamples((HelpAction)help.Action!, "See '<command> --h
 
 try
 {
-    ParseResult parse = RecordedRun.Parse(args, words => root.Parse(
+    ParseResult parse = RecordedRun.Parse(args is ["help", .. var asked] ? [.. asked, "--help"] : args, words => root.Parse(
         NamesNoVerb(words) ? ["compare", .. words] : words,
         new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null }));
 

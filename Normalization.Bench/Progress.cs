@@ -93,7 +93,7 @@ internal sealed class Progress : IProgress<ComparisonProgress>, IDisposable
     {
         TimeSpan elapsed = Stopwatch.GetElapsedTime(_began);
         double share = _costs.Take(_costs.Length - (state.Total - state.Finished)).Sum();
-        string left = share is 0 or 1 ? "" : $", about {Math.Ceiling(elapsed.TotalSeconds / share * (1 - share)):0} s left";
+        string left = share is 0 or >= 1 - 1e-9 ? "" : $", about {Math.Ceiling(elapsed.TotalSeconds / share * (1 - share)):0} s left";
         return $"{state.Finished}/{state.Total} cases, {elapsed.TotalSeconds:0} s{left}: {what}";
     }
 }

@@ -73,7 +73,12 @@ internal static class SpeedCommand
         IReadOnlyList<SpeedCase> cases = Select(tier.Cases, filter);
         long seed = parse.ValueOr(Seed, 1);
         PeerSeat[] peers = Seat(
-            parse.ValueOr(PeersOption, [All]), (string id, out string? missing) => Peers.Find(id, parse.GetValue(Python), out missing));
+            parse.ValueOr(PeersOption, [All]),
+            (string id, out string? missing) =>
+            {
+                IPeer? peer = Peers.Find(id, parse.GetValue(Python), out missing);
+                return peer is null && id == Peers.PyTorch && parse.Has(Python) ? throw new UsageException(missing!) : peer;
+            });
         try
         {
             var bench = new SpeedBench(tier, cases, peers, seed, Path.Combine(recorded.Directory, "benchmarkdotnet"));

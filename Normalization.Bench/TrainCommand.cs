@@ -144,7 +144,18 @@ internal static class TrainCommand
     }
 
     private static IEnumerable<string> Lines(RunData run) => ExperimentVerdict.Of(run).Select(verdict =>
-        $"{verdict.Experiment} {verdict.Verdict}: {verdict.Claim}: {(verdict.Observed is { } value ? verdict.Unit.Write(value) : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{verdict.Unit.Number(low)}, {verdict.Unit.Number(high)}]" : "")}, claimed {verdict.Side} {verdict.Unit.Write(verdict.Threshold)}, {Text.Count(verdict.Seeds, "seed")}.");
+        $"{verdict.Experiment} {verdict.Verdict}: {verdict.Claim}: {(verdict.Observed is { } value ? verdict.Unit.Write(value) : "nothing measured")}{(verdict.Interval is [var low, var high] ? $" [{verdict.Unit.Number(low)}, {verdict.Unit.Number(high)}]" : "")}, claimed {verdict.Side} {verdict.Unit.Write(verdict.Threshold)}, {Text.Count(verdict.Seeds, "seed")}.").Concat(Caveat(run.Header.Settings));
+
+    // What a shortened run on drawn digits does not say.
+    private static IEnumerable<string> Caveat(IReadOnlyDictionary<string, string> settings)
+    {
+        bool quick = settings.GetValueOrDefault("length") == "quick";
+        bool drawn = settings.GetValueOrDefault("data") is { } data && data != DigitData.Mnist;
+        if (quick || drawn)
+        {
+            yield return $"Measured {(drawn ? "on images that are not MNIST" : "on MNIST")}{(quick ? ", with training cut short" : "")}: what is refuted here need not be refuted there. docs/results has a whole run on MNIST.";
+        }
+    }
 
     // Several trials at once, each on one thread: their bits depend on their seed alone.
     private static void Measure(

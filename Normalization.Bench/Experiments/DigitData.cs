@@ -37,6 +37,9 @@ internal sealed class DigitData
     public const int LeastTest = 1000;
 
     // SHA-256 of MNIST's pixels and labels, training and then test, without the files' headers.
+    /// <summary>The source's name where the images are MNIST's.</summary>
+    public const string Mnist = "MNIST";
+
     private const string MnistContent = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16";
 
     private readonly Lazy<(Examples Train, Examples Test)> _standardized;
@@ -113,7 +116,7 @@ internal sealed class DigitData
         }
 
         string content = Convert.ToHexStringLower(hash.GetHashAndReset());
-        return content == MnistContent ? "MNIST" : $"{train.Source} and {test.Source}, not MNIST (SHA-256 of the content {content[..12]})";
+        return content == MnistContent ? Mnist : $"{train.Source} and {test.Source}, not MNIST (SHA-256 of the content {content[..12]})";
     }
 
     private static ActivationShape Shape(Examples examples) => new(examples.Count, 1, examples.Height, examples.Width);

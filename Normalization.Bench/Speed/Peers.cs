@@ -3,8 +3,11 @@ namespace Normalization.Bench.Speed;
 /// <summary>The peers the benchmark knows.</summary>
 internal static class Peers
 {
+    /// <summary>The one that runs in a Python of its own.</summary>
+    public const string PyTorch = "pytorch";
+
     /// <summary>Their ids in the order they are reported.</summary>
-    public static IReadOnlyList<string> Ids { get; } = ["pytorch", "onednn", "tensorprimitives"];
+    public static IReadOnlyList<string> Ids { get; } = [PyTorch, "onednn", "tensorprimitives"];
 
     /// <summary>Finds a peer on this machine.</summary>
     /// <param name="id">One of <see cref="Ids"/>.</param>
@@ -21,7 +24,7 @@ internal static class Peers
                 return new TensorPrimitivesPeer();
             case "onednn":
                 return OneDnnPeer.Find(out missing);
-            case "pytorch":
+            case PyTorch:
                 return PyTorchPeer.Find(python, out missing);
             default:
                 throw new ArgumentException(Text.Unknown("peer", id, Ids), nameof(id));

@@ -17,7 +17,10 @@ internal static class SpeedSummary
         Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
         Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
         int alone = run.Cases.Count(IsTimedAlone);
-        yield return $"{ReportText.Count(cells.Length, "cell")} timed beside a peer ({ReportText.Count(losing.Length, "loses", "lose")} to the fastest), {ReportText.Count(alone, "case")} beside the copy alone.";
+        int winning = cells.Count(row => row.Spread![0] > 1 / Losing);
+        int level = cells.Count(row => row.Spread![0] >= Losing && row.Spread[1] <= 1 / Losing);
+        yield return $"{ReportText.Count(cells.Length, "cell")} timed beside a peer: {winning} faster than the fastest, {level} level, {cells.Length - winning - level - losing.Length} undecided, "
+            + $"{losing.Length} slower; {ReportText.Count(alone, "case")} beside the copy alone.";
         foreach (Measurement row in losing)
         {
             yield return $"loses: {Cell(row)}: {Ratio(row)} times the speed of {row.Note}";

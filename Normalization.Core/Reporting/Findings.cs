@@ -123,10 +123,14 @@ public static class Findings
     {
         var times = SpeedRows(rows, "ns_per_element", "forward").Where(row => ranking.Names.Contains(row.Strategy)).ToList();
         var leading = RunRows.Leading(times, Better.Lower);
-        if (ranking.Best.Count < 2 || times.Count < 2 || leading.Count == times.Count) return [];
+        if (ranking.Best.Count < 2 || times.Count < 2 || leading.Count == times.Count || !TimesDecide(rows)) return [];
         var fastest = leading.MinBy(row => row.Value);
         return [$" Of the choices {ReportText.List([.. leading.Select(row => row.Strategy)])} {(leading.Count == 1 ? "is" : "are")} the fastest forward: ", fastest, "."];
     }
+
+    // Whether the machine was quiet enough for times to tell strategies apart, in every direction.
+    private static bool TimesDecide(RunRows rows) => rows.Directions.All(direction =>
+        Ranking.Lowest(rows, SpeedRows(rows, "ns_per_element", direction)) is not { } ranking || RunRows.TellsApart(ranking.Best.Count, ranking.All.Count));
 
     private static Finding? SingleSample(RunRows rows)
     {
@@ -197,7 +201,7 @@ public static class Findings
             var cheapest = speeds.Where(row => !chosen.Contains(row.Strategy)).MinBy(row => row.Value);
             sentence.AddRange(
             [
-                " Price, forward: ", paid, $"{(chosen.Length == 1 ? "" : $" of {paid.Strategy}")} against ", cheapest,
+                $" Price, forward{(TimesDecide(rows) ? "" : ", on a machine too busy for more than the order of magnitude")}: ", paid, $"{(chosen.Length == 1 ? "" : $" of {paid.Strategy}")} against ", cheapest,
                 $" of {cheapest.Strategy}{(cheapest.Value > 0 ? $" ({ReportText.Number(paid.Value!.Value / cheapest.Value.Value)} times)" : "")}.",
             ]);
         }
@@ -248,7 +252,10 @@ public static class Findings
             sentence.AddRange([$" Forward of {fast.Text("shape")} takes from ", fast, $" ({fast.Strategy}) to ", slow, $" ({slow.Strategy})."]);
         }
 
-        return sentence.Count == 0 ? null : new Finding("Feature vectors (N, C)", carrying, "no strategy here", sentence);
+        string[] left = [.. rows.Strategies.Where(strategy => !rows.Competes(strategy) && here.Any(row => row.Strategy == strategy && row.Value is not null))];
+        if (left.Length > 0) sentence.Add($" {ReportText.List(left)} {(left.Length == 1 ? "carries" : "carry")} them too, but {(left.Length == 1 ? "is" : "are")} never chosen.");
+
+        return sentence.Count == 0 ? null : new Finding("Feature vectors (N, C)", carrying, carrying.Count == 0 ? "no strategy here" : "", sentence);
     }
 
     private static Finding? LargeMean(RunRows rows)
@@ -304,25 +311,25 @@ public static class Findings
 
     private static Finding? Fastest(RunRows rows)
     {
+        // Stores past the caches beat the library's copy by a quarter, inference in cache by some more.
+        const double Disturbed = 2;
         var sentence = new List<FindingPart>();
         var leading = new List<IReadOnlyList<string>>();
-        bool decides = true;
         foreach (string direction in rows.Directions)
         {
             if (Ranking.Lowest(rows, SpeedRows(rows, "ns_per_element", direction)) is not { } ranking) continue;
             leading.Add(ranking.Names);
-            decides &= RunRows.TellsApart(ranking.Best.Count, ranking.All.Count);
             sentence.AddRange([sentence.Count == 0 ? $"On {rows.SpeedSettings[0]}: {direction} " : $"; {direction} "]);
             sentence.AddRange([.. ranking.BestRange, $" ({ReportText.List(ranking.Names)}{(ranking.Best.Count > 1 ? ", tied within their spread" : "")}"]);
             var best = ranking.Best.MinBy(row => row.Value);
             foreach (var copy in SpeedRows(rows, "fraction_of_copy", direction).Where(row => row.Strategy == best.Strategy).Take(1))
-                sentence.AddRange(["; ", copy, $" of a memory copy's throughput{(copy.Value > 1 && copy.Low <= 1 ? ": within noise of it" : "")}"]);
+                sentence.AddRange(["; ", copy, $" of a memory copy's throughput{(copy.Value > Disturbed ? ": no memory gives that, so the copy was disturbed" : copy.Value > 1 && copy.Low <= 1 ? ": within noise of it" : "")}"]);
             sentence.Add(")");
         }
 
         if (leading.Count == 0) return null;
         string[] everywhere = [.. leading[0].Where(strategy => leading.All(names => names.Contains(strategy)))];
-        if (!decides)
+        if (!TimesDecide(rows))
         {
             sentence.Add(". Where most are tied the machine was too busy for times to tell them apart: time it again when it is quiet.");
             return new Finding("Fastest", [], "too noisy to tell", sentence);

@@ -73,7 +73,7 @@ public sealed class DiffCommandTests : IDisposable
         BenchResult allowed = BenchProcess.Run(_folder.Path, "diff", "base", "new", "--allow-other-machine");
         Assert.AreEqual(1, allowed.ExitCode);
         StringAssert.StartsWith(allowed.Error, "warning: another machine: cpu was");
-        StringAssert.Contains(allowed.Output, "1 rows: 1 slower");
+        StringAssert.Contains(allowed.Output, "1 row: 1 slower");
     }
 
     [TestMethod]

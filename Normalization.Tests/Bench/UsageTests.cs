@@ -35,6 +35,8 @@ public sealed class UsageTests : IDisposable
     [DataRow("speed --tier quick", "'quick'", "dry or short or full")]
     [DataRow("speed --peers torch", "'torch'", "'pytorch'")]
     [DataRow("speed --threads 257", "'257'", "1 to 256")]
+    [DataRow("speed --python nowhere --filter layer-norm/forward/64x128/*", "'nowhere'", "leave --python out")]
+    [DataRow("networks --python nowhere", "'nowhere'", "leave --python out")]
     [DataRow("speed --out a --resume b", "--resume", "one of them")]
     [DataRow("sync-check --replicas 2 --simulate-rank 1", "--simulate-rank", "--simulate too")]
     [DataRow("report", "folder", "reports/")]
@@ -80,6 +82,7 @@ public sealed class UsageTests : IDisposable
     [DataRow("speed --help", "--tier --peers --python --filter --threads --seed --out --resume")]
     [DataRow("networks --help", "--quick --python --filter --threads --seed --out --resume")]
     [DataRow("report --help", "DIR index.html")]
+    [DataRow("help speed", "--tier --peers")]
     public void Help_OfEachVerb_NamesEveryOptionAndGivesExamples(string arguments, string words)
     {
         BenchResult result = BenchProcess.Run(_folder.Path, arguments.Split(' '));

@@ -140,6 +140,24 @@ public sealed class FindingsTests
         Assert.IsEmpty(Findings.Draw(Only("large-mean", "float_error", ("batch-norm", double.NaN), ("layer-norm", double.NaN))));
 
     [TestMethod]
+    public void Draw_FewStrategiesThatAllCarryFeatures_NamesThem()
+    {
+        Finding finding = Of(Findings.Draw(SampleRun.Map(Run, row => row.Strategy is "batch-norm" or "layer-norm" ? row : null)), "Feature vectors (N, C)")!;
+        CollectionAssert.AreEqual(new[] { "batch-norm", "layer-norm" }, finding.Choice.ToArray());
+        Assert.AreEqual("", finding.Answer);
+    }
+
+    [TestMethod]
+    public void Draw_TimesThatDecideNothing_NamesNoneFastestAnywhere()
+    {
+        RunData busy = SampleRun.Map(Run, row => row.Metric != "ns_per_element" ? row
+            : row.Strategy == "group-norm" ? row with { Value = 200, Spread = [199, 201] } : row with { Spread = [0.01, 100] });
+        Assert.AreEqual("too noisy to tell", Of(Findings.Draw(busy), "Fastest")!.Answer);
+        Assert.IsFalse(Findings.Draw(busy).Any(finding => finding.Text.Contains("fastest forward", StringComparison.Ordinal)));
+        StringAssert.Contains(Of(Findings.Draw(busy), "Channels to decorrelate")!.Text, "too busy for more than the order of magnitude");
+    }
+
+    [TestMethod]
     public void Draw_StatedRow_IsNamedWithItsReason()
     {
         var features = Of(Sample, "Feature vectors (N, C)")!;

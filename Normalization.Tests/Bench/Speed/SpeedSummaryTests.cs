@@ -33,7 +33,7 @@ public sealed class SpeedSummaryTests
         CollectionAssert.AreEqual(
             new[]
             {
-                "4 cells timed beside a peer (1 loses to the fastest), 1 case beside the copy alone.",
+                "4 cells timed beside a peer: 2 faster than the fastest, 0 level, 1 undecided, 1 slower; 1 case beside the copy alone.",
                 "loses: batch-norm forward (2, 3) channels-first, 1 thread: 0.90 [0.85, 0.96] times the speed of a note",
                 "PyTorch 1.13.1: 2.52 times its speed, geometric mean of 3 cells on one thread.",
                 "onednn: no cell on one thread (missing: install libdnnl2).",
