@@ -27,7 +27,7 @@ public abstract class Normalizer<T> : INormalizer<T>
     {
         if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
         {
-            throw new NotSupportedException($"Normalizers store float or double; got {typeof(T).Name}.");
+            throw new NotSupportedException($"Normalizers store float or double; got {ElementTypes.NameOf<T>()}.");
         }
 
         ArgumentNullException.ThrowIfNull(options);

@@ -144,7 +144,7 @@ internal sealed class RunningStatistics<T>
         }
 
         Finish();
-        return !Simd.AllFit<T>(_mean) || !Simd.AllFit<T>(_spread) ? $"has statistics that {typeof(T).Name} cannot hold as finite numbers." : null;
+        return !Simd.AllFit<T>(_mean) || !Simd.AllFit<T>(_spread) ? $"has statistics that {ElementTypes.NameOf<T>()} cannot hold as finite numbers." : null;
     }
 
     /// <summary>Ends the pass, and keeps its statistics if told so.</summary>
@@ -229,6 +229,6 @@ internal sealed class RunningStatistics<T>
         return _options.NonFinite == NonFinitePolicy.SkipUpdate
             ? "skipped"
             : string.Create(CultureInfo.InvariantCulture,
-                $"channel {channel} has mean {mean[channel]} and variance {populationVariance[channel] * correction}, which {typeof(T).Name} cannot hold as finite numbers");
+                $"channel {channel} has mean {mean[channel]} and variance {populationVariance[channel] * correction}, which {ElementTypes.NameOf<T>()} cannot hold as finite numbers");
     }
 }

@@ -502,7 +502,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
             if (!Simd.Fits<T>(_mean[slot]) || !Simd.Fits<T>(_variance[slot]))
             {
                 throw new InvalidOperationException(string.Create(System.Globalization.CultureInfo.InvariantCulture,
-                    $"{Name}: a {SetName} (number {slot}) has mean {_mean[slot]} and variance {_variance[slot]}, which {typeof(T).Name} cannot hold as finite numbers. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
+                    $"{Name}: a {SetName} (number {slot}) has mean {_mean[slot]} and variance {_variance[slot]}, which {ElementTypes.NameOf<T>()} cannot hold as finite numbers. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
             }
         }
     }

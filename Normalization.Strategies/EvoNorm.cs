@@ -65,7 +65,7 @@ public abstract class EvoNorm<T> : Normalizer<T>
             if (Training && NonFinite == NonFinitePolicy.Throw && !FitsStorage(variances[slot]))
             {
                 throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                    $"{Name}: a {setName} (number {slot}) has variance {variances[slot]}, which {typeof(T).Name} cannot hold as a finite number. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
+                    $"{Name}: a {setName} (number {slot}) has variance {variances[slot]}, which {ElementTypes.NameOf<T>()} cannot hold as a finite number. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
             }
         }
     }

@@ -53,7 +53,7 @@ public static class StrategyCatalog
         Entry entry = Find(id);
         object normalizer = typeof(T) == typeof(float) ? entry.CreateSingle(shape, settings)
             : typeof(T) == typeof(double) ? entry.CreateDouble(shape, settings)
-            : throw new NotSupportedException($"Strategies come in float and double; got {typeof(T).Name}.");
+            : throw new NotSupportedException($"Strategies come in float and double; got {ElementTypes.NameOf<T>()}.");
         return (INormalizer<T>)normalizer;
     }
 

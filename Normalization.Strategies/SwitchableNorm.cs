@@ -304,7 +304,7 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
             if (Training && NonFinite == NonFinitePolicy.Throw && !(Simd.Fits<T>(variance) && Simd.Fits<T>(mixture.Mixed.Mean[slot])))
             {
                 throw new InvalidOperationException(string.Create(CultureInfo.InvariantCulture,
-                    $"SwitchableNorm: sample {slot / _channels}, channel {slot % _channels} has mixed mean {mixture.Mixed.Mean[slot]} and variance {variance}, which {typeof(T).Name} cannot hold as finite numbers. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
+                    $"SwitchableNorm: sample {slot / _channels}, channel {slot % _channels} has mixed mean {mixture.Mixed.Mean[slot]} and variance {variance}, which {ElementTypes.NameOf<T>()} cannot hold as finite numbers. Nothing was updated. Mend the input, or choose NonFinitePolicy.SkipUpdate."));
             }
         }
     }

@@ -208,7 +208,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
             (T[] mean, T[] matrix) = FinishPass();
             if (!mean.Concat(matrix).All(T.IsFinite))
             {
-                return $"{Name}, has statistics that {typeof(T).Name} cannot hold as finite numbers.";
+                return $"{Name}, has statistics that {ElementTypes.NameOf<T>()} cannot hold as finite numbers.";
             }
 
             // As stored: rounding to T may leave a covariance singular that was not.
@@ -698,7 +698,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
 
     private void Refuse(string statistic, int channel, double value)
     {
-        Refuse(string.Create(CultureInfo.InvariantCulture, $"the {statistic} of channel {channel} is {value}, which {typeof(T).Name} cannot hold as a finite number"));
+        Refuse(string.Create(CultureInfo.InvariantCulture, $"the {statistic} of channel {channel} is {value}, which {ElementTypes.NameOf<T>()} cannot hold as a finite number"));
         _pass?.Skip();
     }
 }

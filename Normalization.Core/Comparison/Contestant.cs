@@ -45,7 +45,7 @@ public sealed class Contestant
     {
         object normalizer = typeof(T) == typeof(float) ? _createSingle(shape, epsilon)
             : typeof(T) == typeof(double) ? _createDouble(shape, epsilon)
-            : throw new NotSupportedException($"Contestants come in float and double; got {typeof(T).Name}.");
+            : throw new NotSupportedException($"Contestants come in float and double; got {ElementTypes.NameOf<T>()}.");
         return (INormalizer<T>)normalizer;
     }
 }

@@ -33,7 +33,7 @@ public static class Metrics
     public static IReadOnlyList<Metric> All { get; } =
     [
         new("set_mean_error", Aspects.Outputs, "mean error", "1", Better.Lower,
-            "Largest |mean of the normalized values (weight 1, bias 0) over a reduction set of the strategy's own|; exactly 0 is right. Float."),
+            "Largest |mean of the normalized values (weight 1, bias 0) over a reduction set of the strategy's own|; 0 is right, but where no mean is subtracted it is what is left of it. Float."),
         new("set_variance_error", Aspects.Outputs, "variance error", "1", Better.Lower,
             "Largest |population variance of the normalized values over a reduction set - v / (v + epsilon)|, v the input's variance there in double. Float. For full whitening the exact value is the diagonal of S (S + epsilon I)^-1; nothing is recorded for strategies that mix their sets in other ways."),
         new("float_error", Aspects.Outputs, "float error", "1", Better.Lower,

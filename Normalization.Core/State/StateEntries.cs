@@ -122,7 +122,7 @@ internal static class StateEntries
     }
 
     /// <summary>An object's type as messages call it: BatchNorm of Single.</summary>
-    public static string NameOf<T>(object owner) => $"{owner.GetType().Name.Split('`')[0]} of {typeof(T).Name}";
+    public static string NameOf<T>(object owner) => $"{owner.GetType().Name.Split('`')[0]} of {ElementTypes.NameOf<T>()}";
 
     private static bool Fits<T>(string name, StateTensor tensor, ReadOnlySpan<nint> shape, List<string> faults)
         where T : unmanaged
@@ -137,7 +137,7 @@ internal static class StateEntries
         if (tensor.ElementType != needed)
         {
             faults.Add(
-                $"'{name}' is {tensor.ElementType}, but a layer of {typeof(T).Name} holds {needed}" +
+                $"'{name}' is {tensor.ElementType}, but a layer of {ElementTypes.NameOf<T>()} holds {needed}" +
                 (tensor.ElementType == StateElementType.I64 ? "" : $" (state.ConvertTo(StateElementType.{needed}) converts)"));
         }
 

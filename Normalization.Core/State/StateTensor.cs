@@ -123,7 +123,7 @@ public sealed class StateTensor
 
         return typeof(T) == typeof(long)
             ? StateElementType.I64
-            : throw new NotSupportedException($"A state holds float, double or long; {typeof(T).Name} is none of them.");
+            : throw new NotSupportedException($"A state holds float, double or long; {ElementTypes.NameOf<T>()} is none of them.");
     }
 
     internal static int SizeOf(StateElementType elementType) => elementType == StateElementType.F32 ? sizeof(float) : sizeof(double);

@@ -48,7 +48,7 @@ public sealed class DataStandardizer<T>
     {
         if (typeof(T) != typeof(float) && typeof(T) != typeof(double))
         {
-            throw new NotSupportedException($"Data is float or double; got {typeof(T).Name}.");
+            throw new NotSupportedException($"Data is float or double; got {ElementTypes.NameOf<T>()}.");
         }
 
         Channels = Guard.Channels(channels);

@@ -290,6 +290,7 @@ public static class Folding
         bool mightBe = normalizer is StandardizingNormalizer<T> or WhiteningNormalizer<T> && normalizer.Training && !normalizer.Frozen && normalizer.Buffers.Count > 0;
         throw new InvalidOperationException($"The {NameOf(normalizer)} cannot be folded: " + (mightBe
             ? "in training its statistics are the batch's. Set Training = false, or Freeze() it, to fold the running ones."
+            : normalizer is not Normalizer<T> ? "it is no layer of this library, which does not know what it computes in inference."
             : "its statistics are those of the input to come, so that it is no fixed linear map. Only layers that normalize by running statistics can be folded."));
     }
 

@@ -66,7 +66,7 @@ public class NormalizerStateTests
         StringAssert.Contains(message, "'running_mean' is missing");
         StringAssert.Contains(message, "'gamma' of shape (1, 2) is surplus");
         StringAssert.Contains(message, "'bias' has the shape (4), not (3)");
-        StringAssert.Contains(message, "'covariance' is F64, but a layer of Single holds F32 (state.ConvertTo(StateElementType.F32) converts)");
+        StringAssert.Contains(message, "'covariance' is F64, but a layer of float holds F32 (state.ConvertTo(StateElementType.F32) converts)");
         StringAssert.Contains(message, "'num_batches_tracked' is -4");
         StringAssert.Contains(message, "strict: false");
         Assert.IsFalse(message.Contains("'weight'", StringComparison.Ordinal), message);

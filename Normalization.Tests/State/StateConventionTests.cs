@@ -79,7 +79,7 @@ public sealed class StateConventionTests
     {
         string message = Assert.ThrowsExactly<NotSupportedException>(() => new ZcaWhitening<float>(3).GetState(convention: StateConvention.Keras)).Message;
 
-        StringAssert.Contains(message, "Keras has no name for 'running_covariance' of the ZcaWhitening of Single");
+        StringAssert.Contains(message, "Keras has no name for 'running_covariance' of the ZcaWhitening of float");
         StringAssert.Contains(message, "gamma, beta, moving_mean, moving_variance");
     }
 

@@ -249,7 +249,7 @@ public sealed class DataStandardizerTests
 
         string message = Assert.ThrowsExactly<ArgumentException>(() => standardizer.LoadState(state)).Message;
 
-        StringAssert.Contains(message, "DataStandardizer of Single");
+        StringAssert.Contains(message, "DataStandardizer of float");
         StringAssert.Contains(message, "'count' is missing");
         StringAssert.Contains(message, "'std' of shape (1) is surplus");
         StringAssert.Contains(message, "'population_variance' has -2 at element 1, but a variance is finite and at least 0");

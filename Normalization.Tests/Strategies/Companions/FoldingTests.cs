@@ -2,6 +2,7 @@ using System.Numerics;
 using Normalization.Core;
 using Normalization.Strategies;
 using Normalization.Strategies.Companions;
+using Normalization.Tests.Comparison;
 using Normalization.Tests.Golden;
 using Normalization.Tests.Support;
 
@@ -210,6 +211,9 @@ public sealed class FoldingTests
             StringAssert.Contains(
                 Assert.ThrowsExactly<InvalidOperationException>(() => Folding.IntoPreceding(layer, training)).Message, "Set Training = false");
         }
+
+        StringAssert.Contains(
+            Assert.ThrowsExactly<InvalidOperationException>(() => Folding.IntoPreceding(layer, new PlainStandardizer<double>(new ActivationShape(4, Channels), 1e-5))).Message, "no layer of this library");
     }
 
     [TestMethod]

@@ -448,7 +448,7 @@ public sealed class LstmCellTests
         LstmCell<float> batch = Randomized<float>(LstmNormalization.Batch, 2, 3, 1);
 
         string message = Assert.ThrowsExactly<ArgumentException>(() => batch.LoadState(plain.GetState())).Message;
-        StringAssert.Contains(message, "LstmCell of Single");
+        StringAssert.Contains(message, "LstmCell of float");
         StringAssert.Contains(message, "'norm_c.bias' is missing");
         StringAssert.Contains(message, "'norm_hh.0.running_var' is missing");
         StringAssert.Contains(Assert.ThrowsExactly<ArgumentException>(() => plain.LoadState(batch.GetState())).Message, "'norm_ih.0.running_mean' of shape (12) is surplus");
