@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using System.Reflection;
 using Normalization.Core;
 using Normalization.Core.Comparison;
 using Normalization.Strategies;
@@ -75,10 +74,10 @@ public sealed class LibraryTests
         [
             .. from type in typeof(BatchNorm<>).Assembly.GetExportedTypes()
                where type is { IsAbstract: false, IsGenericTypeDefinition: true } && type.MakeGenericType(typeof(float)).IsAssignableTo(typeof(INormalizer<float>))
-               from made in type.GetConstructors().Cast<MethodBase>().Concat(type.GetMethods(BindingFlags.Public | BindingFlags.Static).Where(method => method.ReturnType == type))
+               from made in type.GetConstructors().Cast<System.Reflection.MethodBase>().Concat(type.GetMethods(System.Reflection.BindingFlags.Public | System.Reflection.BindingFlags.Static).Where(method => method.ReturnType == type))
                select Row(type.Name[..type.Name.IndexOf('`', StringComparison.Ordinal)], made),
         ];
-        string[] rows = [.. File.ReadLines(PageExample.PathOf("docs/library.md")).Where(line => line.Contains("<T>", StringComparison.Ordinal) && line.StartsWith("| `", StringComparison.Ordinal))];
+        string[] rows = [.. File.ReadLines(PageExample.PathOf("docs/library.md")).TakeWhile(line => line != "## Companions").Where(line => line.Contains("<T>", StringComparison.Ordinal) && line.StartsWith("| `", StringComparison.Ordinal))];
 
         foreach (string row in expected)
         {
@@ -87,9 +86,9 @@ public sealed class LibraryTests
 
         Assert.HasCount(expected.Length, rows);
 
-        static string Row(string name, MethodBase made)
+        static string Row(string name, System.Reflection.MethodBase made)
         {
-            ParameterInfo[] parameters = made.GetParameters();
+            System.Reflection.ParameterInfo[] parameters = made.GetParameters();
             Type? options = parameters is [.., { Name: "options" } last] ? last.ParameterType : null;
             string arguments = string.Join(", ", parameters.Take(parameters.Length - (options is null ? 0 : 1)).Select(parameter => parameter.Name));
             return $"| `{name}<T>{(made.IsConstructor ? "" : $".{made.Name}")}({arguments})` | {(options is null ? "none" : $"`{options.Name}`")}";

@@ -5,7 +5,7 @@ namespace Normalization.Tests.Documentation;
 /// <summary>The example that a test of documentation compiles and runs, held against the page that shows it.</summary>
 internal static class PageExample
 {
-    /// <summary>Fails where the lines between the marks of the calling test's source are not on a page.</summary>
+    /// <summary>Fails where a page has no block of the usings of a source file (those of the tests left out) and the lines between its marks.</summary>
     /// <param name="page">The page, from the repository's root.</param>
     /// <param name="indent">Of the lines: 8 is that of a method's body.</param>
     /// <param name="source">The caller's own file.</param>
@@ -14,9 +14,17 @@ internal static class PageExample
         string[] lines = File.ReadAllLines(source);
         int begin = Array.FindIndex(lines, line => line.Contains("// example: begin", StringComparison.Ordinal));
         int end = Array.FindIndex(lines, line => line.Contains("// example: end", StringComparison.Ordinal));
+        string[] block =
+        [
+            "```csharp",
+            .. lines.Where(line => line.StartsWith("using ", StringComparison.Ordinal) && !line.StartsWith("using Normalization.Tests", StringComparison.Ordinal)),
+            "",
+            .. lines[(begin + 1)..end].Select(line => line.Length > indent ? line[indent..] : ""),
+            "```",
+        ];
         string text = File.ReadAllText(PathOf(page)).ReplaceLineEndings("\n");
 
-        Assert.Contains(string.Join("\n", lines[(begin + 1)..end].Select(line => line.Length > indent ? line[indent..] : "")), text);
+        Assert.Contains(string.Join("\n", block), text);
     }
 
     /// <summary>Where a page lies.</summary>
