@@ -12,7 +12,7 @@ internal static class SpeedCommand
     private const string All = "all";
 
     private static readonly Option<TierName> Tier = Options.Choice<TierName>(
-        "--tier", "How long: dry under a minute, short a quarter of an hour, full an hour and a quarter, each on 2 cores. Default dry.");
+        "--tier", "How long: dry under a minute, short 10 to 15 minutes, full 70 minutes, each on 2 cores. Default dry.");
 
     private static readonly Option<IReadOnlyList<string>> PeersOption = Options.Names("--peers", "peer", [All, .. Peers.Ids],
         $"Beside whom: all, or some of {string.Join(", ", Peers.Ids)}. Default all that are installed; one that is named must be.");

@@ -55,7 +55,7 @@ internal sealed record SpeedTier
         WhitenedChannels = [16, 64, 256],
     };
 
-    /// <summary>A quarter of an hour: figures to act on.</summary>
+    /// <summary>10 to 15 minutes: figures to act on.</summary>
     public static SpeedTier Short { get; } = new()
     {
         Name = "short",
@@ -66,7 +66,7 @@ internal sealed record SpeedTier
         CrossChecks = true,
     };
 
-    /// <summary>An hour and a quarter: figures to publish.</summary>
+    /// <summary>70 minutes: figures to publish.</summary>
     public static SpeedTier Full { get; } = new()
     {
         Name = "full",
