@@ -80,6 +80,7 @@ internal static class NetworksCommand
     /// <summary>A line for each case.</summary>
     internal static IEnumerable<string> Lines(RunData run) =>
         from record in run.Cases
+        where record.Measurements.Count > 0 // one that failed is told by its failure
         let time = record.Measurements.Single(row => row.Metric == "step_milliseconds")
         let ratio = record.Measurements.Single(row => row.Metric == "speedup_vs_pytorch")
         select string.Create(CultureInfo.InvariantCulture, $"{record.Case}: {time.Value:G3} ms a step; {(ratio.Value is { } value

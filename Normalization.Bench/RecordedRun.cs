@@ -44,14 +44,15 @@ internal sealed class RecordedRun(ParseResult parse)
             throw new UsageException($"There is no run in '{folder}' to resume. Start one with --out {folder}.");
         }
 
-        if (RunFile.Load(folder).Header.Environment.Arguments is not { } recorded)
+        RunEnvironment environment = RunFile.Load(folder).Header.Environment;
+        if (environment.Arguments is not { } recorded)
         {
             return given;
         }
 
         ParseResult begun = parse([.. recorded]);
         Command command = given.CommandResult.Command;
-        if (begun.CommandResult.Command is RootCommand)
+        if (begun.CommandResult.Command is RootCommand || environment.CommandLine.Split(' ')[0] != Path.GetFileNameWithoutExtension(Environment.GetCommandLineArgs()[0]))
         {
             throw new UsageException($"The run in '{folder}' was begun by another program, which alone can go on with it. Start one of your own with --out DIR.");
         }

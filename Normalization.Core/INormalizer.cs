@@ -73,6 +73,7 @@ public interface INormalizer<T>
     /// <summary>
     /// While true, a training Forward keeps what Backward takes for constants by definition (a "stop gradient", such as batch
     /// renormalization's r and d) as the last Forward had it, and updates no running statistics: the function that Backward differentiates.
+    /// Without such a Forward before, a strategy that has such constants throws <see cref="InvalidOperationException"/>.
     /// For whoever takes differences; a strategy without such constants need not look at it. Default false.
     /// </summary>
     bool HoldConstants

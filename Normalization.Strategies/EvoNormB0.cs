@@ -168,7 +168,13 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         pass.TakesMoments = !Training;
         pass.Store = Standardizer.BackwardStore(pass.Layout, g, dx);
         double[] kept = Training ? _statistics : ArrayPool<double>.Shared.Rent(pass.StatisticsSize);
-        Run(ref pass, kept, Training ? _savedRunning : _running is not null && UsesRunning);
+        bool usesRunning = Training ? _savedRunning : _running is not null && UsesRunning;
+        if (usesRunning && !Training)
+        {
+            RequireRunningVariances();
+        }
+
+        Run(ref pass, kept, usesRunning);
         if (!Training)
         {
             ArrayPool<double>.Shared.Return(kept);

@@ -36,10 +36,10 @@ internal sealed class DigitData
     /// <inheritdoc cref="LeastTrain"/>
     public const int LeastTest = 1000;
 
-    // SHA-256 of MNIST's pixels and labels, training and then test, without the files' headers.
     /// <summary>The source's name where the images are MNIST's.</summary>
     public const string Mnist = "MNIST";
 
+    // SHA-256 of MNIST's pixels and labels, training and then test, without the files' headers.
     private const string MnistContent = "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16";
 
     private readonly Lazy<(Examples Train, Examples Test)> _standardized;

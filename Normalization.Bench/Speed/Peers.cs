@@ -11,7 +11,7 @@ internal static class Peers
 
     /// <summary>Finds a peer on this machine.</summary>
     /// <param name="id">One of <see cref="Ids"/>.</param>
-    /// <param name="python">The Python interpreter to try first; null for the usual ones alone.</param>
+    /// <param name="python">The Python interpreter, and no other; null for the usual ones.</param>
     /// <param name="missing">Where null is returned: what was looked for and the package that brings it, as one line.</param>
     /// <returns>The peer, to be disposed of; null where it is not installed.</returns>
     /// <exception cref="ArgumentException">The id is unknown.</exception>

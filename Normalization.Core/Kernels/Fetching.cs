@@ -3,7 +3,7 @@ namespace Normalization.Core.Kernels;
 /// <summary>How far from what it reads a pass over a layout fetches, in elements; 0 is not at all. Hints: no bit hangs on them.</summary>
 /// <remarks>
 /// A panel that stays in the second-level cache between its sums and its result leaves room for the next one, or does not: then to fetch that
-/// would push out what is read once more. All limits are measured (docs/performance.md).
+/// would push out what is read once more. All limits are measured (docs/log/experiments.md).
 /// </remarks>
 /// <param name="Written">While results are written: the next panel, or the stream further on.</param>
 /// <param name="Summed">While sums are taken.</param>

@@ -141,7 +141,7 @@ internal static unsafe class Standardizer
         }
 
         var chunking = new Chunking(layout);
-        bool byTiles = threshold == null && ByTiles<T>(layout, 1 + (weight == null ? 0 : 1) + (bias == null ? 0 : 1));
+        bool byTiles = threshold == null && ByTiles<T>(layout, bias == null ? 2 : 3);
         bool panelByPanel = !byTiles && ByPanel<T>(layout, chunking);
         bool runsInStep = threshold == null && RunsInStep<T>(layout, chunking);
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;

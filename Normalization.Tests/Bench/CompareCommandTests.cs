@@ -98,9 +98,12 @@ public sealed class CompareCommandTests : IDisposable
     }
 
     [TestMethod]
-    public void Compare_ResumingWhatAnotherProgramRecorded_SaysSo()
+    [DataRow("my-data 7")]
+    [DataRow("--seed 5")]
+    [DataRow("")]
+    public void Compare_ResumingWhatAnotherProgramRecorded_SaysSo(string arguments)
     {
-        RunEnvironment environment = RunEnvironment.Capture("own-program", ["my-data", "7"], 1, 1);
+        RunEnvironment environment = RunEnvironment.Capture("own-program", arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries), 1, 1);
         RunRecorder.Create(_folder.File("run"), new Comparer([StrategyCatalog.Contestant("none")]).Describe(environment)).Dispose();
 
         BenchResult result = BenchProcess.Run(_folder.Path, "compare", "--resume", "run");

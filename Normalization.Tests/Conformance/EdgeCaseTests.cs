@@ -127,7 +127,9 @@ public sealed class EdgeCaseTests
         Runs.Buffer(normalizer, "running_var")[2] = 0;
         normalizer.OnStateChanged();
         normalizer.Training = false;
-        Assert.Contains("channel 2", Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Forward(normalizer, shape, TestData.Activations(1, shape))).Message);
+        double[] x = TestData.Activations(1, shape);
+        Assert.Contains("channel 2", Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Forward(normalizer, shape, x)).Message);
+        Assert.ThrowsExactly<DivideByZeroException>(() => Runs.Backward(normalizer, shape, x, x));
     }
 
     [TestMethod]

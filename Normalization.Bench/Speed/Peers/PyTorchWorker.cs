@@ -72,7 +72,7 @@ internal sealed class PyTorchWorker : IDisposable
         }
 
         missing = python is not null
-            ? $"'{python}', which --python names, is no Python that can import torch. Name another, or leave --python out."
+            ? $"'{python}', which --python names, is no Python that can import torch (Debian: python3-torch). Name another, or leave --python out."
             : $"PyTorch is not installed: none of {string.Join(", ", candidates)} can import torch (Debian: python3-torch; elsewhere name an interpreter by --python PATH)";
         return null;
     }

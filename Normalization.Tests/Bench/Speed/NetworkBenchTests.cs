@@ -90,6 +90,8 @@ public sealed class NetworkBenchTests : IDisposable
         CaseRecord record = Run(new NetworkCase(NetworkCase.Perceptron, "no-such-strategy", 1), null, "not installed");
         Assert.IsNotNull(record.Failure);
         Assert.AreEqual(ExitCodes.Failed, Summary.Print(RunOf(record), ["index.html"]));
+        CaseRecord good = Run(new NetworkCase(NetworkCase.Perceptron, "none", 1), null, "not installed");
+        Assert.HasCount(1, NetworksCommand.Lines(RunOf(record) with { Cases = [good, record] }).ToList());
     }
 
     [TestMethod]
