@@ -128,10 +128,13 @@ internal sealed class ExperimentContent
         string[] names = chart.Line is null ? variants : [.. rows.Select(LineOf).Distinct()];
         foreach (string name in names)
         {
+            // Several lines of one strategy, such as percentiles, share its colour, not its dash and marker.
+            int style = Array.IndexOf(names, name);
             foreach (var line in rows.Where(row => LineOf(row) == name).GroupBy(row => Others(row, [chart.X, chart.Line ?? chart.X, .. chart.Only?.Keys ?? []])).OrderBy(line => line.Key, StringComparer.Ordinal))
             {
                 ChartPoint[] points = [.. line.GroupBy(row => row.Number(chart.X)!.Value).OrderBy(at => at.Key).Select(at => Point(at.Key, [.. at.Select(row => row.Value!.Value)]))];
-                series.Add(new ChartSeries(line.Key.Length == 0 ? name : $"{name}, {line.Key}", Array.IndexOf(names, name), points));
+                series.Add(new ChartSeries(line.Key.Length == 0 ? name : $"{name}, {line.Key}", style, points));
+                style += SvgChart.StyleCount;
             }
         }
 

@@ -71,7 +71,8 @@ internal static class SvgChart
     // The ratio of values from which on equal distances hide the small ones.
     private const double SpansDecades = 100;
 
-    private const int StyleCount = 8;
+    /// <summary>Colours; a style this much further on has the same one, with another dash and marker.</summary>
+    public const int StyleCount = 8;
     private const double Width = 480;
     private const double LineHeight = 22;
 

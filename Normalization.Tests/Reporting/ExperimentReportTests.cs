@@ -35,13 +35,28 @@ public sealed class ExperimentReportTests
         StringAssert.Contains(page, "b, network normalized");
     }
 
-    private static RunData Run(ExperimentChart chart)
+    [TestMethod]
+    public void Write_SeveralLinesOfAStrategy_ShareItsColourAndNotItsDash()
     {
-        Measurement[] rows = [Row("a", 1, "plain", 0.51), Row("a-x5", 5, "plain", 0.55), Row("b", 5, "normalized", 0.95), Row("c", 5, null, 0.77)];
+        string page = new HtmlReport().Write(Run(
+            new ExperimentChart("By rate", "test_accuracy", "multiplier", "multiplier"),
+            [Row("a", 1, "low", 0.1), Row("a", 5, "low", 0.2), Row("a", 1, "high", 0.8), Row("a", 5, "high", 0.9)]));
+        string chart = Regex.Match(page, "<svg class=\"chart\".*?</svg>", RegexOptions.Singleline).Value;
+        string[] lines = [.. Regex.Matches(chart, "<polyline class=\"line\"([^>]*?) points").Select(match => match.Groups[1].Value)];
+        Assert.HasCount(2, lines, chart);
+        Assert.AreNotEqual(lines[0], lines[1]);
+        Assert.HasCount(1, Regex.Matches(chart, "<g class=\"(c\\d)\">").Select(match => match.Groups[1].Value).Distinct().ToList());
+    }
+
+    private static RunData Run(ExperimentChart chart) => Run(
+        chart, [Row("a", 1, "plain", 0.51), Row("a-x5", 5, "plain", 0.55), Row("b", 5, "normalized", 0.95), Row("c", 5, null, 0.77)]);
+
+    private static RunData Run(ExperimentChart chart, Measurement[] rows)
+    {
         return new RunData(
             SampleRun.Build().Header with
             {
-                Strategies = [.. rows.Select(row => new StrategyDescription(row.Strategy, "", ""))],
+                Strategies = [.. rows.Select(row => row.Strategy).Distinct().Select(id => new StrategyDescription(id, "", ""))],
                 Scenarios = [new ScenarioDescription("E2", "Title", "Question")],
                 Experiments = [new ExperimentDescription("E2", "Title", "Question", ["Set-up."], [chart], [])],
                 CaseCount = 1,
