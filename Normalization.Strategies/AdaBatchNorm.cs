@@ -37,8 +37,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
     private readonly Dictionary<string, DomainState> _domains = new(StringComparer.Ordinal);
     private readonly double[] _merged; // what the last training Forward in a domain normalized by: mean, variance, 1 / deviation
     private DomainState? _domain;
-    private DomainState? _mergedDomain; // whose statistics are in _merged
-    private bool _savedDomain;
+    private DomainState? _savedDomain; // of the last training Forward, whose statistics are in _merged; null is the source
 
     /// <summary>A layer for activations of C channels, on the source.</summary>
     /// <param name="channels">C, at least 1.</param>
@@ -210,9 +209,15 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
     internal override unsafe void StandardizeSets(
         ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
     {
+        if (Training && HoldConstants && _domain is not null && _savedDomain != _domain)
+        {
+            throw new InvalidOperationException(
+                "AdaBatchNorm: HoldConstants keeps the statistics that the last Forward in training merged in this domain, and there has been none. Run one Forward in training first.");
+        }
+
         if (Training)
         {
-            _savedDomain = _domain is not null;
+            _savedDomain = _domain;
         }
 
         if (_domain is null)
@@ -229,16 +234,8 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
             merging.Applied = Carve(memory);
             merging.Merged = Carve(Training ? saved : memory + (5 * _channels)); // inference writes no field
             merging.Holds = Training && HoldConstants;
-            if (merging.Holds && _mergedDomain != _domain)
-            {
-                throw new InvalidOperationException(
-                    "AdaBatchNorm: HoldConstants keeps the statistics that the last Forward in training merged in this domain, and there has been none. Run one Forward in training first.");
-            }
-
-            _mergedDomain = Training ? null : _mergedDomain;
             Standardizer.Forward(layout, x, y, weight, bias, merging.Applied, Epsilon, adjustment: new Adjustment { State = &merging, Function = &Merge });
             base.RequirePositiveVariance(layout, merging.Applied);
-            _mergedDomain = Training ? _domain : _mergedDomain;
         }
 
         ArrayPool<double>.Shared.Return(rented);
@@ -247,7 +244,7 @@ public sealed class AdaBatchNorm<T> : StandardizingNormalizer<T>
     internal override unsafe void DifferentiateSets(
         ActivationShape shape, MemoryOrder order, in ReductionLayout layout, T* x, T* g, T* dx, T* weight, Statistics statistics, T* weightGradient, T* biasGradient)
     {
-        if (!(Training ? _savedDomain : _domain is not null))
+        if ((Training ? _savedDomain : _domain) is null)
         {
             base.DifferentiateSets(shape, order, layout, x, g, dx, weight, statistics, weightGradient, biasGradient);
             return;
