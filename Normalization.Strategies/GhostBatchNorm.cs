@@ -124,7 +124,7 @@ public sealed class GhostBatchNorm<T> : StandardizingNormalizer<T>
 
     internal override void CheckBatch(ActivationShape shape)
     {
-        bool cuts = !(UsesRunning && _options.TrackRunningStatistics) || (UpdatesRunning && _options.TrackRunningStatistics);
+        bool cuts = !_options.TrackRunningStatistics || !UsesRunning || UpdatesRunning;
         if (cuts && _options.Remainder == GhostRemainder.Throw && shape.Samples % GhostSize != 0)
         {
             throw new ArgumentException(
