@@ -358,6 +358,10 @@ public abstract class Normalizer<T> : INormalizer<T>
     /// <summary>The running statistics; null where none are kept, and for strategies that keep them otherwise.</summary>
     private protected virtual RunningStatistics<T>? Running => null;
 
+    /// <summary>What is thrown where epsilon is 0 and so is a running variance that would be divided by.</summary>
+    private protected DivideByZeroException RunningVarianceIsZero(int channel) => new(
+        $"{Name}: with epsilon 0 every channel's running variance must be above 0, but that of channel {channel} is 0 and would be divided by. Use an epsilon above 0.");
+
     /// <summary>Skips an update that cannot be made, or throws, as the policy says.</summary>
     /// <param name="reason">What cannot be stored, without the strategy's name and the end of the sentence; null where all was stored.</param>
     private protected void Refuse(string? reason)

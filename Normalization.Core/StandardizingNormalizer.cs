@@ -466,8 +466,7 @@ public abstract class StandardizingNormalizer<T> : Normalizer<T>
         {
             if (statistics.PopulationVariance[c] == 0)
             {
-                throw new DivideByZeroException(
-                    $"{Name}: with epsilon 0 every channel's running variance must be above 0, but that of channel {c} is 0 and would be divided by. Use an epsilon above 0.");
+                throw RunningVarianceIsZero(c);
             }
         }
     }

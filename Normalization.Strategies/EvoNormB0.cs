@@ -149,8 +149,7 @@ public sealed class EvoNormB0<T> : EvoNorm<T>
         {
             if (T.IsZero(variances[c]))
             {
-                throw new DivideByZeroException(
-                    $"{Name}: with epsilon 0 every channel's running variance must be above 0, but that of channel {c} is 0 and would be divided by. Use an epsilon above 0.");
+                throw RunningVarianceIsZero(c);
             }
         }
     }
