@@ -23,8 +23,6 @@ internal enum BackwardPhase
 internal unsafe partial struct BackwardJob<T> : IStoringJob
     where T : unmanaged
 {
-    public const int TileElements = 2048;
-
     /// <summary>Rows whose weight gradients are added up together.</summary>
     public const int RowBlock = 4;
 
@@ -837,11 +835,11 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void ApplyTile<TStore>(int tile)
         where TStore : struct, IStore
     {
-        nint start = (nint)tile * TileElements;
-        nint length = Math.Min(TileElements, Layout.BlockLength - start);
-        byte* block = stackalloc byte[(4 * TileElements * sizeof(double)) + Simd.LineBytes];
+        nint start = (nint)tile * Standardizer.WeightTile;
+        nint length = Math.Min(Standardizer.WeightTile, Layout.BlockLength - start);
+        byte* block = stackalloc byte[(4 * Standardizer.WeightTile * sizeof(double)) + Simd.LineBytes];
         double* totals = Simd.Aligned<double>(block);
-        T* staged = (T*)(totals + (2 * TileElements));
+        T* staged = (T*)(totals + (2 * Standardizer.WeightTile));
         Run<T>* runs = stackalloc Run<T>[RowBlock];
         for (int inner = 0; inner < Layout.Inner; inner++)
         {
@@ -855,12 +853,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             {
                 int rows = Math.Min(RowBlock, Layout.Outer - first);
                 int panel = (first * Layout.Inner) + inner;
-                WriteRowsAndColumns<TStore>(panel, rows, start, length, staged, staged + TileElements, runs);
+                WriteRowsAndColumns<TStore>(panel, rows, start, length, staged, staged + Standardizer.WeightTile, runs);
 
                 if (Layout.Outer > StagedRows && (first % StagedRows == StagedRows - RowBlock || first + RowBlock >= Layout.Outer))
                 {
                     Simd.AddTo(totals, staged, length);
-                    Simd.AddTo(totals + TileElements, staged + TileElements, length);
+                    Simd.AddTo(totals + Standardizer.WeightTile, staged + Standardizer.WeightTile, length);
                     Clear(staged, length);
                 }
             }
@@ -869,12 +867,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             if (Layout.Outer > StagedRows)
             {
                 AddTo(BiasGradient, affine, totals, length);
-                AddTo(WeightGradient, affine, totals + TileElements, length);
+                AddTo(WeightGradient, affine, totals + Standardizer.WeightTile, length);
             }
             else
             {
                 AddTo(BiasGradient, affine, staged, length);
-                AddTo(WeightGradient, affine, staged + TileElements, length);
+                AddTo(WeightGradient, affine, staged + Standardizer.WeightTile, length);
             }
         }
     }
@@ -884,7 +882,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         where TSum : unmanaged
     {
         new Span<TSum>(sums, (int)length).Clear();
-        new Span<TSum>(sums + TileElements, (int)length).Clear();
+        new Span<TSum>(sums + Standardizer.WeightTile, (int)length).Clear();
     }
 
     // A block of rows that does not suit float is summed in double before it is staged.

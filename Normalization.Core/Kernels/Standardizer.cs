@@ -86,7 +86,7 @@ internal static unsafe class Standardizer
     private const nint WaitingBytes = 5 << 18;
 
     /// <summary>Elements of a row whose weights stay in the first-level cache while all rows are written.</summary>
-    internal const nint WeightTile = 2048;
+    internal const int WeightTile = 2048;
 
     // Blocks that take turns are worked on in the order of memory, sets or no, where they are up to half a page long, as fetching begins anew in each,
     // and where a set does not stay in the second-level cache until it is written. Of the shortest ones the sums themselves cost more than that; the
@@ -182,7 +182,7 @@ internal static unsafe class Standardizer
         job.Run(ForwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * layout.Columns);
         if (byTiles)
         {
-            job.Run(ForwardPhase.ApplyTiles, (int)((layout.BlockLength + WeightTile - 1) / WeightTile), layout.Panels * WeightTile);
+            job.Run(ForwardPhase.ApplyTiles, WeightTiles(layout), (nint)layout.Panels * WeightTile);
             return;
         }
 
@@ -346,8 +346,7 @@ internal static unsafe class Standardizer
             job.Run(BackwardPhase.CombineChunks, layout.Panels, (nint)chunking.Count * sumsPerPanel);
             if (accumulate)
             {
-                int tiles = (int)((layout.BlockLength + BackwardJob<T>.TileElements - 1) / BackwardJob<T>.TileElements);
-                job.Run(BackwardPhase.ApplyTiles, tiles, (nint)layout.Panels * BackwardJob<T>.TileElements);
+                job.Run(BackwardPhase.ApplyTiles, WeightTiles(layout), (nint)layout.Panels * WeightTile);
             }
             else
             {
@@ -608,6 +607,8 @@ internal static unsafe class Standardizer
     // One thread takes a whole panel while it is in its cache, unless there are so few panels that the others would idle.
     internal static bool ByPanel<T>(in ReductionLayout layout, in Chunking chunking)
         where T : unmanaged => chunking.Count == 1 || (layout.PanelElements * sizeof(T) <= CachedPanelBytes && layout.Panels >= 4);
+
+    private static int WeightTiles(in ReductionLayout layout) => (int)((layout.BlockLength + WeightTile - 1) / WeightTile);
 
     // Whether so many arrays as long as a row, of the row itself and of weights by element, do not stay in the second-level cache: weights would be
     // read anew for each row.
