@@ -7,19 +7,15 @@ namespace Normalization.Bench.Speed;
 /// <summary>What a run of the benchmark comes to, in lines for stdout.</summary>
 internal static class SpeedSummary
 {
-    /// <summary>A cell loses where the upper end of (peer time / our time) is below this.</summary>
-    public const double Losing = 0.97;
-
     /// <summary>Cells, losses, geometric means; the peers' versions come from the header.</summary>
     public static IEnumerable<string> Lines(RunData run)
     {
         Measurement[] cells = [.. run.Measurements.Where(row => row.Metric == "speedup_vs_fastest_peer" && row.Value is not null)];
-        Measurement[] losing = [.. cells.Where(row => row.Spread![1] < Losing)];
+        ILookup<SpeedVerdict, Measurement> verdicts = cells.ToLookup(row => BenchmarkCell.VerdictOf(row.Spread![0], row.Spread[1]));
+        Measurement[] losing = [.. verdicts[SpeedVerdict.Loses]];
         Measurement[] crossChecks = [.. run.Measurements.Where(row => row.Parameters!["engine"] is "benchmarkdotnet")];
         int alone = run.Cases.Count(IsTimedAlone);
-        int winning = cells.Count(row => row.Spread![0] > 1 / Losing);
-        int level = cells.Count(row => row.Spread![0] >= Losing && row.Spread[1] <= 1 / Losing);
-        yield return $"{ReportText.Count(cells.Length, "cell")} timed beside a peer: {winning} faster than the fastest, {level} level, {cells.Length - winning - level - losing.Length} undecided, "
+        yield return $"{ReportText.Count(cells.Length, "cell")} timed beside a peer: {verdicts[SpeedVerdict.Wins].Count()} faster than the fastest, {verdicts[SpeedVerdict.Level].Count()} level, {verdicts[SpeedVerdict.Undecided].Count()} undecided, "
             + $"{losing.Length} slower; {ReportText.Count(alone, "case")} beside the copy alone.";
         foreach (Measurement row in losing)
         {

@@ -81,10 +81,13 @@ internal sealed class BenchmarkCell
     public IReadOnlyList<long> Lengths => Setting.Lengths;
 
     /// <summary>The verdict on the fastest peer.</summary>
-    public SpeedVerdict Verdict => this[BenchmarkCells.FastestPeer] is not { Value: not null } row ? SpeedVerdict.NoPeer
-        : row.High < BenchmarkCells.LosesBelow ? SpeedVerdict.Loses
-        : row.Low > 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Wins
-        : row.Low >= BenchmarkCells.LosesBelow && row.High <= 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Level
+    public SpeedVerdict Verdict => this[BenchmarkCells.FastestPeer] is not { Value: not null } row ? SpeedVerdict.NoPeer : VerdictOf(row.Low, row.High);
+
+    /// <summary>The verdict on an interval of (the peer's time / ours); undecided where there is none.</summary>
+    public static SpeedVerdict VerdictOf(double? low, double? high) =>
+        high < BenchmarkCells.LosesBelow ? SpeedVerdict.Loses
+        : low > 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Wins
+        : low >= BenchmarkCells.LosesBelow && high <= 1 / BenchmarkCells.LosesBelow ? SpeedVerdict.Level
         : SpeedVerdict.Undecided;
 
     /// <summary>The row of a metric, formed or not.</summary>
