@@ -52,6 +52,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     public StoreKind Store;
     public nint Ahead; // as in the forward pass
     public nint SumsAhead; // as there
+    public bool InStep; // whether a panel is written while another's sums are taken
     private Run<T>* _repeated; // as there
     private BackwardPhase _phase;
     private int _items;
@@ -67,6 +68,11 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         _phase = phase;
         _items = items;
         _itemsPerTask = phase is BackwardPhase.Apply or BackwardPhase.Panels ? Standardizer.ItemsPerLargeTask(items, elementsPerItem) : Math.Max(smallestTask, Standardizer.ItemsPerTask(elementsPerItem));
+        if (InStep && phase == BackwardPhase.Panels)
+        {
+            _itemsPerTask = Standardizer.ItemsPerStepTask(items, _itemsPerTask);
+        }
+
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
@@ -86,6 +92,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         if (_phase == BackwardPhase.Apply && _repeated != null)
         {
             WriteRepeated<TStore>(start, end);
+            return;
+        }
+
+        if (_phase == BackwardPhase.Panels && InStep)
+        {
+            PanelsInStep<TStore>(start, end);
             return;
         }
 
@@ -243,6 +255,69 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         FinishSums(place, sums);
     }
 
+    // The first panel's sums, then each panel is written while the next one's are taken, its last block first: so less of it has left the second-level
+    // cache than if what was read longest ago were written first. The same bits as one panel after the other.
+    private readonly void PanelsInStep<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        int perPanel = SumsPerPanel(Layout);
+        PanelSums(start, Layout.Place(start));
+        for (int panel = start; panel < end - 1; panel++)
+        {
+            int next = panel + 1;
+            double* sums = SumsOf(next);
+            for (int index = 0; index < Chunks.Count; index++)
+            {
+                double* part = index == 0 ? sums : sums + perPanel;
+                Clear(part, perPanel);
+                WriteInStep<TStore>(Layout.Place(panel), Layout.Place(next), Chunks[index], part + 2);
+                if (index > 0)
+                {
+                    Simd.AddTo(sums, part, perPanel);
+                }
+            }
+
+            FinishSums(Layout.Place(next), sums);
+        }
+
+        ApplyPanel<TStore>(Layout.Place(end - 1));
+    }
+
+    // As much of a panel as a chunk, while the sums of the next one's chunk are added.
+    private readonly void WriteInStep<TStore>(PanelPlace place, PanelPlace next, Chunk chunk, double* sums)
+        where TStore : struct, IStore
+    {
+        Run<T> written;
+        Run<T> summed;
+        bool folded = Layout.OneWeightPerSet;
+        RunLines lines = LinesOf(place.Slot, folded && Weight != null ? Simd.Get(Weight + place.Affine) : 1);
+        lines.To(&written);
+        summed.Center = Simd.Scalar<T>(Statistics.Mean[next.Slot]);
+        nint offset = (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint mirrored = ((Layout.Blocks - 1 - chunk.FirstBlock) * Layout.BlockStride) + chunk.Start;
+        for (int block = 0; block < chunk.BlockCount; block++, offset += Layout.BlockStride, mirrored -= Layout.BlockStride)
+        {
+            for (nint done = 0, length; done < chunk.Length; done += length)
+            {
+                nint position = chunk.Start + done;
+                nint run = Layout.Runs == 1 ? 0 : position / Layout.RunLength;
+                length = Math.Min(((run + 1) * Layout.RunLength) - position, chunk.Length - done);
+                written.Offset = place.Offset + mirrored + done;
+                summed.Offset = next.Offset + offset + done;
+                if (!lines.SuitsSingle && typeof(T) == typeof(float))
+                {
+                    ApplyRow<TStore>(place.Slot, place.Affine, written.Offset, position, length);
+                    RunSums(next.Slot, summed.Offset, length, ref sums[run], ref sums[Layout.Runs + run]);
+                    continue;
+                }
+
+                written.Weight = Simd.Scalar<T>(folded || Weight == null ? 1 : Simd.Get(Weight + place.Affine + run));
+                Loops.InputGradientInStep<T, TStore>(X, G, DX, length, &written, &summed);
+                AddSums(&summed, next.Slot, length, ref sums[run], ref sums[Layout.Runs + run]);
+            }
+        }
+    }
+
     // Most often there are four.
     private static void Clear(double* sums, int count)
     {
@@ -313,18 +388,14 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void RunSums(nint slot, nint offset, nint length, ref double gradient, ref double product)
     {
         double mean = Statistics.Mean[slot];
-        double inverse = Statistics.InverseStd[slot];
-        if (typeof(T) == typeof(float))
+        double sum = 0;
+        double unscaled = 0;
+        Loops.GradientSums<T, T, Difference<T>, NoAffine<T>>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), default, ref sum, ref unscaled);
+        if (Simd.HoldsSingle(sum, unscaled))
         {
-            double sum = 0;
-            double unscaled = 0;
-            Loops.GradientSums<T, T, Difference<T>, NoAffine<T>>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), default, ref sum, ref unscaled);
-            if (Simd.HoldsSingle(sum, unscaled))
-            {
-                gradient += sum;
-                product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, sum, unscaled) * inverse;
-                return;
-            }
+            gradient += sum;
+            product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, sum, unscaled) * Statistics.InverseStd[slot];
+            return;
         }
 
         WideRunSums(slot, offset, length, default(NoAffine<double>), ref gradient, ref product);

@@ -25,8 +25,6 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
     // Of the squares of whole values, what squared deviations must leave: 10 bits of 53 may go.
     private const double LeastShare = 1.0 / (1 << 10);
 
-    private const int PanelsPerStepTask = 8;
-
     public ReductionLayout Layout;
     public Chunking Chunks;
     public T* X;
@@ -55,8 +53,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
         _itemsPerTask = phase is ForwardPhase.Apply or ForwardPhase.Panels ? Standardizer.ItemsPerLargeTask(items, elementsPerItem) : Standardizer.ItemsPerTask(elementsPerItem);
         if (InStep && phase == ForwardPhase.Panels)
         {
-            // A task's first panel is not summed while another is written: few of them would gain little.
-            _itemsPerTask = Math.Max(_itemsPerTask, Math.Min(PanelsPerStepTask, items / (2 * WorkTeam.Participants)));
+            _itemsPerTask = Standardizer.ItemsPerStepTask(items, _itemsPerTask);
         }
 
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);

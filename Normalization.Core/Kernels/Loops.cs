@@ -287,6 +287,72 @@ internal static unsafe class Loops
         }
     }
 
+    /// <summary>The input gradient of one run, as <see cref="InputGradientOfRuns"/> writes it, and meanwhile the sums of another run, as <see cref="GradientSumsOfRuns"/> takes them.</summary>
+    /// <param name="x">Input.</param>
+    /// <param name="g">Output gradient.</param>
+    /// <param name="dx">Input gradient.</param>
+    /// <param name="n">Elements of each run.</param>
+    /// <param name="run">What is written.</param>
+    /// <param name="summed">What is summed, into its own fields.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradientInStep<T, TStore>(T* x, T* g, T* dx, nint n, Run<T>* run, Run<T>* summed)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        nint lanes = Simd.Count<T>();
+        var gradientLine = new ConstantLine<T>(run->GradientCenter, run->GradientSlope, default);
+        var line = new ConstantLine<T>(run->Center, run->Slope, run->Intercept);
+        var affine = new ConstantAffine<T>(run->Weight, default);
+        var difference = new Difference<T>(summed->Center);
+        T* summedX = x + summed->Offset;
+        T* summedG = g + summed->Offset;
+        x += run->Offset;
+        g += run->Offset;
+        dx += run->Offset;
+        nint i = Head<T, T, TStore>(dx, n);
+        if (i > 0)
+        {
+            WriteInputGradientPart(x, g, dx, i, gradientLine, line, affine);
+        }
+
+        Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
+        nint j = 0;
+        for (; i <= n - (8 * lanes); j += 8 * lanes)
+        {
+            AddEight<T, T, Difference<T>, NoAffine<T>>(summedX, summedG, j, difference, default, ref sum1, ref other1, ref sum2, ref other2);
+            for (nint end = i + (8 * lanes); i < end; i += lanes)
+            {
+                Vector512<T> p = affine.Scale(Vector512.Load(g + i), 0, lanes);
+                Store<T, T, TStore>(dx + i, gradientLine.Plus(p, line.At(Vector512.Load(x + i), 0, 0), 0, 0));
+            }
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Vector512<T> p = affine.Scale(Vector512.Load(g + i), 0, lanes);
+            Store<T, T, TStore>(dx + i, gradientLine.Plus(p, line.At(Vector512.Load(x + i), 0, 0), 0, 0));
+        }
+
+        if (i < n)
+        {
+            WriteInputGradientPart(x + i, g + i, dx + i, n - i, gradientLine, line, affine);
+        }
+
+        AddGradientSums<T, T, Difference<T>, NoAffine<T>>(
+            summedX, summedG, j, n, ahead: 0, difference, default, ref sum1, ref other1, ref sum2, ref other2);
+        summed->Gradient = Simd.Sum(sum1 + other1);
+        summed->Product = Simd.Sum(sum2 + other2);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WriteInputGradientPart<T>(
+        T* x, T* g, T* dx, nint count, ConstantLine<T> gradientLine, ConstantLine<T> line, ConstantAffine<T> affine)
+        where T : unmanaged
+    {
+        Vector512<T> p = affine.Scale(Simd.LoadPart<T, T>(g, count, default), 0, count);
+        Simd.StorePart(dx, count, gradientLine.Plus(p, line.At(Simd.LoadPart<T, T>(x, count, default), 0, 0), 0, 0));
+    }
+
     /// <summary>Adds each column's sum to sums.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddColumns<T>(T* x, nint rows, nint n, nint pitch, double* sums)
@@ -851,9 +917,7 @@ internal static unsafe class Loops
             }
             else if (i < n)
             {
-                nint rest = n - i;
-                Vector512<T> p = affine.Scale(Simd.LoadPart<T, T>(gradient + i, rest, default), 0, rest);
-                Simd.StorePart(to + i, rest, gradientLine.Plus(p, line.At(Simd.LoadPart<T, T>(value + i, rest, default), 0, 0), 0, 0));
+                WriteInputGradientPart(value + i, gradient + i, to + i, n - i, gradientLine, line, affine);
             }
         }
     }
@@ -1022,9 +1086,23 @@ internal static unsafe class Loops
         where TLine : struct, ILine<A>
         where TAffine : struct, IAffine<A>
     {
-        nint lanes = Simd.Count<A>();
         Vector512<double> sum1 = default, sum2 = default, other1 = default, other2 = default;
-        nint i = 0;
+        AddGradientSums<T, A, TLine, TAffine>(x, g, 0, n, ahead, line, affine, ref sum1, ref other1, ref sum2, ref other2);
+        gradient += Simd.Sum(sum1 + other1);
+        product += Simd.Sum(sum2 + other2);
+    }
+
+    // From element i on, of which those before are added up already; eights of vectors have been.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddGradientSums<T, A, TLine, TAffine>(
+        T* x, T* g, nint i, nint n, nint ahead, TLine line, TAffine affine,
+        ref Vector512<double> sum1, ref Vector512<double> other1, ref Vector512<double> sum2, ref Vector512<double> other2)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+    {
+        nint lanes = Simd.Count<A>();
         for (; i <= n - (8 * lanes); i += 8 * lanes)
         {
             nint half = i + (4 * lanes);
@@ -1036,11 +1114,7 @@ internal static unsafe class Loops
                 PrefetchRows(g + half + ahead, lanes);
             }
 
-            Vector512<A> even = default, odd = default;
-            Vector512<A> first = AddFour<T, A, TLine, TAffine>(x, g, i, line, affine, ref even, ref odd);
-            Vector512<A> second = AddFour<T, A, TLine, TAffine>(x, g, half, line, affine, ref even, ref odd);
-            Simd.AddWidened(first + second, ref sum1, ref other1);
-            Simd.AddWidened(even + odd, ref sum2, ref other2);
+            AddEight<T, A, TLine, TAffine>(x, g, i, line, affine, ref sum1, ref other1, ref sum2, ref other2);
         }
 
         if (i < n)
@@ -1071,9 +1145,23 @@ internal static unsafe class Loops
             Simd.AddWidened(gradients, ref sum1, ref other1);
             Simd.AddWidened(products, ref sum2, ref other2);
         }
+    }
 
-        gradient += Simd.Sum(sum1 + other1);
-        product += Simd.Sum(sum2 + other2);
+    // Eight vectors in A, then in double.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddEight<T, A, TLine, TAffine>(
+        T* x, T* g, nint i, TLine line, TAffine affine,
+        ref Vector512<double> sum1, ref Vector512<double> other1, ref Vector512<double> sum2, ref Vector512<double> other2)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+        where TAffine : struct, IAffine<A>
+    {
+        Vector512<A> even = default, odd = default;
+        Vector512<A> first = AddFour<T, A, TLine, TAffine>(x, g, i, line, affine, ref even, ref odd);
+        Vector512<A> second = AddFour<T, A, TLine, TAffine>(x, g, i + (4 * Simd.Count<A>()), line, affine, ref even, ref odd);
+        Simd.AddWidened(first + second, ref sum1, ref other1);
+        Simd.AddWidened(even + odd, ref sum2, ref other2);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -105,6 +105,7 @@ internal static unsafe class Standardizer
 
     private const nint TaskElements = 1 << 14;
     private const int TasksPerThread = 8;
+    private const int PanelsPerStepTask = 8;
     private const nint CachedColumns = Chunking.ChunkElements; // blocks of shorter rows are of one chunk each
     private const int AccumulatorTasks = 16;
 
@@ -147,7 +148,7 @@ internal static unsafe class Standardizer
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
             layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
-        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store);
+        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store, tensors: 1, SecondLevelCache.Bytes);
         Fetching fetching = Fetching.Forward<T>(layout, chunking, panelByPanel, inStep, store);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
@@ -296,10 +297,10 @@ internal static unsafe class Standardizer
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + WeightScratchBytes<T>(layout));
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
-
+        bool inStep = panelByPanel && !constantStatistics && InStep<T>(layout, store, tensors: 2, SecondLevelCache.Bytes);
         nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
-            : longRows ? Fetching.SumsAlone : Fetching.Backward<T>(layout, store, nextRows);
+            : longRows ? Fetching.SumsAlone : inStep ? Fetching.None : Fetching.Backward<T>(layout, store, nextRows);
         var job = new BackwardJob<T>
         {
             Layout = layout,
@@ -318,6 +319,7 @@ internal static unsafe class Standardizer
             BiasGradient = biasGradient,
             Store = store,
             ByTiles = ByTiles<T>(layout, arrays: 3),
+            InStep = inStep,
             RowsTogether = rowsTogether,
             Ahead = fetching.Written,
             SumsAhead = fetching.Summed,
@@ -492,22 +494,19 @@ internal static unsafe class Standardizer
         && (layout.BlockLength * sizeof(T) <= ShortTurnBytes || layout.PanelElements * sizeof(T) > (tensors == 1 ? Fetching.PanelBytes : CachedPanelBytes));
 
     /// <summary>
-    /// Whether a panel is written while another's moments are taken: where their runs are long enough for that, and both have room in the second-level cache.
-    /// Runs that leave past the caches end with whole vectors; others are rather joined.
+    /// Whether a panel is written while another's moments, or gradient sums, are taken: where their runs are long enough for that, and both, of all tensors
+    /// that are read, have room in the second-level cache. Runs that leave past the caches end with whole vectors; others are rather joined.
     /// </summary>
-    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store)
-        where T : unmanaged => InStep<T>(layout, store, SecondLevelCache.Bytes);
-
-    /// <summary>The same beside a second-level cache of so many bytes.</summary>
-    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, nint cacheBytes)
+    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, int tensors, nint cacheBytes)
         where T : unmanaged
     {
-        nint run = layout.RunLength == 0 ? layout.BlockLength : layout.RunLength;
+        bool byElement = layout.RunLength == 0;
+        nint run = byElement ? layout.BlockLength : layout.RunLength;
 
-        // Weights by element want room too.
-        nint room = layout.RunLength == 0 ? Fetching.PanelBytes : Math.Max(Fetching.PanelBytes, cacheBytes / 2);
-        return layout.Columns == 1 && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes && layout.PanelElements * sizeof(T) <= room
-            && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
+        // Weights by element want room too, and backward other loops.
+        nint room = byElement ? Fetching.PanelBytes : Math.Max(Fetching.PanelBytes, cacheBytes / 2);
+        return layout.Columns == 1 && !(byElement && tensors > 1) && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes
+            && tensors * layout.PanelElements * sizeof(T) <= room && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }
 
     /// <summary>Whether panels are one run each, of whole vectors or of one weight an element, that can be written while others are summed.</summary>
@@ -522,6 +521,9 @@ internal static unsafe class Standardizer
     /// <summary>Items in a task where no bit hangs on how they are grouped: a few tasks for each of several threads, since each begins anew in memory, and perhaps with coefficients.</summary>
     internal static int ItemsPerLargeTask(int items, nint elementsPerItem) =>
         WorkTeam.Participants == 1 ? items : Math.Max(ItemsPerTask(elementsPerItem), items / (TasksPerThread * WorkTeam.Participants));
+
+    /// <summary>Panels in a task that goes in step, at least so many. Its first panel is not summed while another is written: few of them would gain little.</summary>
+    internal static int ItemsPerStepTask(int items, int least) => Math.Max(least, Math.Min(PanelsPerStepTask, items / (2 * WorkTeam.Participants)));
 
     /// <summary>Whether rows are written four at a time: where their coefficients would not stay in the first-level cache, and where memory is not what is waited for.</summary>
     internal static bool ByFours<A>(int coefficients, in ReductionLayout layout)

@@ -108,6 +108,39 @@ public sealed unsafe class StandardizerTests
         }
     }
 
+    // A panel alone is too little to go in step; its way is held against plain loops by the other tests.
+    [TestMethod]
+    public void Backward_PanelsInStep_GivesTheBitsOfEachPanelAlone()
+    {
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Layout.Layout.RunLength != 0))
+        {
+            Inputs inputs = new Inputs(shape, layout, 9).Rounded<float>();
+            ComparePanelsAlone<float>(layout, inputs);
+            if (shape == StepShapes[0])
+            {
+                ComparePanelsAlone<double>(layout, inputs);
+                ComparePanelsAlone<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
+            }
+
+            // One set that does not suit float.
+            for (int i = 0; i < inputs.X.Length; i++)
+            {
+                inputs.X[i] *= layout.Set[i] == 1 ? 1e25 : 1;
+            }
+
+            ComparePanelsAlone<float>(layout, inputs.Rounded<float>());
+        }
+    }
+
+    [TestMethod]
+    public void Backward_OrdinaryPanelBesideUnsuitedOneInStep_KeepsItsBits()
+    {
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape == StepShapes[1]))
+        {
+            CheckBesideUnsuited(shape, layout, 5, buffers => InputGradient(layout, buffers));
+        }
+    }
+
     // Of one weight a set and 800 KB, which go in step where the second-level cache has 1.6 MB and more.
     [TestMethod]
     public void Forward_LargePanelsOfOneWeight_GiveTheBitsOfMomentsAndApplyApart()
@@ -284,7 +317,7 @@ public sealed unsafe class StandardizerTests
         [
             .. from shape in StepShapes
                from layout in Cases(shape).Take(7)
-               where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached, cacheBytes: 1 << 20) && !Standardizer.InTurns<float>(layout.Layout, tensors: 1)
+               where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached, tensors: 1, cacheBytes: 1 << 20) && !Standardizer.InTurns<float>(layout.Layout, tensors: 1)
                group (Shape: shape, Layout: layout) by (shape, layout.Layout.Blocks > 1, layout.Layout.Runs > 1, layout.Layout.RunLength == 0) into alike
                where alike.Key.Item2 || alike.Key.Item3 || alike.Key.Item4
                select alike.First(),
@@ -501,17 +534,59 @@ public sealed unsafe class StandardizerTests
     [DataRow(8, 131072, 1, StoreKind.Streaming, true, DisplayName = "rows of 512 KB")]
     [DataRow(8, 131088, 1, StoreKind.Streaming, false, DisplayName = "of a line more")]
     public void InStep_AtItsLimits_LooksAtRunsAndPanels(int samples, int features, int positions, object store, bool expected) =>
-        Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store));
+        Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store, tensors: 1, cacheBytes: 1 << 20));
 
     [TestMethod]
-    [DataRow(131072, 1, true, DisplayName = "512 KB beside 1 MB")]
-    [DataRow(131088, 1, false, DisplayName = "a line more than 512 KB")]
-    [DataRow(262144, 2, true, DisplayName = "1 MB beside 2 MB")]
-    [DataRow(262160, 2, false, DisplayName = "a line more than 1 MB")]
-    public void InStep_OneWeightAPanel_FillsTheCacheTwice(int positions, int cacheMegabytes, bool expected) =>
-        Assert.AreEqual(
-            expected,
-            Standardizer.InStep<float>(Layouts.PerSampleAndChannel(new ActivationShape(8, 2, positions), MemoryOrder.ChannelsFirst), StoreKind.Streaming, (nint)cacheMegabytes << 20));
+    [DataRow(131072, 1, 1, true, DisplayName = "512 KB beside 1 MB")]
+    [DataRow(131088, 1, 1, false, DisplayName = "a line more than 512 KB")]
+    [DataRow(262144, 1, 2, true, DisplayName = "1 MB beside 2 MB")]
+    [DataRow(262160, 1, 2, false, DisplayName = "a line more than 1 MB")]
+    [DataRow(65536, 2, 1, true, DisplayName = "two of 256 KB beside 1 MB")]
+    [DataRow(65552, 2, 1, false, DisplayName = "two of a line more")]
+    public void InStep_OneWeightAPanel_FillsTheCacheTwice(int positions, int tensors, int cacheMegabytes, bool expected)
+    {
+        ReductionLayout layout = Layouts.PerSampleAndChannel(new ActivationShape(8, 2, positions), MemoryOrder.ChannelsFirst);
+        Assert.AreEqual(expected, Standardizer.InStep<float>(layout, StoreKind.Streaming, tensors, (nint)cacheMegabytes << 20));
+    }
+
+    [TestMethod]
+    public void InStep_WeightsByElement_OnlyForward()
+    {
+        ReductionLayout layout = Layouts.Trailing(new ActivationShape(64, 8192), MemoryOrder.ChannelsFirst, 1);
+        Assert.IsTrue(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 1, cacheBytes: 1 << 20));
+        Assert.IsFalse(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 2, cacheBytes: 1 << 20));
+    }
+
+    private static void ComparePanelsAlone<T>(Case layout, Inputs inputs)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        using var together = new Buffers<T>(layout, inputs);
+        using var alone = new Buffers<T>(layout, inputs);
+        ReductionLayout panels = layout.Layout;
+        Standardizer.Moments(panels, together.X.Pointer, together.Statistics, Epsilon);
+        Pass(panels, together, 0, together.Statistics);
+        for (int panel = 0; panel < panels.Panels; panel++)
+        {
+            PanelPlace place = panels.Place(panel);
+            Statistics statistics = together.Statistics;
+            statistics.Mean += place.Slot;
+            statistics.InverseStd += place.Slot;
+            statistics.PopulationVariance += place.Slot;
+            Pass(panels with { Outer = 1, Inner = 1, Offset = place.Offset }, alone, place.Affine, statistics);
+        }
+
+        NumericAssert.SameBits<T>(alone.DX.Read(layout.Name), together.DX.Read(layout.Name), layout.Name);
+        if (panels.Outer == 1)
+        {
+            NumericAssert.SameBits<T>(alone.WeightGradient.Read(layout.Name), together.WeightGradient.Read(layout.Name), $"{layout.Name}: weight gradient");
+            NumericAssert.SameBits<T>(alone.BiasGradient.Read(layout.Name), together.BiasGradient.Read(layout.Name), $"{layout.Name}: bias gradient");
+        }
+
+        static void Pass(ReductionLayout layout, Buffers<T> buffers, nint affine, Statistics statistics) =>
+            Standardizer.Backward(
+                layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight!.Pointer + affine, statistics,
+                buffers.WeightGradient.Pointer + affine, buffers.BiasGradient.Pointer + affine, constantStatistics: false);
+    }
 
     private static void CompareApart<T>(Case layout, Inputs inputs)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
