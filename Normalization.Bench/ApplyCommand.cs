@@ -20,6 +20,8 @@ internal static class ApplyCommand
     [
         (", switch to inference (Training = false), or choose SingleValuePolicy.UseRunning or BiasOnly", " or --mode inference"),
         (", or choose SingleValuePolicy.BiasOnly", ""),
+        ("Choose a G that divides C", "Choose another --groups"),
+        ("Choose a d that divides C", "Choose another --group-size"),
         ("Choose another size, or GhostRemainder.SmallerLast or Balanced", "Choose another --ghost-size, or --ghost-remainder smaller-last or balanced"),
         ("Use ZcaWhitening, which has none, a larger batch or smaller groups, or set GapClamp and accept a biased gradient",
             "Use zca-whitening, which has none, a larger batch or a smaller --group-size, or accept a biased gradient with --gap-clamp"),

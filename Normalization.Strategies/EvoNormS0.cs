@@ -54,7 +54,7 @@ public sealed class EvoNormS0<T> : EvoNorm<T>
         if (groups < 1 || channels % groups != 0)
         {
             throw new ArgumentException(
-                $"The number of channels (C) must be divisible by the number of groups (G), G at least 1; got C = {channels}, G = {groups}.", nameof(groups));
+                $"The number of channels (C) must be divisible by the number of groups (G), G at least 1; got C = {channels}, G = {groups}. Choose a G that divides C.", nameof(groups));
         }
 
         Groups = groups;

@@ -90,7 +90,7 @@ public abstract class WhiteningNormalizer<T> : Normalizer<T>
         if (_group < 1 || channels % _group != 0)
         {
             throw new ArgumentException(
-                $"The number of channels (C) must be divisible by the whitening group size (d), d at least 1; got C = {channels}, d = {_group}.", nameof(options));
+                $"The number of channels (C) must be divisible by the whitening group size (d), d at least 1; got C = {channels}, d = {_group}. Choose a d that divides C.", nameof(options));
         }
 
         if (!(_options.Shrinkage is >= 0 and <= 1))

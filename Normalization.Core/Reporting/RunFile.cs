@@ -11,6 +11,9 @@ public static class RunFile
     /// <summary>The version of the format that this program reads and writes.</summary>
     public const int SchemaVersion = 1;
 
+    private const string NoHeader = "no header of a run";
+    private const string AnotherFolder = "Name a folder that --out wrote, or delete this one and run again";
+
     /// <summary>Reads the records of a report folder. An incomplete last line, left by a run that was killed, is dropped.</summary>
     /// <param name="directory">The report folder.</param>
     /// <exception cref="IOException">The folder has no records.jsonl, or it cannot be read.</exception>
@@ -52,7 +55,8 @@ public static class RunFile
                 continue;
             }
 
-            var record = ReadLine<CaseRecord>(line, number, path);
+            var record = ReadLine<CaseRecord>(
+                line, number, path, "no record of a case", "Delete the line, and --resume measures its case again");
             if (!seen.TryAdd(record.Case, number))
                 throw Corrupt(path, number, $"case '{record.Case}' is already on line {seen[record.Case]}");
             if (record.Measurements.FirstOrDefault(row => row.Spread is { Count: not 2 }) is { } torn)
@@ -79,22 +83,30 @@ public static class RunFile
         }
         catch (Exception error) when (error is JsonException or InvalidOperationException)
         {
-            throw Corrupt(path, 1, error.Message);
+            throw Unread(path, 1, NoHeader, error, AnotherFolder);
         }
 
-        return ReadLine<RunHeader>(line, 1, path);
+        return ReadLine<RunHeader>(line, 1, path, NoHeader, AnotherFolder);
     }
 
-    private static T ReadLine<T>(ReadOnlySpan<byte> line, int number, string path)
+    private static T ReadLine<T>(ReadOnlySpan<byte> line, int number, string path, string what, string wayOut)
     {
         try
         {
-            return JsonSerializer.Deserialize<T>(line, RecordJson.Options) ?? throw Corrupt(path, number, "it is null");
+            return JsonSerializer.Deserialize<T>(line, RecordJson.Options) ?? throw new JsonException("it is null");
         }
         catch (JsonException error)
         {
-            throw Corrupt(path, number, error.Message);
+            throw Unread(path, number, what, error, wayOut);
         }
+    }
+
+    // The parser's own places are those within the line.
+    private static InvalidDataException Unread(string path, int line, string what, Exception error, string wayOut)
+    {
+        string[] cut = [" LineNumber:", " Path:"];
+        string reason = cut.Aggregate(error.Message, (text, place) => text.Split(place)[0]).TrimEnd('.', ' ');
+        return Corrupt(path, line, $"{what} ({reason}). {wayOut}.");
     }
 
     private static InvalidDataException Corrupt(string path, int line, string what) =>

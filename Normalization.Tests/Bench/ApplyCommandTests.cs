@@ -172,7 +172,8 @@ public sealed class ApplyCommandTests : IDisposable
     [DataRow("batch-norm", "double", "'bias' is F64", "F32", DisplayName = "mixed element types")]
     [DataRow("batch-norm", "gradient", "'output_gradient'", "(6, 4, 5)", DisplayName = "misshapen gradient")]
     [DataRow("batch-norm", "whole", "'output_gradient' is I64", "F32", DisplayName = "gradient of whole numbers")]
-    [DataRow("group-norm", "", "C = 4, G = 32", "--help", DisplayName = "groups that do not divide C")]
+    [DataRow("group-norm", "", "C = 4, G = 32. Choose another --groups.", "--help", DisplayName = "groups that do not divide C")]
+    [DataRow("iter-norm", "--group-size=3", "C = 4, d = 3. Choose another --group-size.", "--help", DisplayName = "groups of channels that do not divide C")]
     public void FileThatDoesNotFit_ExitsWith2AndWritesNothing(string id, string what, string value, string wayOut)
     {
         var file = new StateDictionary { { "input", StateTensor.Create<float>([.. Numbers<float>(1, Shape.Count)], Shape.ToArray()) } };
