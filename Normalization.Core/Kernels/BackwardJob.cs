@@ -312,7 +312,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 }
 
                 written.Weight = Simd.Scalar<T>(folded || Weight == null ? 1 : Simd.Get(Weight + place.Affine + run));
-                Loops.InputGradientInStep<T, TStore>(X, G, DX, length, &written, &summed);
+                Loops.InputGradientInStep<T, TStore>(X, G, DX, length, Ahead, &written, &summed);
                 AddSums(&summed, next.Slot, length, ref sums[run], ref sums[Layout.Runs + run]);
             }
         }

@@ -15,8 +15,11 @@ internal readonly unsafe record struct Fetching(nint Written, nint Summed)
     /// <summary>Bytes of a panel, of all tensors that are read, beside which the next one finds room in the second-level cache.</summary>
     public const nint PanelBytes = 1 << 19;
 
-    /// <summary>Of a backward pass in step: what is summed comes as fast without, and what is written waits in the second-level cache.</summary>
-    public static Fetching None => default;
+    // The same of what is summed while another panel is written.
+    private const nint NearStream = 512;
+
+    /// <summary>Of a backward pass in step: what is summed, since what is written waits in the second-level cache.</summary>
+    public static Fetching BackwardInStep => new(NearStream, 0);
 
     /// <summary>Of long rows that wait in the second-level cache and fill it: only what their sums are taken of.</summary>
     public static Fetching SumsAlone => new(0, Stream);

@@ -292,10 +292,11 @@ internal static unsafe class Loops
     /// <param name="g">Output gradient.</param>
     /// <param name="dx">Input gradient.</param>
     /// <param name="n">Elements of each run.</param>
+    /// <param name="ahead">How far ahead what is summed is fetched, in elements; only by stores that fetch.</param>
     /// <param name="run">What is written.</param>
     /// <param name="summed">What is summed, into its own fields.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
-    public static void InputGradientInStep<T, TStore>(T* x, T* g, T* dx, nint n, Run<T>* run, Run<T>* summed)
+    public static void InputGradientInStep<T, TStore>(T* x, T* g, T* dx, nint n, nint ahead, Run<T>* run, Run<T>* summed)
         where T : unmanaged
         where TStore : struct, IStore
     {
@@ -320,8 +321,14 @@ internal static unsafe class Loops
         for (; i <= n - (8 * lanes); j += 8 * lanes)
         {
             AddEight<T, T, Difference<T>, NoAffine<T>>(summedX, summedG, j, difference, default, ref sum1, ref other1, ref sum2, ref other2);
-            for (nint end = i + (8 * lanes); i < end; i += lanes)
+            for (nint start = i; i < start + (8 * lanes); i += lanes)
             {
+                if (TStore.Fetches)
+                {
+                    Prefetch(summedX + j + (i - start) + ahead);
+                    Prefetch(summedG + j + (i - start) + ahead);
+                }
+
                 Vector512<T> p = affine.Scale(Vector512.Load(g + i), 0, lanes);
                 Store<T, T, TStore>(dx + i, gradientLine.Plus(p, line.At(Vector512.Load(x + i), 0, 0), 0, 0));
             }
