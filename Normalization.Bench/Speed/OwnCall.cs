@@ -72,7 +72,7 @@ internal sealed class OwnCall
 
     /// <summary>Tensors that a call must read from memory a second time, however it is implemented: x, in a backward pass x and dy; 0 where nothing.</summary>
     public int TensorsReadTwice => _normalizer is not Normalizer<float> known ? 0 : _case.Passes.Sum(pass => known.TensorsReadTwice(
-        _case.Shape, _case.ChannelsLast ? MemoryOrder.ChannelsLast : MemoryOrder.ChannelsFirst, pass == Direction.Backward, SecondLevelCache.Bytes));
+        _case.Shape, _case.ChannelsLast ? MemoryOrder.ChannelsLast : MemoryOrder.ChannelsFirst, pass == Direction.Backward, CacheSizes.SecondLevel));
 
     /// <summary>Managed bytes that a warm call allocates.</summary>
     public double Allocated => _case.Passes.Sum(pass => Tensors.Allocated(_normalizer, CellData.Name(pass)));

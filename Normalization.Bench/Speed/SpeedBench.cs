@@ -71,7 +71,7 @@ internal sealed class SpeedBench(SpeedTier tier, IReadOnlyList<SpeedCase> cases,
                 new("threads", string.Join(",", tier.Threads)),
                 new("epsilon", "1e-5"),
                 new("affine", "random weight and bias"),
-                new("second_level_cache", SecondLevelCache.Description),
+                new("second_level_cache", CacheSizes.SecondLevelDescription),
                 new("warm_up", FormattableString.Invariant(
                     $"{1e3 * SteadyPerByte * 1e6 * tier.WarmUpShare:0.##} ms per MB before each sample, at most {1e3 * LongestSteady * tier.WarmUpShare:0.##}; several threads {1e3 * SteadyPerByte * 1e6:0.##} ms, {1e3 * WakeUp:0.##} to {1e3 * LongestSteady:0.##}")),
                 .. peers.Select(seat => new KeyValuePair<string, string>(seat.Id, seat.Description)),

@@ -69,9 +69,11 @@ internal static unsafe class Standardizer
     // The same where nothing is read twice.
     private const nint LargeBytes = 8 << 20;
 
-    // Both, of a forward pass and of inference, on several threads: they write to the third-level cache faster than one thread, but to memory hardly.
+    // Both, of a forward pass and of inference, on several threads: they write to the third-level cache faster than one thread, but to memory hardly. Not
+    // where that cache is so large that it is many cores' and, measured, as far away as memory.
     private const nint SharedNearBytes = 10 << 20;
     private const nint SharedLargeBytes = 16 << 20;
+    private const nint FarCacheBytes = 64 << 20;
 
     // More coefficients than these do not stay in the first-level cache beside what streams through it.
     private const int CachedCoefficientBytes = 24 << 10;
@@ -148,7 +150,7 @@ internal static unsafe class Standardizer
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
             layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
-        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store, tensors: 1, SecondLevelCache.Bytes);
+        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store, tensors: 1, CacheSizes.SecondLevel);
         Fetching fetching = Fetching.Forward<T>(layout, chunking, panelByPanel, inStep, store);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
@@ -297,7 +299,7 @@ internal static unsafe class Standardizer
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + WeightScratchBytes<T>(layout));
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
-        bool inStep = panelByPanel && !constantStatistics && InStep<T>(layout, store, tensors: 2, SecondLevelCache.Bytes);
+        bool inStep = panelByPanel && !constantStatistics && InStep<T>(layout, store, tensors: 2, CacheSizes.SecondLevel);
         nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
             : longRows ? Fetching.SumsAlone : inStep ? Fetching.BackwardInStep : Fetching.Backward<T>(layout, store, nextRows);
@@ -555,7 +557,7 @@ internal static unsafe class Standardizer
     internal static StoreKind BackwardStore<T>(in ReductionLayout layout, T* g, T* dx)
         where T : unmanaged => StoreFor(layout, dx, inPlace: g == dx);
 
-    private static nint ByThreads(nint one, nint several) => WorkTeam.Participants == 1 ? one : several;
+    private static nint ByThreads(nint one, nint several) => WorkTeam.Participants == 1 || CacheSizes.ThirdLevel > FarCacheBytes ? one : several;
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins = false, nint largeBytes = NearBytes)

@@ -4,7 +4,7 @@ using Normalization.Tests.Support;
 namespace Normalization.Tests.Kernels;
 
 [TestClass]
-public sealed class SecondLevelCacheTests
+public sealed class CacheSizesTests
 {
     [TestMethod]
     [DataRow("1024K\n", 1 << 20)]
@@ -12,7 +12,7 @@ public sealed class SecondLevelCacheTests
     [DataRow("524288", 1 << 19)]
     [DataRow("unknown", null)]
     [DataRow("0K", null)]
-    public void Read_FoldersOfCaches_TakesThatOfTheSecondLevel(string size, int? expected)
+    public void Read_FoldersOfCaches_TakesThatOfTheLevel(string size, int? expected)
     {
         using var folder = new TemporaryFolder();
         foreach ((string name, string level, string bytes) in new[] { ("index0", "1\n", "48K"), ("index1", "1\n", "32K"), ("index2", "3\n", "32768K"), ("index3", "2\n", size) })
@@ -22,9 +22,11 @@ public sealed class SecondLevelCacheTests
             File.WriteAllText(Path.Combine(folder.File(name), "size"), bytes);
         }
 
-        Assert.AreEqual((nint?)expected, SecondLevelCache.Read(folder.Path));
+        Assert.AreEqual((nint?)expected, CacheSizes.Read(folder.Path, 2));
+        Assert.AreEqual((nint)32 << 20, CacheSizes.Read(folder.Path, 3));
+        Assert.IsNull(CacheSizes.Read(folder.Path, 4));
     }
 
     [TestMethod]
-    public void Read_NoSuchFolder_IsNull() => Assert.IsNull(SecondLevelCache.Read(Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString())));
+    public void Read_NoSuchFolder_IsNull() => Assert.IsNull(CacheSizes.Read(Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString()), 2));
 }
