@@ -389,7 +389,8 @@ internal unsafe partial struct BackwardJob<T>
         Simd.Store(lines + (3 * Eight), middle);
         Simd.Store(lines + (4 * Eight), scale);
         Vector512<double> left = folded ? (Simd.Load(lines + (3 * Eight)) - middle) * scale : default;
-        Simd.Store(lines + (2 * Eight), Vector512.FusedMultiplyAdd(Simd.Load(lines) - mean, slope, left));
+        left = Vector512.FusedMultiplyAdd(Simd.Load(lines) - mean, slope, left);
+        Simd.Store(lines + (2 * Eight), typeof(T) == typeof(double) ? default : left); // as Left has it
         for (int k = 0; k < Eight; k++)
         {
             T* weight = folded || Weight == null ? null : Weight + place.Affine + (k * Layout.AffinePerInner);

@@ -384,27 +384,17 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         }
     }
 
-    // Float values are scaled after they are summed; in double again where float does not hold their products.
     private readonly void RunSums(nint slot, nint offset, nint length, ref double gradient, ref double product)
     {
-        double mean = Statistics.Mean[slot];
-        double sum = 0;
-        double unscaled = 0;
-        Loops.GradientSums<T, T, Difference<T>, NoAffine<T>>(X + offset, G + offset, length, SumsAhead, new(Simd.Scalar<T>(mean)), default, ref sum, ref unscaled);
-        if (Simd.HoldsSingle(sum, unscaled))
-        {
-            gradient += sum;
-            product += Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, sum, unscaled) * Statistics.InverseStd[slot];
-            return;
-        }
-
-        WideRunSums(slot, offset, length, default(NoAffine<double>), ref gradient, ref product);
+        var run = new Run<T> { Offset = offset, Center = Simd.Scalar<T>(Statistics.Mean[slot]) };
+        Loops.GradientSumsOfRuns(X, G, null, &run, 1, length, SumsAhead);
+        AddSums(&run, slot, length, ref gradient, ref product);
     }
 
     private readonly void WideRunSums<TAffine>(nint slot, nint offset, nint length, TAffine affine, ref double gradient, ref double product)
         where TAffine : struct, IAffine<double> =>
         Loops.GradientSums<T, double, ConstantLine<double>, TAffine>(
-            X + offset, G + offset, length, typeof(T) == typeof(double) ? SumsAhead : 0, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
+            X + offset, G + offset, length, 0, new(Statistics.Mean[slot], Statistics.InverseStd[slot], 0), affine, ref gradient, ref product);
 
     // A tile of columns' sums; in double again for those that float did not hold, and for those alone.
     [SkipLocalsInit]
@@ -692,8 +682,14 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         double slope = -(inverse * scale) * MeanProduct[slot];
         bool suits = typeof(T) == typeof(float) && Simd.CentersSingle(mean) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(scale)
             && Simd.CentersSingle(middle) && Simd.SlopesSingle(slope, inverse);
+        return new RunLines(suits, mean, slope, Left(mean, slope, middle, scale), middle, scale);
+    }
+
+    // What rounding the two centers left. In double that is 0, and no product of it: that may be no number, or a negative 0.
+    private readonly double Left(double mean, double slope, double middle, double scale)
+    {
         double left = Layout.OneWeightPerSet ? (Simd.Round<T>(middle) - middle) * scale : 0;
-        return new RunLines(suits, mean, slope, Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, slope, left), middle, scale);
+        return typeof(T) == typeof(double) ? 0 : Math.FusedMultiplyAdd(Simd.Round<T>(mean) - mean, slope, left);
     }
 
     private readonly void ApplyRun<TSingle, TDouble, TStore>(

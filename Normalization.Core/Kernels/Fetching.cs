@@ -5,20 +5,20 @@ namespace Normalization.Core.Kernels;
 /// A panel that stays in the second-level cache between its sums and its result leaves room for the next one, or does not: then to fetch that
 /// would push out what is read once more. All limits are measured (docs/log/experiments.md).
 /// </remarks>
-/// <param name="Written">While results are written: the next panel, or the stream further on.</param>
+/// <param name="Written">While results are written: the next panel, or the stream further on; in step, of what is summed meanwhile.</param>
 /// <param name="Summed">While sums are taken.</param>
 internal readonly unsafe record struct Fetching(nint Written, nint Summed)
 {
     /// <summary>How far before its use a long stream is fetched.</summary>
     public const nint Stream = 2048;
 
+    // The same of what is summed in a backward pass in step.
+    private const nint NearStream = 512;
+
     /// <summary>Bytes of a panel, of all tensors that are read, beside which the next one finds room in the second-level cache.</summary>
     public const nint PanelBytes = 1 << 19;
 
-    // The same of what is summed while another panel is written.
-    private const nint NearStream = 512;
-
-    /// <summary>Of a backward pass in step: what is summed, since what is written waits in the second-level cache.</summary>
+    /// <summary>Of a backward pass in step: what is summed while another panel is written, which waits in the second-level cache.</summary>
     public static Fetching BackwardInStep => new(NearStream, 0);
 
     /// <summary>Of long rows that wait in the second-level cache and fill it: only what their sums are taken of.</summary>

@@ -12,7 +12,7 @@ public static class RunFile
     public const int SchemaVersion = 1;
 
     private const string NoHeader = "no header of a run";
-    private const string AnotherFolder = "Name a folder that --out wrote, or delete this one and run again";
+    private const string AnotherFolder = "Name a folder that --out wrote; if this is one, restore its first line, or run again with another --out";
 
     /// <summary>Reads the records of a report folder. An incomplete last line, left by a run that was killed, is dropped.</summary>
     /// <param name="directory">The report folder.</param>

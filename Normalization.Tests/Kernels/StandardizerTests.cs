@@ -25,6 +25,10 @@ public sealed unsafe class StandardizerTests
     // Large enough for panels to be written while others are summed: of several chunks, of one, and past the caches.
     private static readonly ActivationShape[] StepShapes = [new(12, 6, 7301), new(90, 6, 983), new(14, 6, 12512)];
 
+    // Channels of several blocks and groups of several runs go in step backward here, of floats and of doubles, whatever the second-level cache; the second
+    // shape leaves past the caches as floats too.
+    private static readonly ActivationShape[] BackwardStepShapes = [new(4, 18, 7304), new(2, 44, 12512)];
+
     private int _before;
 
     [TestInitialize]
@@ -112,20 +116,19 @@ public sealed unsafe class StandardizerTests
     [TestMethod]
     public void Backward_PanelsInStep_GivesTheBitsOfEachPanelAlone()
     {
-        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Layout.Layout.RunLength != 0))
+        foreach ((ActivationShape shape, Case layout) in BackwardInStep())
         {
-            Inputs inputs = new Inputs(shape, layout, 9).Rounded<float>();
-            ComparePanelsAlone<float>(layout, inputs);
-            if (shape == StepShapes[0])
-            {
-                ComparePanelsAlone<double>(layout, inputs);
-                ComparePanelsAlone<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs);
-            }
+            var inputs = new Inputs(shape, layout, 9);
+            ComparePanelsAlone<float>(layout, inputs.Rounded<float>());
+            ComparePanelsAlone<double>(layout, inputs.Rounded<double>());
+            ComparePanelsAlone<float>(layout, (inputs with { HasAffine = false }).Rounded<float>());
+            ComparePanelsAlone<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs.Rounded<float>());
 
-            // One set that does not suit float.
+            // One set whose lines do not suit float, one whose sums do not hold in it.
             for (int i = 0; i < inputs.X.Length; i++)
             {
                 inputs.X[i] *= layout.Set[i] == 1 ? 1e25 : 1;
+                inputs.G[i] *= layout.Set[i] == 2 ? 1e-33 : 1;
             }
 
             ComparePanelsAlone<float>(layout, inputs.Rounded<float>());
@@ -133,11 +136,51 @@ public sealed unsafe class StandardizerTests
     }
 
     [TestMethod]
+    public void Backward_PanelsInStepOverTheOutputGradient_MatchPlainLoops()
+    {
+        foreach ((ActivationShape shape, Case layout) in BackwardInStep())
+        {
+            Check<float>(layout, new Inputs(shape, layout, 8).Rounded<float>(), Epsilon, inPlace: true);
+        }
+    }
+
+    [TestMethod]
     public void Backward_OrdinaryPanelBesideUnsuitedOneInStep_KeepsItsBits()
     {
-        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Shape == StepShapes[1]))
+        foreach ((ActivationShape shape, Case layout) in BackwardInStep())
         {
             CheckBesideUnsuited(shape, layout, 5, buffers => InputGradient(layout, buffers));
+        }
+    }
+
+    // What is written in step on one thread is the last of a task on three.
+    [TestMethod]
+    public void Backward_InfiniteGradientsInStep_SameBitsOnThreeThreads()
+    {
+        foreach ((ActivationShape shape, Case layout) in BackwardInStep())
+        {
+            Inputs inputs = new Inputs(shape, layout, 4).Rounded<double>();
+            var seen = new HashSet<int>();
+            for (int i = 0; i < inputs.G.Length; i++)
+            {
+                inputs.G[i] = seen.Add(layout.Set[i]) ? double.PositiveInfinity : inputs.G[i];
+            }
+
+            double[] one = Written();
+            KernelThreads.Count = 3;
+            double[] three = Written();
+            KernelThreads.Count = 1;
+            NumericAssert.SameBits<double>(one, three, layout.Name);
+
+            double[] Written()
+            {
+                using var buffers = new Buffers<double>(layout, inputs);
+                Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
+                Standardizer.Backward(
+                    layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight!.Pointer, buffers.Statistics,
+                    buffers.WeightGradient.Pointer, buffers.BiasGradient.Pointer, constantStatistics: false);
+                return buffers.DX.Read(layout.Name).ToArray();
+            }
         }
     }
 
@@ -324,6 +367,28 @@ public sealed unsafe class StandardizerTests
         ];
         Assert.HasCount(9, cases);
         return cases;
+    }
+
+    private static (ActivationShape Shape, Case Layout)[] BackwardInStep()
+    {
+        (ActivationShape Shape, Case Layout)[] cases =
+        [
+            .. from shape in BackwardStepShapes
+               from layout in Cases(shape).Take(7)
+               where (layout.Layout.Blocks > 1 || layout.Layout.Runs > 1) && GoesInStep<float>(layout.Layout) && GoesInStep<double>(layout.Layout)
+               group (Shape: shape, Layout: layout) by (shape, layout.Layout.Runs > 1) into alike
+               select alike.First(),
+        ];
+        Assert.AreSequenceEqual(new[] { false, true, false, true }, cases.Select(one => one.Layout.Layout.Runs > 1));
+        return cases;
+
+        static bool GoesInStep<T>(ReductionLayout layout)
+            where T : unmanaged
+        {
+            StoreKind store = layout.Elements * sizeof(T) < 4 << 20 ? StoreKind.Cached : StoreKind.Streaming;
+            return Standardizer.InStep<T>(layout, store, tensors: 2, cacheBytes: 1 << 20) && !Standardizer.InTurns<T>(layout, tensors: 2)
+                && Standardizer.ByPanel<T>(layout, new Chunking(layout));
+        }
     }
 
     private static (ActivationShape Shape, Case Layout)[] InTurns()
@@ -584,7 +649,7 @@ public sealed unsafe class StandardizerTests
 
         static void Pass(ReductionLayout layout, Buffers<T> buffers, nint affine, Statistics statistics) =>
             Standardizer.Backward(
-                layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight!.Pointer + affine, statistics,
+                layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight is null ? null : buffers.Weight.Pointer + affine, statistics,
                 buffers.WeightGradient.Pointer + affine, buffers.BiasGradient.Pointer + affine, constantStatistics: false);
     }
 

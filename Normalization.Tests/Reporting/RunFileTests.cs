@@ -259,7 +259,7 @@ public sealed class RunFileTests
     [TestMethod]
     [DataRow(0, "{\"schemaVersion\":2,\"new\":[]}", "line 1: schemaVersion is 2")]
     [DataRow(0, "[]", "line 1: no header of a run (")]
-    [DataRow(0, "{\"broken", "Name a folder that --out wrote, or delete this one and run again.")]
+    [DataRow(0, "{\"broken", "Name a folder that --out wrote; if this is one, restore its first line, or run again with another --out.")]
     [DataRow(0, "{\"schemaVersion\":1}", "line 1: no header of a run (")]
     [DataRow(2, "{\"case\":", "line 3: no record of a case (")]
     [DataRow(2, "{}", "). Delete the line, and --resume measures its case again.")]
