@@ -128,7 +128,7 @@ public sealed unsafe class StandardizerTests
             for (int i = 0; i < inputs.X.Length; i++)
             {
                 inputs.X[i] *= layout.Set[i] == 1 ? 1e25 : 1;
-                inputs.G[i] *= layout.Set[i] == 2 ? 1e-33 : 1;
+                inputs.G[i] *= layout.Set[i] == 4 ? 1e-33 : 1;
             }
 
             ComparePanelsAlone<float>(layout, inputs.Rounded<float>());
