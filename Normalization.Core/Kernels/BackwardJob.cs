@@ -257,6 +257,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
 
     // The first panel's sums, then each panel is written while the next one's are taken, its last block first: so less of it has left the second-level
     // cache than if what was read longest ago were written first. The same bits as one panel after the other.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void PanelsInStep<TStore>(int start, int end)
         where TStore : struct, IStore
     {
@@ -284,6 +285,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     }
 
     // As much of a panel as a chunk, while the sums of the next one's chunk are added.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void WriteInStep<TStore>(PanelPlace place, PanelPlace next, Chunk chunk, double* sums)
         where TStore : struct, IStore
     {

@@ -12,14 +12,14 @@ internal readonly unsafe record struct Fetching(nint Written, nint Summed)
     /// <summary>How far before its use a long stream is fetched.</summary>
     public const nint Stream = 2048;
 
-    // The same of what is summed in a backward pass in step.
+    // The same of what is summed in a backward pass in step, where a stream ends with its block.
     private const nint NearStream = 512;
 
     /// <summary>Bytes of a panel, of all tensors that are read, beside which the next one finds room in the second-level cache.</summary>
     public const nint PanelBytes = 1 << 19;
 
     /// <summary>Of a backward pass in step: what is summed while another panel is written, which waits in the second-level cache.</summary>
-    public static Fetching BackwardInStep => new(NearStream, 0);
+    public static Fetching BackwardInStep(in ReductionLayout layout) => new(layout.Blocks > 1 ? NearStream : Stream, 0);
 
     /// <summary>Of long rows that wait in the second-level cache and fill it: only what their sums are taken of.</summary>
     public static Fetching SumsAlone => new(0, Stream);

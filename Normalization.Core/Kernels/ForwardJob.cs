@@ -201,6 +201,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
     // The first panels' moments, then each is written while the moments of one some places on are taken: sums wait for arithmetic, what is written
     // for memory. The same bits as one after the other.
     [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void PanelsInStep<TStore, TDeviation>(int start, int end)
         where TStore : struct, IStore
         where TDeviation : struct, IDeviation
@@ -248,6 +249,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
     }
 
     // Writes a chunk's part of a block, and adds up as much of another one as comes with it: how much.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly nint WriteInStep<TStore, TDeviation>(PanelPlace place, nint offset, Chunk chunk, T* summed, double center, Vector512<double>* sums)
         where TStore : struct, IStore
         where TDeviation : struct, IDeviation

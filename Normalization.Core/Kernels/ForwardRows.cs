@@ -10,6 +10,7 @@ internal unsafe partial struct ForwardJob<T>
 
     // The same bits as one after the other.
     [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private readonly void RowsInStep<TStore, TDeviation>(int start, int end)
         where TStore : struct, IStore
         where TDeviation : struct, IDeviation

@@ -302,7 +302,7 @@ internal static unsafe class Standardizer
         bool inStep = panelByPanel && !constantStatistics && InStep<T>(layout, store, tensors: 2, CacheSizes.SecondLevel);
         nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
-            : longRows ? Fetching.SumsAlone : inStep ? Fetching.BackwardInStep : Fetching.Backward<T>(layout, store, nextRows);
+            : longRows ? Fetching.SumsAlone : inStep ? Fetching.BackwardInStep(layout) : Fetching.Backward<T>(layout, store, nextRows);
         var job = new BackwardJob<T>
         {
             Layout = layout,
