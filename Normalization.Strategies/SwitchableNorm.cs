@@ -122,13 +122,16 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         fixed (double* memory = kept)
         fixed (T* weight = Weight?.Values, bias = Bias?.Values)
         {
-            Mixture mixture = TakeMixture(shape, order, x, memory, usesRunning);
-            Standardizer.Apply(Layouts.PerSampleAndChannel(shape, order), x, y, weight, bias, mixture.Mixed);
-            RequireVariance(mixture);
+            Pass pass = NewPass(shape, order, x, memory, usesRunning);
+            pass.Y = y;
+            pass.Weight = weight;
+            pass.Bias = bias;
+            pass.Slabs.Run(ref pass);
+            RequireVariance(pass.Mixture);
             if (Training)
             {
                 _savedRunning = usesRunning;
-                Update(shape, order, mixture);
+                Update(shape, order, pass.Mixture);
             }
         }
 
@@ -146,7 +149,13 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         fixed (double* memory = kept, scratch = rented)
         fixed (T* weight = Weight?.Values)
         {
-            Mixture mixture = Training ? new Mixture(memory, shape) : TakeMixture(shape, order, x, memory, usesRunning);
+            var mixture = new Mixture(memory, shape);
+            if (!Training)
+            {
+                Pass pass = NewPass(shape, order, x, memory, usesRunning);
+                pass.Slabs.Run(ref pass);
+            }
+
             ReductionLayout layout = Layouts.PerSampleAndChannel(shape, order);
             var gradient = new MixtureGradient(scratch, shape);
             Standardizer.GradientMeans(layout, x, g, mixture.Mixed, gradient.MeanGradient, gradient.MeanProduct);
@@ -185,22 +194,28 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
         }
     }
 
-    private unsafe Mixture TakeMixture(ActivationShape shape, MemoryOrder order, T* x, double* memory, bool usesRunning)
+    // In the memory of its mixture, whose statistics of channels are known where the running ones are used, and whose shares are.
+    private unsafe Pass NewPass(ActivationShape shape, MemoryOrder order, T* x, double* memory, bool usesRunning)
     {
+        ReductionLayout layout = Layouts.PerSampleAndChannel(shape, order);
         var mixture = new Mixture(memory, shape);
-        Standardizer.Moments(Layouts.PerSampleAndChannel(shape, order), x, mixture.Instances, Epsilon);
-        mixture.PoolLayers();
-        mixture.PoolBatch();
-        for (int c = 0; c < _channels; c++)
+        for (int c = 0; c < _channels && usesRunning; c++)
         {
-            mixture.ChannelMean[c] = usesRunning ? double.CreateTruncating(_running!.Mean.Values[c]) : mixture.BatchMean[c];
-            mixture.ChannelVariance[c] = usesRunning ? double.CreateTruncating(_running!.Spread.Values[c]) : mixture.BatchVariance[c];
+            mixture.ChannelMean[c] = double.CreateTruncating(_running!.Mean.Values[c]);
+            mixture.ChannelVariance[c] = double.CreateTruncating(_running!.Spread.Values[c]);
         }
 
         Softmax(MeanWeight, mixture.MeanShares);
         Softmax(VarianceWeight, mixture.VarianceShares);
-        mixture.Mix(Epsilon);
-        return mixture;
+        return new Pass
+        {
+            Layout = layout,
+            Slabs = new Slabs(layout, whole: !usesRunning, CacheSizes.SecondLevel / 2 / sizeof(T)),
+            Mixture = mixture,
+            GivenChannels = usesRunning,
+            X = x,
+            Epsilon = Epsilon,
+        };
     }
 
     // From the means of g and of g xhat by instance to the two lines of dx, and to the gradients of everything learned.
@@ -316,9 +331,48 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
             return;
         }
 
+        if (_savedRunning)
+        {
+            mixture.PoolBatch();
+        }
+
         Refuse(_running.Update(
             shape, new ReadOnlySpan<double>(mixture.BatchMean, _channels), new ReadOnlySpan<double>(mixture.BatchVariance, _channels),
             [Layouts.PerChannel(shape, order)], sequential: false));
+    }
+
+    // The statistics of a batch and, where y is given, the output; a piece is a range of samples, whose passes over memory follow each other in cache.
+    private unsafe struct Pass : IPieceJob
+    {
+        public ReductionLayout Layout;
+        public Slabs Slabs; // one where the batch's own statistics are mixed in
+        public Mixture Mixture;
+        public bool GivenChannels; // whether the channels' statistics are known before
+        public T* X;
+        public T* Y; // null where nothing is written
+        public T* Weight;
+        public T* Bias;
+        public double Epsilon;
+
+        public readonly void Run(int piece)
+        {
+            (int start, int end) = Slabs[piece];
+            ReductionLayout samples = Slabs.Cut(Layout, start, end);
+            nint slot = Layout.Slots / Layout.Outer * start;
+            Standardizer.Moments(samples, X, Mixture.Instances.From(slot), Epsilon);
+            Mixture.PoolLayers(start, end);
+            if (!GivenChannels)
+            {
+                Mixture.PoolBatch();
+                Mixture.TakeBatch();
+            }
+
+            Mixture.Mix(start, end, Epsilon);
+            if (Y != null)
+            {
+                Standardizer.Apply(samples, X, Y, Weight, Bias, Mixture.Mixed.From(slot), Slabs.Elements);
+            }
+        }
     }
 
     // The statistics of a batch, in the memory they are given; slots are sample * C + channel.
@@ -374,9 +428,9 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
             _ => ChannelVariance[slot % _channels],
         };
 
-        public readonly void PoolLayers()
+        public readonly void PoolLayers(nint start, nint end)
         {
-            for (nint n = 0; n < Samples; n++)
+            for (nint n = start; n < end; n++)
             {
                 Pool(n * _channels, 1, _channels, LayerMean + n, LayerVariance + n);
             }
@@ -390,9 +444,15 @@ public sealed class SwitchableNorm<T> : Normalizer<T>
             }
         }
 
-        public readonly void Mix(double epsilon)
+        // The batch's statistics are those that normalize.
+        public readonly void TakeBatch()
         {
-            for (nint slot = 0; slot < Samples * _channels; slot++)
+            new ReadOnlySpan<double>(BatchMean, checked((int)(2 * _channels))).CopyTo(new Span<double>(ChannelMean, checked((int)(2 * _channels))));
+        }
+
+        public readonly void Mix(nint start, nint end, double epsilon)
+        {
+            for (nint slot = start * _channels; slot < end * _channels; slot++)
             {
                 // About the instance's mean, so that nothing is lost where all three are far from 0.
                 double center = Instances.Mean[slot];

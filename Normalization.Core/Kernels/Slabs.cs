@@ -16,13 +16,14 @@ internal readonly struct Slabs
 
     /// <param name="layout">What is cut.</param>
     /// <param name="whole">Whether it has to stay in one piece.</param>
-    public Slabs(in ReductionLayout layout, bool whole = false)
+    /// <param name="cachedElements">The most of an outer panel that stays in cache.</param>
+    public Slabs(in ReductionLayout layout, bool whole = false, nint cachedElements = CachedElements)
     {
         nint elements = layout.Elements / layout.Outer;
         _panels = layout.Outer;
         _panelStride = layout.OuterStride;
         _perSlab = (int)Math.Clamp(SlabElements / elements, 1, _panels);
-        if (whole || elements > CachedElements || _panels / _perSlab < FewestToShare)
+        if (whole || elements > cachedElements || _panels / _perSlab < FewestToShare)
         {
             _perSlab = _panels;
         }

@@ -9,6 +9,15 @@ internal unsafe struct Statistics
     public double* PopulationVariance;
     public double* InverseStd;
 
+    /// <summary>Those from a slot on.</summary>
+    public readonly Statistics From(nint slot) => new()
+    {
+        Mean = Mean + slot,
+        PopulationVariance = PopulationVariance + slot,
+        InverseStd = InverseStd + slot,
+        ProductFactor = ProductFactor == null ? null : ProductFactor + slot,
+    };
+
     /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
     public double* ProductFactor;
 }
@@ -139,7 +148,7 @@ internal static unsafe class Standardizer
         if (threshold == null && InTurns<T>(layout, tensors: 1))
         {
             MomentsInTurns(layout, x, statistics, epsilon, adjustment);
-            Apply(layout.InMemoryOrder(), x, y, weight, bias, statistics, ByThreads(NearBytes, SharedNearBytes));
+            Apply(layout.InMemoryOrder(), x, y, weight, bias, statistics, layout.Elements, ByThreads(NearBytes, SharedNearBytes));
             return;
         }
 
@@ -194,9 +203,13 @@ internal static unsafe class Standardizer
 
     /// <summary>Writes the standardized output with statistics that are given.</summary>
     public static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics)
-        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, ByThreads(LargeBytes, SharedLargeBytes));
+        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, layout.Elements);
 
-    private static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, nint largeBytes)
+    /// <summary>The same of a part of a tensor of so many elements, which is stored as the whole is.</summary>
+    public static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, nint elements)
+        where T : unmanaged => Apply(layout, x, y, weight, bias, statistics, elements, ByThreads(LargeBytes, SharedLargeBytes));
+
+    private static void Apply<T>(in ReductionLayout layout, T* x, T* y, T* weight, T* bias, Statistics statistics, nint elements, nint largeBytes)
         where T : unmanaged
     {
         var chunking = new Chunking(layout);
@@ -211,7 +224,7 @@ internal static unsafe class Standardizer
             Weight = OrOnes(layout, scratch, weight),
             Bias = bias,
             Statistics = statistics,
-            Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes),
+            Store = StoreFor(layout, y, inPlace: x == y, RunsJoin<T>(layout, chunking), largeBytes, elements),
             Ahead = Fetching.Stream,
         };
         if (shared > 0)
@@ -561,11 +574,15 @@ internal static unsafe class Standardizer
 
     // Memory that does not begin at an element cannot be streamed to; what is read where it is written is in cache already.
     internal static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins = false, nint largeBytes = NearBytes)
+        where T : unmanaged => StoreFor(layout, destination, inPlace, joins, largeBytes, layout.Elements);
+
+    // Of a part of a tensor of so many elements.
+    private static StoreKind StoreFor<T>(in ReductionLayout layout, T* destination, bool inPlace, bool joins, nint largeBytes, nint elements)
         where T : unmanaged
     {
         nint run = joins || (layout.Columns > 1 && layout.RunLength == 0) ? StreamedRun
             : layout.RunLength != 0 ? Math.Max(layout.RunLength, layout.Columns) : layout.BlockLength;
-        nint bytes = layout.Elements * sizeof(T);
+        nint bytes = elements * sizeof(T);
         if (bytes < largeBytes)
         {
             // The hardware does not look beyond the end of a short run in time.

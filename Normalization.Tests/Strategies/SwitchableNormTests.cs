@@ -1,0 +1,78 @@
+using Normalization.Core;
+using Normalization.Core.Kernels;
+using Normalization.Strategies;
+using Normalization.Tests.Support;
+
+namespace Normalization.Tests.Strategies;
+
+/// <summary>What inference by running statistics does with samples that it takes range by range.</summary>
+[TestClass]
+[DoNotParallelize]
+public sealed unsafe class SwitchableNormTests
+{
+    // More samples than one range has; of the larger ones each is a range.
+    [TestMethod]
+    [DataRow(40, 300)]
+    [DataRow(6, 2101)]
+    public void Forward_InferenceOfManySamples_GivesTheBitsOfEachAlone(int samples, int positions)
+    {
+        const int Channels = 8;
+        var shape = new ActivationShape(samples, Channels, positions);
+        float[] x = TestData.As<float>(TestData.Activations(1, shape));
+        var norm = new SwitchableNorm<float>(Channels);
+        Runs.Forward(norm, shape, x);
+        norm.Training = false;
+        int before = KernelThreads.Count;
+        try
+        {
+            foreach (MemoryOrder order in new[] { MemoryOrder.ChannelsFirst, MemoryOrder.ChannelsLast })
+            {
+                KernelThreads.Count = 1;
+                float[] alone = Output(order, 1);
+                NumericAssert.SameBits<float>(alone, Output(order, samples), $"{order}, one thread");
+                KernelThreads.Count = 3;
+                NumericAssert.SameBits<float>(alone, Output(order, samples), $"{order}, three threads");
+            }
+        }
+        finally
+        {
+            KernelThreads.Count = before;
+        }
+
+        float[] Output(MemoryOrder order, int together)
+        {
+            float[] y = new float[x.Length];
+            int sample = Channels * positions;
+            fixed (float* from = x, to = y)
+            {
+                for (int n = 0; n < samples; n += together)
+                {
+                    norm.ForwardDense(shape.WithSamples(together), order, from + (n * sample), to + (n * sample));
+                }
+            }
+
+            return y;
+        }
+    }
+
+    // The statistics that normalize are not those of the batch, which are learned all the same.
+    [TestMethod]
+    public void Forward_TrainingByRunningStatistics_LearnsThoseOfTheBatch()
+    {
+        var shape = new ActivationShape(6, 4, 5);
+        float[] first = TestData.As<float>(TestData.Activations(2, shape));
+        float[] second = TestData.As<float>(TestData.Activations(3, shape));
+        var own = new SwitchableNorm<float>(4);
+        var running = new SwitchableNorm<float>(4) { StatisticsSource = StatisticsSource.Running };
+        foreach (float[] x in new[] { first, second })
+        {
+            Runs.Forward(own, shape, x);
+            Runs.Forward(running, shape, x);
+        }
+
+        for (int i = 0; i < own.Buffers.Count; i++)
+        {
+            NumericAssert.SameBits<float>(own.Buffers[i].Values, running.Buffers[i].Values, own.Buffers[i].Name);
+        }
+    }
+}
