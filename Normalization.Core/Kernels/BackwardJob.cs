@@ -95,6 +95,12 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             return;
         }
 
+        if (_phase == BackwardPhase.Panels && InStep && Layout.Columns > 1)
+        {
+            ColumnsInStep<TStore>(start, end);
+            return;
+        }
+
         if (_phase == BackwardPhase.Panels && InStep)
         {
             PanelsInStep<TStore>(start, end);
@@ -402,35 +408,54 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     [SkipLocalsInit]
     private readonly void ColumnSums(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk, double* sums)
     {
-        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(4, width)];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(2, width)];
         nint capacity = ColumnLines.Capacity(width);
         double* gradients = Simd.Aligned<double>(memory);
         double* products = gradients + capacity;
-        double* wideGradients = products + capacity;
-        double* wideProducts = wideGradients + capacity;
         nint pitch = Layout.Columns;
         if (Layout.RunLength != 0)
         {
             // Rows have their weights and sums: those take double throughout.
             RowWeightSums(slot, affine, offset, width, chunk, sums + (2 * pitch), gradients, products);
         }
-        else if (typeof(T) == typeof(double) || chunk.Elements / pitch < Standardizer.FewRows)
+        else
+        {
+            TakeColumnSums(slot, offset, width, chunk, gradients, products);
+        }
+
+        Simd.AddTo(sums + column, gradients, width);
+        Simd.AddTo(sums + pitch + column, products, width);
+    }
+
+    private readonly void TakeColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
+    {
+        if (SumsWide(chunk))
         {
             WideColumnSums(slot, offset, width, chunk, gradients, products);
         }
         else if (!ColumnSums(slot, offset, width, chunk, gradients, products))
         {
-            WideColumnSums(slot, offset, width, chunk, wideGradients, wideProducts);
-            for (nint j = 0; j < width; j++)
-            {
-                bool holds = !double.IsNaN(products[j]);
-                gradients[j] = holds ? gradients[j] : wideGradients[j];
-                products[j] = holds ? products[j] : wideProducts[j];
-            }
+            MendColumnSums(slot, offset, width, chunk, gradients, products);
         }
+    }
 
-        Simd.AddTo(sums + column, gradients, width);
-        Simd.AddTo(sums + pitch + column, products, width);
+    // Whether its column sums take double throughout.
+    private readonly bool SumsWide(Chunk chunk) => typeof(T) == typeof(double) || chunk.Elements / Layout.Columns < Standardizer.FewRows;
+
+    // In double, of columns whose sums did not hold, the products of which are no numbers.
+    [SkipLocalsInit]
+    private readonly void MendColumnSums(nint slot, nint offset, nint width, Chunk chunk, double* gradients, double* products)
+    {
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(2, width)];
+        double* wideGradients = Simd.Aligned<double>(memory);
+        double* wideProducts = wideGradients + ColumnLines.Capacity(width);
+        WideColumnSums(slot, offset, width, chunk, wideGradients, wideProducts);
+        for (nint j = 0; j < width; j++)
+        {
+            bool holds = !double.IsNaN(products[j]);
+            gradients[j] = holds ? gradients[j] : wideGradients[j];
+            products[j] = holds ? products[j] : wideProducts[j];
+        }
     }
 
     // Writes the tile's sums; false, and products that are no numbers, where some do not hold in T. Products are summed about the rounded mean and
@@ -440,10 +465,15 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     {
         byte* memory = stackalloc byte[ColumnLines.Bytes<T>(1, width)];
         T* centers = Simd.Aligned<T>(memory);
+        ColumnLines.Copy(Statistics.Mean + slot, width, centers);
+        AddColumnSums<T, ColumnDifference<T>>(offset, width, chunk, new(centers), gradients, products);
+        return ScaleColumnSums(slot, width, centers, gradients, products);
+    }
+
+    private readonly bool ScaleColumnSums(nint slot, nint width, T* centers, double* gradients, double* products)
+    {
         double* mean = Statistics.Mean + slot;
         double* inverse = Statistics.InverseStd + slot;
-        ColumnLines.Copy(mean, width, centers);
-        AddColumnSums<T, ColumnDifference<T>>(offset, width, chunk, new(centers), gradients, products);
         Vector512<double> all = Vector512<double>.AllBitsSet;
         for (nint j = 0; j < width; j += Simd.Lanes)
         {
@@ -519,17 +549,17 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
     private readonly void FinishSums(PanelPlace place, double* sums)
     {
         Means(place, sums);
-        AdjustMeans(place.Slot);
+        AdjustMeans(place.Slot, Layout.Columns);
     }
 
-    private readonly void AdjustMeans(nint slot)
+    private readonly void AdjustMeans(nint slot, int columns)
     {
         if (Layout.Uncentered)
         {
-            Clear(MeanGradient + slot, Layout.Columns);
+            Clear(MeanGradient + slot, columns);
         }
 
-        for (nint j = 0; j < Layout.Columns && Statistics.ProductFactor != null; j++)
+        for (nint j = 0; j < columns && Statistics.ProductFactor != null; j++)
         {
             MeanProduct[slot + j] *= Statistics.ProductFactor[slot + j];
         }
@@ -544,47 +574,66 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
         double* meanGradient = MeanGradient + slot;
         double* meanProduct = MeanProduct + slot;
         double size = Layout.SetSize;
-        if (Layout.OneWeightPerSet)
+        if (columns > 1)
         {
-            double* gradients = columns == 1 ? sums + 2 : sums;
-            Simd.Divide(gradients, size, meanGradient, columns);
-            Simd.Divide(gradients + columns, size, meanProduct, columns);
+            ColumnMeans(place, 0, Layout.Columns, sums);
             return;
         }
 
-        if (columns == 1 && Layout.RunLength == 0)
+        if (Layout.OneWeightPerSet)
+        {
+            *meanGradient = sums[2] / size;
+            *meanProduct = sums[3] / size;
+            return;
+        }
+
+        if (Layout.RunLength == 0)
         {
             *meanGradient = sums[0] / size;
             *meanProduct = sums[1] / size;
             return;
         }
 
-        if (columns == 1)
+        double* runs = sums + 2;
+        double gradient = 0;
+        double product = 0;
+        for (nint run = 0; run < Layout.Runs; run++)
         {
-            double* runs = sums + 2;
-            double gradient = 0;
-            double product = 0;
-            for (nint run = 0; run < Layout.Runs; run++)
-            {
-                double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
-                gradient += weight * runs[run];
-                product += weight * runs[Layout.Runs + run];
-            }
-
-            sums[0] = gradient;
-            sums[1] = product;
+            double weight = Weight == null ? 1 : Simd.Get(Weight + affine + run);
+            gradient += weight * runs[run];
+            product += weight * runs[Layout.Runs + run];
         }
 
-        bool plainColumns = columns > 1 && Layout.RunLength == 0;
-        for (nint first = 0; first < columns; first += Layout.ColumnsPerSet)
+        sums[0] = gradient;
+        sums[1] = product;
+        *meanGradient = gradient / size;
+        *meanProduct = product / size;
+    }
+
+    // Of some columns of a panel, whole sets.
+    private readonly void ColumnMeans(PanelPlace place, nint column, nint width, double* sums)
+    {
+        double* meanGradient = MeanGradient + place.Slot;
+        double* meanProduct = MeanProduct + place.Slot;
+        double* products = sums + Layout.Columns;
+        double size = Layout.SetSize;
+        if (Layout.OneWeightPerSet)
+        {
+            Simd.Divide(sums + column, size, meanGradient + column, width);
+            Simd.Divide(products + column, size, meanProduct + column, width);
+            return;
+        }
+
+        bool plain = Layout.RunLength == 0;
+        for (nint first = column; first < column + width; first += Layout.ColumnsPerSet)
         {
             double gradient = 0;
             double product = 0;
             for (nint j = first; j < first + Layout.ColumnsPerSet; j++)
             {
-                double weight = plainColumns ? Simd.Get(Weight + affine + j) : 1;
+                double weight = plain ? Simd.Get(Weight + place.Affine + j) : 1;
                 gradient += weight * sums[j];
-                product += weight * sums[columns + j];
+                product += weight * products[j];
             }
 
             for (nint j = first; j < first + Layout.ColumnsPerSet; j++)
@@ -625,7 +674,21 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
             width = Standardizer.TileWidth(Layout.Columns, column);
             if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
             {
-                ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);
+                ApplyNarrow<TStore>(slot, affine, offset, column, width, chunk);
+            }
+        }
+    }
+
+    // As in the forward pass.
+    private readonly void ApplyNarrow<TStore>(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk)
+        where TStore : struct, IStore
+    {
+        for (nint end = column + width, some; column < end; column += some)
+        {
+            some = Math.Min(Loops.StepColumns<T>(), end - column);
+            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, some, chunk))
+            {
+                ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, some, chunk);
             }
         }
     }
@@ -845,7 +908,7 @@ internal unsafe partial struct BackwardJob<T> : IStoringJob
                 {
                     MeanGradient[slot] /= size;
                     MeanProduct[slot] /= size;
-                    AdjustMeans(slot);
+                    AdjustMeans(slot, 1);
                 }
 
                 WriteRows<TStore>(panel, Layout.Inner, rows, 0, Layout.BlockLength, runs);

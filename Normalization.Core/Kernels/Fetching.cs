@@ -15,11 +15,14 @@ internal readonly unsafe record struct Fetching(nint Written, nint Summed)
     // The same of what is summed in a backward pass in step, where a stream ends with its block.
     private const nint NearStream = 512;
 
+    // Rows of the columns that are summed in step.
+    private const nint StepRows = 16;
+
     /// <summary>Bytes of a panel, of all tensors that are read, beside which the next one finds room in the second-level cache.</summary>
     public const nint PanelBytes = 1 << 19;
 
     /// <summary>Of a backward pass in step: what is summed while another panel is written, which waits in the second-level cache.</summary>
-    public static Fetching BackwardInStep(in ReductionLayout layout) => new(layout.Blocks > 1 ? NearStream : Stream, 0);
+    public static Fetching BackwardInStep(in ReductionLayout layout) => new(layout.Columns > 1 ? StepRows * layout.Columns : layout.Blocks > 1 ? NearStream : Stream, 0);
 
     /// <summary>Of long rows that wait in the second-level cache and fill it: only what their sums are taken of.</summary>
     public static Fetching SumsAlone => new(0, Stream);
@@ -36,6 +39,11 @@ internal readonly unsafe record struct Fetching(nint Written, nint Summed)
         if (!panelByPanel)
         {
             return Chunks<T>(layout, Stream);
+        }
+
+        if (inStep && layout.Columns > 1)
+        {
+            return new Fetching(StepRows * layout.Columns, 0);
         }
 
         nint next = Next(layout, Standardizer.ForwardTogether);

@@ -114,6 +114,12 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
             return;
         }
 
+        if (_phase == ForwardPhase.Panels && InStep && Layout.Columns > 1)
+        {
+            ColumnsInStep<TStore>(start, end);
+            return;
+        }
+
         if (_phase == ForwardPhase.Panels && InStep && SumsWholeValues)
         {
             PanelsInStep<TStore, WholeValue>(start, end);
@@ -509,36 +515,54 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
     [SkipLocalsInit]
     private readonly void ColumnMoments(T* start, Chunk chunk, nint width, double* mean, double* squares)
     {
-        nint pitch = Layout.Columns;
-        nint rows = chunk.Length / pitch;
-        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
-        nint capacity = ColumnLines.Capacity(width);
-        double* centers = Simd.Aligned<double>(memory);
-        double* firsts = centers + capacity;
-        double* seconds = firsts + capacity;
-        new Span<double>(firsts, (int)width).Clear();
-        new Span<double>(seconds, (int)width).Clear();
-        for (nint j = 0; j < width; j += Simd.Lanes)
-        {
-            Vector512<double> center = Layout.Uncentered ? default : Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, width - j), default);
-            center.Store(centers + j);
-        }
-
+        byte* memory = stackalloc byte[ColumnSums.Bytes(width)];
+        var sums = new ColumnSums(memory, width);
+        BeginSums(start, sums);
         T* block = start;
         for (int i = 0; i < chunk.BlockCount; i++, block += Layout.BlockStride)
         {
-            Loops.AddCenteredColumns(block, rows, width, pitch, centers, firsts, seconds);
+            Loops.AddCenteredColumns(block, chunk.Length / Layout.Columns, width, Layout.Columns, sums.Centers, sums.Firsts, sums.Seconds);
         }
 
-        Vector512<double> counts = Vector512.Create((double)(chunk.Elements / pitch));
-        for (nint j = 0; j < width; j += Simd.Lanes)
+        EndSums(sums, chunk, mean, squares);
+    }
+
+    // About the first row.
+    private readonly void BeginSums(T* start, ColumnSums sums)
+    {
+        new Span<double>(sums.Firsts, (int)sums.Width).Clear();
+        new Span<double>(sums.Seconds, (int)sums.Width).Clear();
+        for (nint j = 0; j < sums.Width; j += Simd.Lanes)
         {
-            nint lanes = Math.Min(Simd.Lanes, width - j);
-            Vector512<double> first = Vector512.Load(firsts + j);
-            Vector512<double> shift = Layout.Uncentered ? default : first / counts;
-            Simd.StorePart(mean + j, lanes, Vector512.Load(centers + j) + shift);
-            Simd.StorePart(squares + j, lanes, Vector512.Load(seconds + j) - (first * shift));
+            Vector512<double> center = Layout.Uncentered ? default : Simd.LoadPart<T, double>(start + j, Math.Min(Simd.Lanes, sums.Width - j), default);
+            center.Store(sums.Centers + j);
         }
+    }
+
+    private readonly void EndSums(ColumnSums sums, Chunk chunk, double* mean, double* squares)
+    {
+        Vector512<double> counts = Vector512.Create((double)(chunk.Elements / Layout.Columns));
+        for (nint j = 0; j < sums.Width; j += Simd.Lanes)
+        {
+            nint lanes = Math.Min(Simd.Lanes, sums.Width - j);
+            Vector512<double> first = Vector512.Load(sums.Firsts + j);
+            Vector512<double> shift = Layout.Uncentered ? default : first / counts;
+            Simd.StorePart(mean + j, lanes, Vector512.Load(sums.Centers + j) + shift);
+            Simd.StorePart(squares + j, lanes, Vector512.Load(sums.Seconds + j) - (first * shift));
+        }
+    }
+
+    // The sums of a tile of columns: what is taken off, deviations, their squares.
+    private readonly struct ColumnSums(byte* memory, nint width)
+    {
+        public readonly nint Width = width;
+        public readonly double* Centers = Simd.Aligned<double>(memory);
+
+        public double* Firsts => Centers + ColumnLines.Capacity(Width);
+
+        public double* Seconds => Firsts + ColumnLines.Capacity(Width);
+
+        public static int Bytes(nint width) => ColumnLines.Bytes<double>(3, width);
     }
 
     // Chan's rule: (mean, sum of squared deviations) of two disjoint parts, the second folded into the first.
@@ -562,22 +586,23 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
         }
     }
 
+    private readonly void Finish(int panel, nint count) => Finish((nint)panel * Layout.Columns, Layout.Columns, count);
+
     // Sums of squares become variances; the columns of a set are pooled and all get the pooled values.
-    private readonly void Finish(int panel, nint count)
+    private readonly void Finish(nint slot, nint columns, nint count)
     {
-        nint slot = (nint)panel * Layout.Columns;
         double* mean = Statistics.Mean + slot;
         double* variance = Statistics.PopulationVariance + slot;
         double* inverse = Statistics.InverseStd + slot;
         int width = Layout.ColumnsPerSet;
         if (width == 1)
         {
-            FinishColumns(variance, inverse, count, Layout.Columns);
-            Adjustment.Run(slot, Layout.Columns);
+            FinishColumns(variance, inverse, count, columns);
+            Adjustment.Run(slot, columns);
             return;
         }
 
-        for (nint first = 0; first < Layout.Columns; first += width)
+        for (nint first = 0; first < columns; first += width)
         {
             double pooledMean = 0;
             for (nint j = first; j < first + width; j++)
@@ -603,7 +628,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
             }
         }
 
-        Adjustment.Run(slot, Layout.Columns);
+        Adjustment.Run(slot, columns);
     }
 
     private readonly void FinishColumns(double* variance, double* inverse, nint count, nint columns)
@@ -649,7 +674,21 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
             width = Standardizer.TileWidth(Layout.Columns, column);
             if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
             {
-                ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, width, chunk);
+                ApplyNarrow<TStore>(slot, affine, offset, column, width, chunk);
+            }
+        }
+    }
+
+    // As few columns at a time as are written in step, so that it does not hang on the way which of them are computed in double.
+    private readonly void ApplyNarrow<TStore>(nint slot, nint affine, nint offset, nint column, nint width, Chunk chunk)
+        where TStore : struct, IStore
+    {
+        for (nint end = column + width, some; column < end; column += some)
+        {
+            some = Math.Min(Loops.StepColumns<T>(), end - column);
+            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, some, chunk))
+            {
+                ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, some, chunk);
             }
         }
     }

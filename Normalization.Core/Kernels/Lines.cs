@@ -74,12 +74,17 @@ internal struct SummedRun
 }
 
 /// <summary>One line for every element of a run.</summary>
-internal readonly struct ConstantLine<A>(A center, A slope, A intercept) : ILine<A>
+internal readonly struct ConstantLine<A>(Vector512<A> center, Vector512<A> slope, Vector512<A> intercept) : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = Vector512.Create(center);
-    private readonly Vector512<A> _slope = Vector512.Create(slope);
-    private readonly Vector512<A> _intercept = Vector512.Create(intercept);
+    private readonly Vector512<A> _center = center;
+    private readonly Vector512<A> _slope = slope;
+    private readonly Vector512<A> _intercept = intercept;
+
+    public ConstantLine(A center, A slope, A intercept)
+        : this(Vector512.Create(center), Vector512.Create(slope), Vector512.Create(intercept))
+    {
+    }
 
     public ConstantLine(double center, double slope, double intercept)
         : this(Simd.Scalar<A>(center), Simd.Scalar<A>(slope), Simd.Scalar<A>(intercept))
@@ -116,6 +121,11 @@ internal readonly unsafe struct ColumnLine<A>(A* centers, A* slopes, A* intercep
 
     /// <summary>The lines from a column on.</summary>
     public ColumnLine<A> From(nint column) => new(_centers + column, _slopes + column, _intercepts + column);
+
+    /// <summary>The lines of the vector of columns that begins at one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ConstantLine<A> Of(nint column) =>
+        new(Vector512.Load(_centers + column), Vector512.Load(_slopes + column), _intercepts == null ? default : Vector512.Load(_intercepts + column));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) =>

@@ -9,7 +9,7 @@ namespace Normalization.Core.Kernels;
 /// Sums end in double: runs reduce along memory into scalars, columns down the matrix into arrays; those that take an arithmetic A add up to
 /// eight vectors, or four rows, in it first. What is written element by element, and weight gradients by element, take A throughout. All are written once, over the storage T.
 /// </remarks>
-internal static unsafe class Loops
+internal static unsafe partial class Loops
 {
     private const nint LongRun = 256;
     private const nint TogetherElements = 1024;

@@ -111,6 +111,9 @@ internal static unsafe class Standardizer
     private const nint ShortestStep = 512;
     private const nint StepBytes = 2 << 20;
 
+    // The same of columns: rows.
+    private const nint ShortestColumnStep = 64;
+
     // Where each panel is one run they go eight at a time, which costs less beside their elements.
     private const nint ShortestRunInStep = 64;
 
@@ -159,7 +162,8 @@ internal static unsafe class Standardizer
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
             layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
-        bool inStep = threshold == null && panelByPanel && InStep<T>(layout, store, tensors: 1, CacheSizes.SecondLevel);
+        bool inStep = panelByPanel
+            && ((threshold == null && InStep<T>(layout, store, tensors: 1, CacheSizes.SecondLevel)) || ColumnsInStep(layout, store, y, tensors: 1, CacheSizes.SecondLevel));
         Fetching fetching = Fetching.Forward<T>(layout, chunking, panelByPanel, inStep, store);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
@@ -312,7 +316,8 @@ internal static unsafe class Standardizer
             ((sums + accumulators + (2 * layout.Slots) + (2 * weights)) * sizeof(double)) + WeightScratchBytes<T>(layout));
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
-        bool inStep = panelByPanel && !constantStatistics && InStep<T>(layout, store, tensors: 2, CacheSizes.SecondLevel);
+        bool inStep = panelByPanel && !constantStatistics
+            && (InStep<T>(layout, store, tensors: 2, CacheSizes.SecondLevel) || ColumnsInStep(layout, store, dx, tensors: 2, CacheSizes.SecondLevel));
         nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
             : longRows ? Fetching.SumsAlone : inStep ? Fetching.BackwardInStep(layout) : Fetching.Backward<T>(layout, store, nextRows);
@@ -522,6 +527,20 @@ internal static unsafe class Standardizer
         nint room = byElement ? Fetching.PanelBytes : Math.Max(Fetching.PanelBytes, cacheBytes / 2);
         return layout.Columns == 1 && !(byElement && tensors > 1) && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes
             && tensors * layout.PanelElements * sizeof(T) <= room && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
+    }
+
+    /// <summary>
+    /// Whether some columns are written while the sums of as many others are taken: of whole sets and cache lines, where a panel, of all tensors that are read,
+    /// has room in the second-level cache, and what is read is fetched ahead. Backward of float alone, whose sums are taken in float first.
+    /// </summary>
+    internal static bool ColumnsInStep<T>(in ReductionLayout layout, StoreKind store, T* destination, int tensors, nint cacheBytes)
+        where T : unmanaged
+    {
+        int width = Loops.StepColumns<T>();
+        return layout.Columns > 1 && layout.RunLength == 0 && layout.Blocks == 1 && layout.Columns % width == 0 && width % layout.ColumnsPerSet == 0
+            && (tensors == 1 || typeof(T) == typeof(float)) && layout.BlockLength / layout.Columns >= ShortestColumnStep
+            && tensors * layout.PanelElements * sizeof(T) <= cacheBytes / 5 * 4
+            && (store == StoreKind.Streaming ? Simd.BeforeAligned<T, T>(destination + layout.Offset) == 0 : store == StoreKind.Fetching);
     }
 
     /// <summary>Whether panels are one run each, of whole vectors or of one weight an element, that can be written while others are summed.</summary>

@@ -11,7 +11,7 @@ namespace Normalization.Tests.Kernels;
 /// </summary>
 [TestClass]
 [DoNotParallelize]
-public sealed unsafe class StandardizerTests
+public sealed unsafe partial class StandardizerTests
 {
     private const double Epsilon = 1e-5;
     private static readonly int[] Lengths = [1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 48, 49, 63, 64, 65, 70];
@@ -269,20 +269,24 @@ public sealed unsafe class StandardizerTests
     {
         foreach ((ActivationShape shape, Case layout) in InTurns().Concat(InStep().Where(inStep => inStep.Shape == StepShapes[0])))
         {
-            Inputs inputs = new Inputs(shape, layout, 3).Rounded<float>();
-            float[][] one = Results(layout, inputs);
-            KernelThreads.Count = 3;
-            float[][] three = Results(layout, inputs);
-            KernelThreads.Count = 1;
-            for (int i = 0; i < one.Length; i++)
-            {
-                NumericAssert.SameBits<float>(one[i], three[i], $"{layout.Name}: result {i}");
-            }
+            CompareThreads(layout, new Inputs(shape, layout, 3).Rounded<float>());
+        }
+    }
+
+    private static void CompareThreads(Case layout, Inputs inputs, int aside = 3)
+    {
+        float[][] one = Results(layout, inputs, aside);
+        KernelThreads.Count = 3;
+        float[][] three = Results(layout, inputs, aside);
+        KernelThreads.Count = 1;
+        for (int i = 0; i < one.Length; i++)
+        {
+            NumericAssert.SameBits<float>(one[i], three[i], $"{layout.Name}: result {i}");
         }
 
-        static float[][] Results(Case layout, Inputs inputs)
+        static float[][] Results(Case layout, Inputs inputs, int aside)
         {
-            using var buffers = new Buffers<float>(layout, inputs);
+            using var buffers = new Buffers<float>(layout, inputs, aside);
             Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
             Standardizer.Backward(
                 layout.Layout, buffers.X.Pointer, buffers.G.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Statistics,
@@ -623,11 +627,11 @@ public sealed unsafe class StandardizerTests
         Assert.IsFalse(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 2, cacheBytes: 1 << 20));
     }
 
-    private static void ComparePanelsAlone<T>(Case layout, Inputs inputs)
+    private static void ComparePanelsAlone<T>(Case layout, Inputs inputs, int aside = 3)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        using var together = new Buffers<T>(layout, inputs);
-        using var alone = new Buffers<T>(layout, inputs);
+        using var together = new Buffers<T>(layout, inputs, aside);
+        using var alone = new Buffers<T>(layout, inputs, aside);
         ReductionLayout panels = layout.Layout;
         Standardizer.Moments(panels, together.X.Pointer, together.Statistics, Epsilon);
         Pass(panels, together, 0, together.Statistics);
@@ -858,7 +862,7 @@ public sealed unsafe class StandardizerTests
             new(TestData.Rounded<T>(X), TestData.Rounded<T>(G), HasAffine ? TestData.Rounded<T>(Weight!) : null, HasAffine ? TestData.Rounded<T>(Bias!) : null);
     }
 
-    private sealed class Buffers<T>(Case layout, Inputs inputs) : IDisposable
+    private sealed class Buffers<T>(Case layout, Inputs inputs, int aside = 3) : IDisposable
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         public GuardedMemory<T> X { get; } = new(inputs.X);
@@ -867,7 +871,7 @@ public sealed unsafe class StandardizerTests
 
         public GuardedMemory<T> Y { get; } = new(new double[inputs.X.Length]);
 
-        public GuardedMemory<T> DX { get; } = new(new double[inputs.X.Length], 3);
+        public GuardedMemory<T> DX { get; } = new(new double[inputs.X.Length], aside);
 
         public GuardedMemory<T>? Weight { get; } = inputs.Weight is null ? null : new(inputs.Weight);
 
