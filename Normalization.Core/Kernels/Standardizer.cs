@@ -156,14 +156,15 @@ internal static unsafe class Standardizer
         }
 
         var chunking = new Chunking(layout);
-        bool byTiles = threshold == null && ByTiles<T>(layout, bias == null ? 2 : 3);
-        bool panelByPanel = !byTiles && ByPanel<T>(layout, chunking);
+        int weightArrays = bias == null ? 1 : 2;
         bool runsInStep = threshold == null && RunsInStep<T>(layout, chunking);
         bool whole = runsInStep && layout.BlockLength % Simd.Count<T>() == 0 && Simd.BeforeAligned<T, T>(y + layout.Offset) == 0;
         StoreKind store = StoreFor(
             layout, y, inPlace: false, threshold == null && (whole || RunsJoin<T>(layout, chunking)), ByThreads(NearBytes, SharedNearBytes));
-        bool inStep = panelByPanel
-            && ((threshold == null && InStep<T>(layout, store, tensors: 1, CacheSizes.SecondLevel)) || ColumnsInStep(layout, store, y, tensors: 1, CacheSizes.SecondLevel));
+        bool inStep = ByPanel<T>(layout, chunking)
+            && ((threshold == null && InStep<T>(layout, store, tensors: 1, weightArrays, CacheSizes.SecondLevel)) || ColumnsInStep(layout, store, y, tensors: 1, CacheSizes.SecondLevel));
+        bool byTiles = threshold == null && !inStep && ByTiles<T>(layout, 1 + weightArrays);
+        bool panelByPanel = !byTiles && ByPanel<T>(layout, chunking);
         Fetching fetching = Fetching.Forward<T>(layout, chunking, panelByPanel, inStep, store);
         nint partials = (panelByPanel ? layout.Slots : layout.Slots * chunking.Count) * 2;
         NativeScratch scratch = NativeScratch.Begin((partials * sizeof(double)) + WeightScratchBytes<T>(layout));
@@ -317,7 +318,7 @@ internal static unsafe class Standardizer
         bool readOnce = constantStatistics && !wantsParameters;
         StoreKind store = StoreFor(layout, dx, inPlace: dx == g, !constantStatistics && RunsJoin<T>(layout, chunking), readOnce ? LargeBytes : NearBytes);
         bool inStep = panelByPanel && !constantStatistics
-            && (InStep<T>(layout, store, tensors: 2, CacheSizes.SecondLevel) || ColumnsInStep(layout, store, dx, tensors: 2, CacheSizes.SecondLevel));
+            && (InStep<T>(layout, store, tensors: 2, weightArrays: 1, CacheSizes.SecondLevel) || ColumnsInStep(layout, store, dx, tensors: 2, CacheSizes.SecondLevel));
         nint nextRows = accumulate && layout.Inner == 1 ? rowsTogether * layout.OuterStride : 0;
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, accumulate ? BackwardJob<T>.RowBlock * layout.OuterStride : Fetching.Stream)
             : longRows ? Fetching.SumsAlone : inStep ? Fetching.BackwardInStep(layout) : Fetching.Backward<T>(layout, store, nextRows);
@@ -517,14 +518,15 @@ internal static unsafe class Standardizer
     /// Whether a panel is written while another's moments, or gradient sums, are taken: where their runs are long enough for that, and both, of all tensors
     /// that are read, have room in the second-level cache. Runs that leave past the caches end with whole vectors; others are rather joined.
     /// </summary>
-    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, int tensors, nint cacheBytes)
+    internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, int tensors, int weightArrays, nint cacheBytes)
         where T : unmanaged
     {
         bool byElement = layout.RunLength == 0;
         nint run = byElement ? layout.BlockLength : layout.RunLength;
 
-        // Weights by element want room too, and backward other loops.
-        nint room = byElement ? Fetching.PanelBytes : Math.Max(Fetching.PanelBytes, cacheBytes / 2);
+        // Weights by element want room too, and backward other loops; with a bias, rows that do not wait with both are written by tiles.
+        nint room = !byElement ? Math.Max(Fetching.PanelBytes, cacheBytes / 2)
+            : weightArrays == 1 ? Math.Max(Fetching.PanelBytes, cacheBytes / 5 * 2) : WaitingBytes / 3;
         return layout.Columns == 1 && !(byElement && tensors > 1) && run >= ShortestStep && layout.Elements * sizeof(T) >= StepBytes
             && tensors * layout.PanelElements * sizeof(T) <= room && (store != StoreKind.Streaming || run % Simd.Count<T>() == 0);
     }

@@ -364,7 +364,7 @@ public sealed unsafe partial class StandardizerTests
         [
             .. from shape in StepShapes
                from layout in Cases(shape).Take(7)
-               where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached, tensors: 1, cacheBytes: 1 << 20) && !Standardizer.InTurns<float>(layout.Layout, tensors: 1)
+               where Standardizer.InStep<float>(layout.Layout, StoreKind.Cached, tensors: 1, weightArrays: 2, cacheBytes: 1 << 20) && !Standardizer.InTurns<float>(layout.Layout, tensors: 1)
                group (Shape: shape, Layout: layout) by (shape, layout.Layout.Blocks > 1, layout.Layout.Runs > 1, layout.Layout.RunLength == 0) into alike
                where alike.Key.Item2 || alike.Key.Item3 || alike.Key.Item4
                select alike.First(),
@@ -391,7 +391,7 @@ public sealed unsafe partial class StandardizerTests
             where T : unmanaged
         {
             StoreKind store = layout.Elements * sizeof(T) < 4 << 20 ? StoreKind.Cached : StoreKind.Streaming;
-            return Standardizer.InStep<T>(layout, store, tensors: 2, cacheBytes: 1 << 20) && !Standardizer.InTurns<T>(layout, tensors: 2)
+            return Standardizer.InStep<T>(layout, store, tensors: 2, weightArrays: 1, cacheBytes: 1 << 20) && !Standardizer.InTurns<T>(layout, tensors: 2)
                 && Standardizer.ByPanel<T>(layout, new Chunking(layout));
         }
     }
@@ -604,7 +604,7 @@ public sealed unsafe partial class StandardizerTests
     [DataRow(8, 131072, 1, StoreKind.Streaming, true, DisplayName = "rows of 512 KB")]
     [DataRow(8, 131088, 1, StoreKind.Streaming, false, DisplayName = "of a line more")]
     public void InStep_AtItsLimits_LooksAtRunsAndPanels(int samples, int features, int positions, object store, bool expected) =>
-        Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store, tensors: 1, cacheBytes: 1 << 20));
+        Assert.AreEqual(expected, Standardizer.InStep<float>(Layouts.Trailing(new ActivationShape(samples, features, positions), MemoryOrder.ChannelsFirst, 2), (StoreKind)store, tensors: 1, weightArrays: 1, cacheBytes: 1 << 20));
 
     [TestMethod]
     [DataRow(131072, 1, 1, true, DisplayName = "512 KB beside 1 MB")]
@@ -616,15 +616,28 @@ public sealed unsafe partial class StandardizerTests
     public void InStep_OneWeightAPanel_FillsTheCacheTwice(int positions, int tensors, int cacheMegabytes, bool expected)
     {
         ReductionLayout layout = Layouts.PerSampleAndChannel(new ActivationShape(8, 2, positions), MemoryOrder.ChannelsFirst);
-        Assert.AreEqual(expected, Standardizer.InStep<float>(layout, StoreKind.Streaming, tensors, (nint)cacheMegabytes << 20));
+        Assert.AreEqual(expected, Standardizer.InStep<float>(layout, StoreKind.Streaming, tensors, weightArrays: 1, (nint)cacheMegabytes << 20));
     }
 
     [TestMethod]
     public void InStep_WeightsByElement_OnlyForward()
     {
         ReductionLayout layout = Layouts.Trailing(new ActivationShape(64, 8192), MemoryOrder.ChannelsFirst, 1);
-        Assert.IsTrue(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 1, cacheBytes: 1 << 20));
-        Assert.IsFalse(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 2, cacheBytes: 1 << 20));
+        Assert.IsTrue(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 1, weightArrays: 2, cacheBytes: 1 << 20));
+        Assert.IsFalse(Standardizer.InStep<float>(layout, StoreKind.Cached, tensors: 2, weightArrays: 1, cacheBytes: 1 << 20));
+    }
+
+    [TestMethod]
+    [DataRow(131072, 1, 1, true, DisplayName = "512 KB beside 1 MB")]
+    [DataRow(131088, 1, 1, false, DisplayName = "a line more than 512 KB")]
+    [DataRow(209712, 1, 2, true, DisplayName = "two fifths of 2 MB")]
+    [DataRow(209728, 1, 2, false, DisplayName = "a line more than two fifths")]
+    [DataRow(109216, 2, 2, true, DisplayName = "with a bias, a third of 1.25 MB")]
+    [DataRow(109232, 2, 2, false, DisplayName = "with a bias, a line more")]
+    public void InStep_WeightsByElement_LeavesRoomForThem(int features, int weightArrays, int cacheMegabytes, bool expected)
+    {
+        ReductionLayout layout = Layouts.Trailing(new ActivationShape(8, features), MemoryOrder.ChannelsFirst, 1);
+        Assert.AreEqual(expected, Standardizer.InStep<float>(layout, StoreKind.Streaming, tensors: 1, weightArrays, (nint)cacheMegabytes << 20));
     }
 
     private static void ComparePanelsAlone<T>(Case layout, Inputs inputs, int aside = 3)
