@@ -31,6 +31,10 @@ internal static unsafe class FilterResponse
         bool panelByPanel = Standardizer.ByPanel<T>(layout, chunking);
         nint sums = 3 * layout.Slots * (panelByPanel ? 2 : chunking.Count);
         nint weights = layout.Weights;
+        StoreKind store = Standardizer.StoreFor(layout, dx, inPlace: dx == g);
+        bool inStep = panelByPanel && Standardizer.InStep<T>(layout, store, tensors: 2, weightArrays: 1, CacheSizes.SecondLevel);
+        Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, Fetching.Stream)
+            : inStep ? Fetching.BackwardInStep(layout) : Fetching.Backward<T>(layout, StoreKind.Cached);
         NativeScratch scratch = NativeScratch.Begin((sums + (3 * weights)) * sizeof(double));
         var job = new FilterResponseJob<T>
         {
@@ -44,8 +48,9 @@ internal static unsafe class FilterResponse
             Share = 1.0 / layout.SetSize,
             Sums = scratch.Take<double>(sums),
             SumsPerPanel = sums / layout.Panels,
-            Store = Standardizer.StoreFor(layout, dx, inPlace: dx == g),
-            Ahead = panelByPanel ? Fetching.Backward<T>(layout, StoreKind.Cached).Written : Fetching.Stream,
+            Store = store,
+            Ahead = fetching.Written,
+            InStep = inStep,
         };
         if (panelByPanel)
         {
@@ -87,6 +92,7 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
     public nint SumsPerPanel;
     public StoreKind Store;
     public nint Ahead;
+    public bool InStep; // whether a panel is written while another's sums are taken
     private FilterResponsePhase _phase;
     private int _items;
     private int _itemsPerTask;
@@ -96,6 +102,11 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
         _phase = phase;
         _items = items;
         _itemsPerTask = Standardizer.ItemsPerTask(elementsPerItem);
+        if (InStep)
+        {
+            _itemsPerTask = Standardizer.ItemsPerStepTask(items, Standardizer.ItemsPerLargeTask(items, elementsPerItem));
+        }
+
         WorkTeam.Run(ref this, (items + _itemsPerTask - 1) / _itemsPerTask, items * elementsPerItem);
     }
 
@@ -106,25 +117,20 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
     {
         nint perSet = 3 * (nint)Layout.Columns;
         int end = (int)Math.Min(_items, (piece + 1L) * _itemsPerTask);
+        if (InStep)
+        {
+            PanelsInStep<TStore>(piece * _itemsPerTask, end);
+            return;
+        }
+
         for (int item = piece * _itemsPerTask; item < end; item++)
         {
             int panel = item / Chunks.Count;
             switch (_phase)
             {
                 case FilterResponsePhase.Panels:
-                    double* sums = Sums + (item * SumsPerPanel);
-                    ChunkSums(item, Chunks[0], sums);
-                    for (int index = 1; index < Chunks.Count; index++)
-                    {
-                        ChunkSums(item, Chunks[index], sums + perSet);
-                        Simd.AddTo(sums, sums + perSet, perSet);
-                    }
-
-                    for (int index = 0; index < Chunks.Count; index++)
-                    {
-                        ApplyChunk<TStore>(item, Chunks[index]);
-                    }
-
+                    PanelSums(item);
+                    ApplyPanel<TStore>(item);
                     break;
                 case FilterResponsePhase.ChunkSums:
                     ChunkSums(panel, Chunks[item % Chunks.Count], Sums + (item * perSet));
@@ -141,6 +147,68 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
                     break;
             }
         }
+    }
+
+    private readonly void PanelSums(int panel)
+    {
+        nint perSet = 3 * (nint)Layout.Columns;
+        double* sums = Sums + (panel * SumsPerPanel);
+        ChunkSums(panel, Chunks[0], sums);
+        for (int index = 1; index < Chunks.Count; index++)
+        {
+            ChunkSums(panel, Chunks[index], sums + perSet);
+            Simd.AddTo(sums, sums + perSet, perSet);
+        }
+    }
+
+    private readonly void ApplyPanel<TStore>(int panel)
+        where TStore : struct, IStore
+    {
+        for (int index = 0; index < Chunks.Count; index++)
+        {
+            ApplyChunk<TStore>(panel, Chunks[index]);
+        }
+    }
+
+    // The first panel's sums, then each panel, which is one run a chunk, is written while the next one's are taken: the same bits as one after the other.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private readonly void PanelsInStep<TStore>(int start, int end)
+        where TStore : struct, IStore
+    {
+        double* tile = stackalloc double[3];
+        PanelSums(start);
+        for (int panel = start; panel < end - 1; panel++)
+        {
+            PanelPlace place = Layout.Place(panel);
+            FilterLine line = LineOf(place, Sums[(panel * SumsPerPanel) + 1]);
+            if (!Suits(place, line))
+            {
+                ApplyPanel<TStore>(panel);
+                PanelSums(panel + 1);
+                continue;
+            }
+
+            PanelPlace next = Layout.Place(panel + 1);
+            var written = new ConstantFilter<T>(line);
+            var summed = new ConstantFilter<T>(LineOf(next, 0));
+            double* sums = Sums + ((panel + 1) * SumsPerPanel);
+            for (int index = 0; index < Chunks.Count; index++)
+            {
+                Chunk chunk = Chunks[index];
+                nint offset = OffsetOf(place, chunk);
+                nint nextOffset = OffsetOf(next, chunk);
+                tile[0] = tile[1] = tile[2] = 0;
+                FilterLoops.InputGradientInStep<T, TStore>(
+                    X + offset, G + offset, DX + offset, chunk.Length, Ahead, written, X + nextOffset, G + nextOffset, summed, ref tile[0], ref tile[1], ref tile[2]);
+                PutSums(next, 0, 1, chunk, tile, 1, index == 0 ? sums : sums + 3);
+                if (index > 0)
+                {
+                    Simd.AddTo(sums, sums + 3, 3);
+                }
+            }
+        }
+
+        ApplyPanel<TStore>(end - 1);
     }
 
     /// <summary>Adds the panels' sums, in panel order, to the parameter gradients and returns epsilon's; totals is room for all three.</summary>
@@ -226,36 +294,59 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
     private readonly void ChunkSums(int panel, Chunk chunk, double* sums)
     {
         PanelPlace place = Layout.Place(panel);
-        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
         nint columns = Layout.Columns;
         nint widest = Standardizer.SumTileWidth(columns, 0);
         nint capacity = ColumnLines.Capacity(widest);
-        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(6, widest)];
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, widest)];
         double* tile = Simd.Aligned<double>(memory);
-        double* wide = tile + (3 * capacity);
         for (nint column = 0, width; column < columns; column += width)
         {
             width = Standardizer.SumTileWidth(columns, column);
-            ChunkSums<T>(place, column, width, offset + column, chunk, tile, capacity);
-            bool widened = false;
-            for (nint j = 0; j < width; j++)
+            ChunkSums<T>(place, column, width, OffsetOf(place, chunk) + column, chunk, tile, capacity);
+            PutSums(place, column, width, chunk, tile, capacity, sums);
+        }
+    }
+
+    private readonly nint OffsetOf(PanelPlace place, Chunk chunk) => place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+
+    // A tile's among those of all columns.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private readonly void PutSums(PanelPlace place, nint column, nint width, Chunk chunk, double* tile, nint capacity, double* sums)
+    {
+        bool holds = true;
+        for (nint j = 0; j < width && typeof(T) == typeof(float); j++)
+        {
+            holds &= Holds(place, column + j, tile[j], tile[capacity + j], tile[(2 * capacity) + j]);
+        }
+
+        if (!holds)
+        {
+            MendSums(place, column, width, chunk, tile, capacity);
+        }
+
+        nint columns = Layout.Columns;
+        for (nint j = 0; j < width; j++)
+        {
+            sums[column + j] = tile[j];
+            sums[columns + column + j] = tile[capacity + j] * Inverse[place.Slot + column + j];
+            sums[(2 * columns) + column + j] = tile[(2 * capacity) + j];
+        }
+    }
+
+    [SkipLocalsInit]
+    private readonly void MendSums(PanelPlace place, nint column, nint width, Chunk chunk, double* tile, nint capacity)
+    {
+        byte* memory = stackalloc byte[ColumnLines.Bytes<double>(3, width)];
+        double* wide = Simd.Aligned<double>(memory);
+        nint own = ColumnLines.Capacity(width);
+        ChunkSums<double>(place, column, width, OffsetOf(place, chunk) + column, chunk, wide, own);
+        for (nint j = 0; j < width; j++)
+        {
+            if (!Holds(place, column + j, tile[j], tile[capacity + j], tile[(2 * capacity) + j]))
             {
-                if (typeof(T) == typeof(float) && !Holds(place, column + j, tile[j], tile[capacity + j], tile[(2 * capacity) + j]))
-                {
-                    if (!widened)
-                    {
-                        ChunkSums<double>(place, column, width, offset + column, chunk, wide, capacity);
-                        widened = true;
-                    }
-
-                    tile[j] = wide[j];
-                    tile[capacity + j] = wide[capacity + j];
-                    tile[(2 * capacity) + j] = wide[(2 * capacity) + j];
-                }
-
-                sums[column + j] = tile[j];
-                sums[columns + column + j] = tile[capacity + j] * Inverse[place.Slot + column + j];
-                sums[(2 * columns) + column + j] = tile[(2 * capacity) + j];
+                tile[j] = wide[j];
+                tile[capacity + j] = wide[own + j];
+                tile[(2 * capacity) + j] = wide[(2 * own) + j];
             }
         }
     }
@@ -297,13 +388,12 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
         where TStore : struct, IStore
     {
         PanelPlace place = Layout.Place(panel);
-        nint offset = place.Offset + (chunk.FirstBlock * Layout.BlockStride) + chunk.Start;
+        nint offset = OffsetOf(place, chunk);
         double* products = Sums + (panel * SumsPerPanel) + Layout.Columns;
         if (Layout.Columns == 1)
         {
             FilterLine line = LineOf(place, products[0]);
-            double inverse = Inverse[place.Slot];
-            if (typeof(T) == typeof(float) && Simd.SuitsSingle(inverse) && Simd.SuitsSingle(line.Slope) && Simd.SlopesSingle(line.Pull, inverse))
+            if (typeof(T) == typeof(float) && Suits(place, line))
             {
                 ApplyRow<T, TStore>(offset, chunk, new(line));
             }
@@ -323,6 +413,12 @@ internal unsafe struct FilterResponseJob<T> : IStoringJob
                 ApplyColumns<double, TStore>(place, column, width, offset + column, chunk, products);
             }
         }
+    }
+
+    private readonly bool Suits(PanelPlace place, FilterLine line)
+    {
+        double inverse = Inverse[place.Slot];
+        return typeof(T) == typeof(double) || (Simd.SuitsSingle(inverse) && Simd.SuitsSingle(line.Slope) && Simd.SlopesSingle(line.Pull, inverse));
     }
 
     private readonly void ApplyRow<A, TStore>(nint offset, Chunk chunk, ConstantFilter<A> filter)
@@ -431,20 +527,21 @@ internal static unsafe class FilterLoops
         where T : unmanaged
         where A : unmanaged
     {
+        var sums = default(FilterSums);
+        AddSums(x, g, 0, n, filter, ref sums);
+        sums.AddTo(ref passedSum, ref productSum, ref stoppedSum);
+    }
+
+    // From element i on, of which those before are added up already; fours of vectors have been.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddSums<T, A>(T* x, T* g, nint i, nint n, ConstantFilter<A> filter, ref FilterSums sums)
+        where T : unmanaged
+        where A : unmanaged
+    {
         nint lanes = Simd.Count<A>();
-        Vector512<double> passed = default, product = default, stopped = default;
-        Vector512<double> otherPassed = default, otherProduct = default, otherStopped = default;
-        nint i = 0;
         for (; i <= n - (4 * lanes); i += 4 * lanes)
         {
-            Vector512<A> u = default, ux = default, rest = default;
-            Add(x + i, g + i, filter, ref u, ref ux, ref rest);
-            Add(x + i + lanes, g + i + lanes, filter, ref u, ref ux, ref rest);
-            Add(x + i + (2 * lanes), g + i + (2 * lanes), filter, ref u, ref ux, ref rest);
-            Add(x + i + (3 * lanes), g + i + (3 * lanes), filter, ref u, ref ux, ref rest);
-            Simd.AddWidened(u, ref passed, ref otherPassed);
-            Simd.AddWidened(ux, ref product, ref otherProduct);
-            Simd.AddWidened(rest, ref stopped, ref otherStopped);
+            AddFour(x + i, g + i, filter, ref sums);
         }
 
         for (; i < n; i += lanes)
@@ -452,14 +549,118 @@ internal static unsafe class FilterLoops
             // Lanes beyond the run have no gradient.
             Vector512<A> u = default, ux = default, rest = default;
             AddPart(x + i, g + i, n - i, filter, ref u, ref ux, ref rest);
-            Simd.AddWidened(u, ref passed, ref otherPassed);
-            Simd.AddWidened(ux, ref product, ref otherProduct);
-            Simd.AddWidened(rest, ref stopped, ref otherStopped);
+            sums.Add(u, ux, rest);
+        }
+    }
+
+    // Four vectors in A, then in double.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddFour<T, A>(T* x, T* g, ConstantFilter<A> filter, ref FilterSums sums)
+        where T : unmanaged
+        where A : unmanaged
+    {
+        nint lanes = Simd.Count<A>();
+        Vector512<A> u = default, ux = default, rest = default;
+        Add(x, g, filter, ref u, ref ux, ref rest);
+        Add(x + lanes, g + lanes, filter, ref u, ref ux, ref rest);
+        Add(x + (2 * lanes), g + (2 * lanes), filter, ref u, ref ux, ref rest);
+        Add(x + (3 * lanes), g + (3 * lanes), filter, ref u, ref ux, ref rest);
+        sums.Add(u, ux, rest);
+    }
+
+    /// <summary>dx of a run, as <see cref="InputGradient{T, A, TFilter, TStore}"/> writes it, and meanwhile the sums of another, as <see cref="AddSums{T, A}(T*, T*, nint, ConstantFilter{A}, ref double, ref double, ref double)"/> takes them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization | MethodImplOptions.NoInlining)]
+    public static void InputGradientInStep<T, TStore>(
+        T* x, T* g, T* dx, nint n, nint ahead, ConstantFilter<T> written, T* summedX, T* summedG, ConstantFilter<T> summed,
+        ref double passedSum, ref double productSum, ref double stoppedSum)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        nint lanes = Simd.Count<T>();
+        nint i = Loops.Head<T, T, TStore>(dx, n);
+        if (i > 0)
+        {
+            WritePart(x, g, dx, i, written);
         }
 
-        passedSum += Simd.Sum(passed + otherPassed);
-        productSum += Simd.Sum(product + otherProduct);
-        stoppedSum += Simd.Sum(stopped + otherStopped);
+        var sums = default(FilterSums);
+        nint j = 0;
+        for (; i <= n - (4 * lanes); j += 4 * lanes)
+        {
+            AddFour(summedX + j, summedG + j, summed, ref sums);
+            for (nint k = j; k < j + (4 * lanes); k += lanes, i += lanes)
+            {
+                if (TStore.Fetches)
+                {
+                    Loops.Prefetch(summedX + k + ahead);
+                    Loops.Prefetch(summedG + k + ahead);
+                }
+
+                Write<T, TStore>(x + i, g + i, dx + i, written);
+            }
+        }
+
+        for (; i <= n - lanes; i += lanes)
+        {
+            Write<T, TStore>(x + i, g + i, dx + i, written);
+        }
+
+        if (i < n)
+        {
+            WritePart(x + i, g + i, dx + i, n - i, written);
+        }
+
+        AddSums(summedX, summedG, j, n, summed, ref sums);
+        sums.AddTo(ref passedSum, ref productSum, ref stoppedSum);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Write<T, TStore>(T* x, T* g, T* dx, in ConstantFilter<T> filter)
+        where T : unmanaged
+        where TStore : struct, IStore
+    {
+        Vector512<T> result = InputGradient(Vector512.Load(x), Vector512.Load(g), 0, filter);
+        if (TStore.Streams)
+        {
+            Simd.StoreStreaming(dx, result);
+        }
+        else
+        {
+            Simd.Store(dx, result);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void WritePart<T>(T* x, T* g, T* dx, nint count, in ConstantFilter<T> filter)
+        where T : unmanaged =>
+        Simd.StorePart(dx, count, InputGradient(Simd.LoadPart<T, T>(x, count, default), Simd.LoadPart<T, T>(g, count, default), 0, filter));
+
+    // The lanes of a run's sums.
+    private struct FilterSums
+    {
+        private Vector512<double> _passed;
+        private Vector512<double> _product;
+        private Vector512<double> _stopped;
+        private Vector512<double> _otherPassed;
+        private Vector512<double> _otherProduct;
+        private Vector512<double> _otherStopped;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public void Add<A>(Vector512<A> u, Vector512<A> ux, Vector512<A> rest)
+            where A : unmanaged
+        {
+            Simd.AddWidened(u, ref _passed, ref _otherPassed);
+            Simd.AddWidened(ux, ref _product, ref _otherProduct);
+            Simd.AddWidened(rest, ref _stopped, ref _otherStopped);
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void AddTo(ref double passed, ref double product, ref double stopped)
+        {
+            passed += Simd.Sum(_passed + _otherPassed);
+            product += Simd.Sum(_product + _otherProduct);
+            stopped += Simd.Sum(_stopped + _otherStopped);
+        }
     }
 
     /// <summary>Adds each column's sums to three arrays, padded to whole vectors: eight rows at a time in A, then in double.</summary>
