@@ -32,7 +32,7 @@ internal static unsafe class FilterResponse
         nint sums = 3 * layout.Slots * (panelByPanel ? 2 : chunking.Count);
         nint weights = layout.Weights;
         StoreKind store = Standardizer.StoreFor(layout, dx, inPlace: dx == g);
-        bool inStep = panelByPanel && Standardizer.InStep<T>(layout, store, tensors: 2, weightArrays: 1, CacheSizes.SecondLevel);
+        bool inStep = panelByPanel && layout.Blocks == 1 && Standardizer.InStep<T>(layout, store, tensors: 2, weightArrays: 1, CacheSizes.SecondLevel);
         Fetching fetching = !panelByPanel ? Fetching.Chunks<T>(layout, Fetching.Stream)
             : inStep ? Fetching.BackwardInStep(layout) : Fetching.Backward<T>(layout, StoreKind.Cached);
         NativeScratch scratch = NativeScratch.Begin((sums + (3 * weights)) * sizeof(double));
@@ -619,15 +619,7 @@ internal static unsafe class FilterLoops
         where T : unmanaged
         where TStore : struct, IStore
     {
-        Vector512<T> result = InputGradient(Vector512.Load(x), Vector512.Load(g), 0, filter);
-        if (TStore.Streams)
-        {
-            Simd.StoreStreaming(dx, result);
-        }
-        else
-        {
-            Simd.Store(dx, result);
-        }
+        Loops.Store<T, T, TStore>(dx, InputGradient(Vector512.Load(x), Vector512.Load(g), 0, filter));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -743,14 +735,7 @@ internal static unsafe class FilterLoops
                 Loops.Prefetch(g + i + ahead);
             }
 
-            if (TStore.Streams)
-            {
-                Simd.StoreStreaming(dx + i, result);
-            }
-            else
-            {
-                Simd.Store(dx + i, result);
-            }
+            Loops.Store<T, A, TStore>(dx + i, result);
 
             j += step;
             j -= j >= period ? period : 0;

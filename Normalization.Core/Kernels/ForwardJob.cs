@@ -672,7 +672,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
         for (nint column = 0, width; column < Layout.Columns; column += width)
         {
             width = Standardizer.TileWidth(Layout.Columns, column);
-            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
+            if (!ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, width, chunk))
             {
                 ApplyNarrow<TStore>(slot, affine, offset, column, width, chunk);
             }
@@ -686,7 +686,7 @@ internal unsafe partial struct ForwardJob<T> : IStoringJob
         for (nint end = column + width, some; column < end; column += some)
         {
             some = Math.Min(Loops.StepColumns<T>(), end - column);
-            if (typeof(T) == typeof(double) || !ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, some, chunk))
+            if (!ApplyColumns<T, TStore>(slot + column, affine, offset + column, column, some, chunk))
             {
                 ApplyColumns<double, TStore>(slot + column, affine, offset + column, column, some, chunk);
             }

@@ -99,10 +99,15 @@ internal readonly struct ConstantLine<A>(Vector512<A> center, Vector512<A> slope
 }
 
 /// <summary>value - center: slope 1, what rounding the center to A left not taken off.</summary>
-internal readonly struct Difference<A>(A center) : ILine<A>
+internal readonly struct Difference<A>(Vector512<A> center) : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = Vector512.Create(center);
+    private readonly Vector512<A> _center = center;
+
+    public Difference(A center)
+        : this(Vector512.Create(center))
+    {
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center;

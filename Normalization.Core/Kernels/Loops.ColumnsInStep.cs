@@ -104,7 +104,8 @@ internal static unsafe partial class Loops
         nint upper = lanes - Simd.Lanes; // where T is double there is no upper half: the lower is loaded twice and stored last
         ConstantLine<T> gradientLine1 = gradientLines.Of(0), gradientLine2 = gradientLines.Of(lanes);
         ConstantLine<T> line1 = lines.Of(0), line2 = lines.Of(lanes);
-        Vector512<T> center1 = Vector512.Load(center), center2 = Vector512.Load(center + lanes);
+        var difference1 = new Difference<T>(Vector512.Load(center));
+        var difference2 = new Difference<T>(Vector512.Load(center + lanes));
         Vector512<double> gradient1 = Vector512.Load(gradients), gradient2 = Vector512.Load(gradients + upper);
         Vector512<double> gradient3 = Vector512.Load(gradients + lanes), gradient4 = Vector512.Load(gradients + lanes + upper);
         Vector512<double> product1 = Vector512.Load(products), product2 = Vector512.Load(products + upper);
@@ -113,8 +114,8 @@ internal static unsafe partial class Loops
         {
             T* nextX = summedX + ahead;
             T* nextG = summedG + ahead;
-            AddWideFour(summedX, summedG, pitch, center1, ref gradient1, ref gradient2, ref product1, ref product2);
-            AddWideFour(summedX + lanes, summedG + lanes, pitch, center2, ref gradient3, ref gradient4, ref product3, ref product4);
+            AddWideFour<T, T, Difference<T>>(summedX, summedG, pitch, 0, difference1, ref gradient1, ref gradient2, ref product1, ref product2);
+            AddWideFour<T, T, Difference<T>>(summedX + lanes, summedG + lanes, pitch, 0, difference2, ref gradient3, ref gradient4, ref product3, ref product4);
             FetchPair<T, TStore>(nextX, nextG);
             InputGradientPair<T, TAffine, TStore>(x, g, dx, gradientLine1, gradientLine2, line1, line2, affine);
             FetchPair<T, TStore>(nextX + pitch, nextG + pitch);
@@ -177,22 +178,5 @@ internal static unsafe partial class Loops
         Vector512<T> p = affine.Scale(Vector512.Load(g), 0, lanes), q = affine.Scale(Vector512.Load(g + lanes), lanes, lanes);
         Store<T, T, TStore>(dx, gradientLine1.Plus(p, line1.At(Vector512.Load(x), 0, 0), 0, 0));
         Store<T, T, TStore>(dx + lanes, gradientLine2.Plus(q, line2.At(Vector512.Load(x + lanes), 0, 0), 0, 0));
-    }
-
-    // A vector of columns of four rows, in T and then in double.
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddWideFour<T>(
-        T* x, T* g, nint pitch, Vector512<T> center,
-        ref Vector512<double> gradient, ref Vector512<double> otherGradient, ref Vector512<double> product, ref Vector512<double> otherProduct)
-        where T : unmanaged
-    {
-        Vector512<T> p = Vector512.Load(g), q = Vector512.Load(g + pitch);
-        Vector512<T> r = Vector512.Load(g + (2 * pitch)), s = Vector512.Load(g + (3 * pitch));
-        Vector512<T> even = p * (Vector512.Load(x) - center);
-        Vector512<T> odd = q * (Vector512.Load(x + pitch) - center);
-        even = Simd.MultiplyAdd(r, Vector512.Load(x + (2 * pitch)) - center, even);
-        odd = Simd.MultiplyAdd(s, Vector512.Load(x + (3 * pitch)) - center, odd);
-        Simd.AddWidened((p + q) + (r + s), ref gradient, ref otherGradient);
-        Simd.AddWidened(even + odd, ref product, ref otherProduct);
     }
 }

@@ -452,14 +452,7 @@ internal static unsafe partial class Loops
                         nextG += pitch;
                     }
 
-                    Vector512<A> p = Simd.Load<T, A>(slope), q = Simd.Load<T, A>(slope + pitch);
-                    Vector512<A> r = Simd.Load<T, A>(slope + (2 * pitch)), s = Simd.Load<T, A>(slope + (3 * pitch));
-                    Vector512<A> even = p * line.At(Simd.Load<T, A>(value), 0, j);
-                    Vector512<A> odd = q * line.At(Simd.Load<T, A>(value + pitch), 0, j);
-                    even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(value + (2 * pitch)), 0, j), even);
-                    odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(value + (3 * pitch)), 0, j), odd);
-                    Simd.AddWidened((p + q) + (r + s), ref gradient1, ref gradient2);
-                    Simd.AddWidened(even + odd, ref product1, ref product2);
+                    AddWideFour<T, A, TLine>(value, slope, pitch, j, line, ref gradient1, ref gradient2, ref product1, ref product2);
                 }
 
                 gradient2.Store(gradients + j + upper);
@@ -1440,7 +1433,7 @@ internal static unsafe partial class Loops
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Store<T, A, TStore>(T* destination, Vector512<A> value)
+    internal static void Store<T, A, TStore>(T* destination, Vector512<A> value)
         where T : unmanaged
         where A : unmanaged
         where TStore : struct, IStore
@@ -1453,6 +1446,25 @@ internal static unsafe partial class Loops
         {
             Simd.Store(destination, value);
         }
+    }
+
+    // A vector of columns of four rows, in A and then in double.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddWideFour<T, A, TLine>(
+        T* x, T* g, nint pitch, nint j, TLine line,
+        ref Vector512<double> gradient, ref Vector512<double> otherGradient, ref Vector512<double> product, ref Vector512<double> otherProduct)
+        where T : unmanaged
+        where A : unmanaged
+        where TLine : struct, ILine<A>
+    {
+        Vector512<A> p = Simd.Load<T, A>(g), q = Simd.Load<T, A>(g + pitch);
+        Vector512<A> r = Simd.Load<T, A>(g + (2 * pitch)), s = Simd.Load<T, A>(g + (3 * pitch));
+        Vector512<A> even = p * line.At(Simd.Load<T, A>(x), 0, j);
+        Vector512<A> odd = q * line.At(Simd.Load<T, A>(x + pitch), 0, j);
+        even = Simd.MultiplyAdd(r, line.At(Simd.Load<T, A>(x + (2 * pitch)), 0, j), even);
+        odd = Simd.MultiplyAdd(s, line.At(Simd.Load<T, A>(x + (3 * pitch)), 0, j), odd);
+        Simd.AddWidened((p + q) + (r + s), ref gradient, ref otherGradient);
+        Simd.AddWidened(even + odd, ref product, ref otherProduct);
     }
 
     private static void AddWideGradient<T, A, TLine>(T* x, T* g, nint j, nint n, TLine line, double* gradients, double* products)

@@ -22,7 +22,7 @@ public sealed unsafe class FilterResponseTests
     [TestCleanup]
     public void Restore() => KernelThreads.Count = _before;
 
-    // Of several chunks and of one, whose runs are no whole vectors; stored by way of the caches, floats of the second shape past them.
+    // Of one chunk, whose runs are no whole vectors, and of several; floats of the first shape are stored by way of the caches, the others past them.
     [TestMethod]
     [DataRow(74, 7304)]
     [DataRow(90, 12512)]

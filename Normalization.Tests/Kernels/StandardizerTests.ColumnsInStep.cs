@@ -8,13 +8,16 @@ namespace Normalization.Tests.Kernels;
 /// <summary>Some columns are written while the sums of others are taken: the bits of panels that go one by one, which the other tests hold against plain loops.</summary>
 public sealed unsafe partial class StandardizerTests
 {
-    // In step as floats and forward as doubles, whatever the second-level cache; past the caches. Four chunks of 375 rows and one of 3.
-    private static readonly ActivationShape ColumnStepShape = new(12, 64, 1503);
+    // In step as floats, and forward as doubles, where the second-level cache has 512 KB and more; past the caches. Four chunks of 200 rows and one of 3.
+    private static readonly ActivationShape ColumnStepShape = new(24, 64, 803);
+
+    // Past the caches on several threads too, whatever the third-level cache.
+    private static readonly ActivationShape ManyColumnsShape = new(56, 64, 803);
 
     [TestMethod]
     public void Forward_ColumnsInStep_GivesTheBitsOfEachPanelAlone()
     {
-        foreach (Case layout in ColumnsInStep())
+        foreach (Case layout in ColumnsInStep(ColumnStepShape))
         {
             var inputs = new Inputs(ColumnStepShape, layout, 9);
             CompareForwardAlone<float>(layout, inputs.Rounded<float>());
@@ -28,7 +31,7 @@ public sealed unsafe partial class StandardizerTests
     [TestMethod]
     public void Forward_ColumnsInStepWithThreshold_GivesTheBitsOfEachPanelAlone()
     {
-        Case layout = ColumnsInStep().First(layout => layout.Layout.ColumnsPerSet == 1);
+        Case layout = ColumnsInStep(ColumnStepShape).First(layout => layout.Layout.ColumnsPerSet == 1);
         Inputs inputs = new Inputs(ColumnStepShape, layout, 10).Rounded<float>();
         CompareForwardAlone<float>(layout with { Layout = layout.Layout with { Uncentered = true } }, inputs, threshold: 0.25f);
     }
@@ -36,7 +39,7 @@ public sealed unsafe partial class StandardizerTests
     [TestMethod]
     public void Backward_ColumnsInStep_GivesTheBitsOfEachPanelAlone()
     {
-        foreach (Case layout in ColumnsInStep())
+        foreach (Case layout in ColumnsInStep(ColumnStepShape))
         {
             var inputs = new Inputs(ColumnStepShape, layout, 11);
             ComparePanelsAlone<float>(layout, inputs.Rounded<float>(), aside: 0);
@@ -47,10 +50,25 @@ public sealed unsafe partial class StandardizerTests
         }
     }
 
+    // What does not begin with a cache line goes panel by panel.
+    [TestMethod]
+    public void Backward_ColumnsInStep_GivesTheParameterGradientsOfPanelsOneByOne()
+    {
+        foreach (Case layout in ColumnsInStep(ColumnStepShape))
+        {
+            Inputs inputs = new Inputs(ColumnStepShape, layout, 14).Rounded<float>();
+            using var inStep = new Buffers<float>(layout, inputs, aside: 0);
+            using var oneByOne = new Buffers<float>(layout, inputs, aside: 3);
+            NumericAssert.SameBits<float>(InputGradient(layout, oneByOne).Read(layout.Name), InputGradient(layout, inStep).Read(layout.Name), layout.Name);
+            NumericAssert.SameBits<float>(oneByOne.WeightGradient.Read(layout.Name), inStep.WeightGradient.Read(layout.Name), $"{layout.Name}: weight gradient");
+            NumericAssert.SameBits<float>(oneByOne.BiasGradient.Read(layout.Name), inStep.BiasGradient.Read(layout.Name), $"{layout.Name}: bias gradient");
+        }
+    }
+
     [TestMethod]
     public void ForwardBackward_ColumnsInStepOverTheOutputGradient_MatchPlainLoops()
     {
-        foreach (Case layout in ColumnsInStep())
+        foreach (Case layout in ColumnsInStep(ColumnStepShape))
         {
             Check<float>(layout, new Inputs(ColumnStepShape, layout, 12).Rounded<float>(), Epsilon, inPlace: true);
         }
@@ -60,9 +78,9 @@ public sealed unsafe partial class StandardizerTests
     [TestMethod]
     public void ForwardBackward_ColumnsInStep_SameBitsOnThreeThreads()
     {
-        foreach (Case layout in ColumnsInStep())
+        foreach (Case layout in ColumnsInStep(ManyColumnsShape))
         {
-            CompareThreads(layout, new Inputs(ColumnStepShape, layout, 13).Rounded<float>(), aside: 0);
+            CompareThreads(layout, new Inputs(ManyColumnsShape, layout, 13).Rounded<float>(), aside: 0);
         }
     }
 
@@ -93,15 +111,15 @@ public sealed unsafe partial class StandardizerTests
     }
 
     // With sets of one column and of several.
-    private static Case[] ColumnsInStep()
+    private static Case[] ColumnsInStep(ActivationShape shape)
     {
-        Case[] cases = [.. Cases(ColumnStepShape).Where(layout => Takes<float>(layout, tensors: 2) && Takes<double>(layout, tensors: 1))];
+        Case[] cases = [.. Cases(shape).Where(layout => Takes<float>(layout, tensors: 2) && Takes<double>(layout, tensors: 1))];
         Assert.HasCount(2, cases);
         return cases;
 
         static bool Takes<T>(Case layout, int tensors)
             where T : unmanaged =>
-            Standardizer.ColumnsInStep<T>(layout.Layout, StoreKind.Streaming, null, tensors, cacheBytes: 1 << 20)
+            Standardizer.ColumnsInStep<T>(layout.Layout, StoreKind.Streaming, null, tensors, cacheBytes: 1 << 19)
             && Standardizer.ByPanel<T>(layout.Layout, new Chunking(layout.Layout));
     }
 

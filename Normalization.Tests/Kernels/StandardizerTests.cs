@@ -112,6 +112,22 @@ public sealed unsafe partial class StandardizerTests
         }
     }
 
+    [TestMethod]
+    public void Forward_RowsInStepWithoutBias_GivesTheBitsOfMomentsAndApplyApart()
+    {
+        foreach ((ActivationShape shape, Case layout) in InStep().Where(inStep => inStep.Layout.Layout.RunLength == 0))
+        {
+            Case uncentered = layout with { Layout = layout.Layout with { Uncentered = true } };
+            Inputs inputs = new Inputs(shape, layout, 10) { Bias = null };
+            for (int i = 0; i < inputs.X.Length; i++)
+            {
+                inputs.X[i] *= layout.Set[i] == 1 ? 1e25 : 1;
+            }
+
+            CompareApart<float>(uncentered, inputs.Rounded<float>());
+        }
+    }
+
     // A panel alone is too little to go in step; its way is held against plain loops by the other tests.
     [TestMethod]
     public void Backward_PanelsInStep_GivesTheBitsOfEachPanelAlone()
@@ -675,9 +691,10 @@ public sealed unsafe partial class StandardizerTests
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         using var buffers = new Buffers<T>(layout, inputs);
-        Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, buffers.Bias!.Pointer, buffers.Statistics, Epsilon);
+        T* bias = buffers.Bias is null ? null : buffers.Bias.Pointer;
+        Standardizer.Forward(layout.Layout, buffers.X.Pointer, buffers.Y.Pointer, buffers.Weight!.Pointer, bias, buffers.Statistics, Epsilon);
         double[] statistics = buffers.AllStatistics.Read(layout.Name).ToArray();
-        Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, buffers.Bias.Pointer, buffers.Statistics);
+        Standardizer.Apply(layout.Layout, buffers.X.Pointer, buffers.DX.Pointer, buffers.Weight.Pointer, bias, buffers.Statistics);
         NumericAssert.SameBits<T>(buffers.DX.Read(layout.Name), buffers.Y.Read(layout.Name), layout.Name);
         Standardizer.Moments(layout.Layout, buffers.X.Pointer, buffers.Statistics, Epsilon);
         NumericAssert.SameBits<double>(statistics, buffers.AllStatistics.Read(layout.Name), $"{layout.Name}: moments");
@@ -872,7 +889,7 @@ public sealed unsafe partial class StandardizerTests
 
         public Inputs Rounded<T>()
             where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-            new(TestData.Rounded<T>(X), TestData.Rounded<T>(G), HasAffine ? TestData.Rounded<T>(Weight!) : null, HasAffine ? TestData.Rounded<T>(Bias!) : null);
+            new(TestData.Rounded<T>(X), TestData.Rounded<T>(G), HasAffine ? TestData.Rounded<T>(Weight!) : null, HasAffine && Bias is not null ? TestData.Rounded<T>(Bias) : null);
     }
 
     private sealed class Buffers<T>(Case layout, Inputs inputs, int aside = 3) : IDisposable

@@ -14,11 +14,12 @@ public sealed unsafe class SwitchableNormTests
     [TestMethod]
     [DataRow(40, 300)]
     [DataRow(6, 2101)]
-    public void Forward_InferenceOfManySamples_GivesTheBitsOfEachAlone(int samples, int positions)
+    public void ForwardBackward_InferenceOfManySamples_GiveTheBitsOfEachAlone(int samples, int positions)
     {
         const int Channels = 8;
         var shape = new ActivationShape(samples, Channels, positions);
         float[] x = TestData.As<float>(TestData.Activations(1, shape));
+        float[] g = TestData.As<float>(TestData.Normal(2, shape.Count));
         var norm = new SwitchableNorm<float>(Channels);
         Runs.Forward(norm, shape, x);
         norm.Training = false;
@@ -27,11 +28,14 @@ public sealed unsafe class SwitchableNormTests
         {
             foreach (MemoryOrder order in new[] { MemoryOrder.ChannelsFirst, MemoryOrder.ChannelsLast })
             {
-                KernelThreads.Count = 1;
-                float[] alone = Output(order, 1);
-                NumericAssert.SameBits<float>(alone, Output(order, samples), $"{order}, one thread");
-                KernelThreads.Count = 3;
-                NumericAssert.SameBits<float>(alone, Output(order, samples), $"{order}, three threads");
+                foreach (bool backward in new[] { false, true })
+                {
+                    KernelThreads.Count = 1;
+                    float[] alone = Result(order, backward, 1);
+                    NumericAssert.SameBits<float>(alone, Result(order, backward, samples), $"{order}, one thread");
+                    KernelThreads.Count = 3;
+                    NumericAssert.SameBits<float>(alone, Result(order, backward, samples), $"{order}, three threads");
+                }
             }
         }
         finally
@@ -39,19 +43,27 @@ public sealed unsafe class SwitchableNormTests
             KernelThreads.Count = before;
         }
 
-        float[] Output(MemoryOrder order, int together)
+        float[] Result(MemoryOrder order, bool backward, int together)
         {
-            float[] y = new float[x.Length];
+            float[] result = new float[x.Length];
             int sample = Channels * positions;
-            fixed (float* from = x, to = y)
+            fixed (float* input = x, upstream = g, to = result)
             {
-                for (int n = 0; n < samples; n += together)
+                for (int start = 0; start < x.Length; start += together * sample)
                 {
-                    norm.ForwardDense(shape.WithSamples(together), order, from + (n * sample), to + (n * sample));
+                    ActivationShape some = shape.WithSamples(together);
+                    if (backward)
+                    {
+                        norm.BackwardDense(some, order, input + start, upstream + start, to + start);
+                    }
+                    else
+                    {
+                        norm.ForwardDense(some, order, input + start, to + start);
+                    }
                 }
             }
 
-            return y;
+            return result;
         }
     }
 
