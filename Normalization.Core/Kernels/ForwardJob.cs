@@ -17,7 +17,7 @@ internal enum ForwardPhase
 /// <summary>The forward pass over one layout, cut into tasks of consecutive items (panels or chunks).</summary>
 /// <remarks>
 /// Moments are taken in double. What is written is computed in T; a float set whose coefficients do not suit that
-/// (<see cref="Simd.SuitsSingle"/>) is computed in double: a matter of that set alone.
+/// (<see cref="Simd.SuitsSingle"/>) is computed in double: a matter of that set alone or, of columns, of as many of its panel as go in step.
 /// </remarks>
 internal unsafe partial struct ForwardJob<T> : IStoringJob
     where T : unmanaged

@@ -517,6 +517,7 @@ internal static unsafe class Standardizer
     /// <summary>
     /// Whether a panel is written while another's moments, or gradient sums, are taken: where their runs are long enough for that, and both, of all tensors
     /// that are read, have room in the second-level cache. Runs that leave past the caches end with whole vectors; others are rather joined.
+    /// Arrays of weights count forward where weights go by element.
     /// </summary>
     internal static bool InStep<T>(in ReductionLayout layout, StoreKind store, int tensors, int weightArrays, nint cacheBytes)
         where T : unmanaged
