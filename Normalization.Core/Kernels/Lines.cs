@@ -74,16 +74,25 @@ internal struct SummedRun
 }
 
 /// <summary>One line for every element of a run.</summary>
-internal readonly struct ConstantLine<A>(Vector512<A> center, Vector512<A> slope, Vector512<A> intercept) : ILine<A>
+internal readonly struct ConstantLine<A> : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = center;
-    private readonly Vector512<A> _slope = slope;
-    private readonly Vector512<A> _intercept = intercept;
+    private readonly Vector512<A> _center;
+    private readonly Vector512<A> _slope;
+    private readonly Vector512<A> _intercept;
 
     public ConstantLine(A center, A slope, A intercept)
-        : this(Vector512.Create(center), Vector512.Create(slope), Vector512.Create(intercept))
     {
+        _center = Vector512.Create(center);
+        _slope = Vector512.Create(slope);
+        _intercept = Vector512.Create(intercept);
+    }
+
+    public ConstantLine(Vector512<A> center, Vector512<A> slope, Vector512<A> intercept)
+    {
+        _center = center;
+        _slope = slope;
+        _intercept = intercept;
     }
 
     public ConstantLine(double center, double slope, double intercept)
@@ -99,15 +108,14 @@ internal readonly struct ConstantLine<A>(Vector512<A> center, Vector512<A> slope
 }
 
 /// <summary>value - center: slope 1, what rounding the center to A left not taken off.</summary>
-internal readonly struct Difference<A>(Vector512<A> center) : ILine<A>
+internal readonly struct Difference<A> : ILine<A>
     where A : unmanaged
 {
-    private readonly Vector512<A> _center = center;
+    private readonly Vector512<A> _center;
 
-    public Difference(A center)
-        : this(Vector512.Create(center))
-    {
-    }
+    public Difference(A center) => _center = Vector512.Create(center);
+
+    public Difference(Vector512<A> center) => _center = center;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Vector512<A> At(Vector512<A> value, nint row, nint j) => value - _center;
