@@ -286,13 +286,7 @@ internal unsafe struct EvoNormB0Pass<T> : IPieceJob
         (int firstChannel, int endChannel) = Layout.Columns > 1 ? (0, ChannelCount) : (start, end);
         if (TakesMoments)
         {
-            var statistics = new Statistics
-            {
-                Mean = Instances.Mean + first,
-                PopulationVariance = Instances.PopulationVariance + first,
-                InverseStd = Instances.InverseStd + first,
-            };
-            Standardizer.Moments(slab, X, statistics, Epsilon);
+            Standardizer.Moments(slab, X, Instances.From(first), Epsilon);
         }
 
         for (int c = firstChannel; c < endChannel; c++)

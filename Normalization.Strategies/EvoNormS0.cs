@@ -211,14 +211,7 @@ internal unsafe struct EvoNormS0Pass<T> : IPieceJob
         nint first = pitch / Channels.Outer * start;
         if (TakesMoments)
         {
-            nint set = Sets.Slots / Sets.Outer * start;
-            var statistics = new Statistics
-            {
-                Mean = Statistics.Mean + set,
-                PopulationVariance = Statistics.PopulationVariance + set,
-                InverseStd = Statistics.InverseStd + set,
-            };
-            Standardizer.Moments(sets, X, statistics, Epsilon);
+            Standardizer.Moments(sets, X, Statistics.From(Sets.Slots / Sets.Outer * start), Epsilon);
         }
 
         double* coefficients = Coefficients + first;

@@ -9,6 +9,9 @@ internal unsafe struct Statistics
     public double* PopulationVariance;
     public double* InverseStd;
 
+    /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
+    public double* ProductFactor;
+
     /// <summary>Those from a slot on.</summary>
     public readonly Statistics From(nint slot) => new()
     {
@@ -17,9 +20,6 @@ internal unsafe struct Statistics
         InverseStd = InverseStd + slot,
         ProductFactor = ProductFactor == null ? null : ProductFactor + slot,
     };
-
-    /// <summary>By slot, what the gradient through the variance is multiplied by; null is 1.</summary>
-    public double* ProductFactor;
 }
 
 /// <summary>What a strategy does with statistics between the pass that takes them and the one that applies them; none by default.</summary>
